@@ -1,0 +1,1 @@
+"""Programs that use keras-pep as a stranger would."""

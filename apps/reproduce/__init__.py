@@ -1,0 +1,1 @@
+"""Repeats the figures of the README."""

@@ -1,0 +1,20 @@
+"""keras-pep: learnable embedding sizes for Keras 3."""
+
+from keras_pep import callbacks, data, metrics, models, optimizers
+from keras_pep.layers import PEPEmbedding, PrunedEmbedding
+from keras_pep.search import Ticket, retrain, search
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PEPEmbedding",
+    "PrunedEmbedding",
+    "Ticket",
+    "callbacks",
+    "data",
+    "metrics",
+    "models",
+    "optimizers",
+    "retrain",
+    "search",
+]

@@ -1,0 +1,61 @@
+"""Callbacks for `model.fit`."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pep.metrics import auc, log_loss
+
+
+class ExactValidation(keras.callbacks.Callback):
+    """Adds `val_auc` and `val_logloss`, exact over a whole split, to the logs.
+
+    `keras.metrics.AUC` is binned, and an average over batches is no AUC at
+    all. Put it before callbacks that read the logs, such as
+    `keras.callbacks.EarlyStopping(monitor="val_auc", mode="max")`.
+
+    Args:
+        inputs: What the model is called on, an array.
+        labels: 0 or 1, `(rows,)`.
+        batch_size: Rows to predict at once.
+    """
+
+    def __init__(
+        self, inputs: np.ndarray, labels: np.ndarray, batch_size: int = 8192
+    ) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.labels = labels
+        self.batch_size = batch_size
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Predicts the split and adds the two figures."""
+        figures = evaluate(
+            self.model, self.inputs, self.labels, self.batch_size
+        )
+        if logs is not None:
+            logs.update({f"val_{name}": x for name, x in figures.items()})
+
+
+def evaluate(
+    model: keras.Model,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int = 8192,
+) -> dict[str, float]:
+    """Exact AUC and log-loss of a model whose outputs are logits.
+
+    Args:
+        model: The model.
+        inputs: What the model is called on, an array.
+        labels: 0 or 1, `(rows,)`.
+        batch_size: Rows to predict at once.
+
+    Returns:
+        `{"auc": ..., "logloss": ...}`.
+    """
+    logits = model.predict(inputs, batch_size=batch_size, verbose=0)[:, 0]
+    return {"auc": auc(labels, logits), "logloss": log_loss(labels, logits)}

@@ -1,0 +1,7 @@
+"""Datasets, and how they become batches."""
+
+from keras_pep.data.dataset import DataError, Dataset, Split
+from keras_pep.data.load import NAMES, load
+from keras_pep.data.pipeline import batches
+
+__all__ = ["NAMES", "DataError", "Dataset", "Split", "batches", "load"]

@@ -1,0 +1,37 @@
+"""How the vectors of an example's features meet."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class FactorizationMachine(keras.layers.Layer):
+    """Sum of the dot products of all pairs of an example's vectors.
+
+    ```
+    sum_{i<j} <v_i, v_j> = 1/2 * sum((sum_i v_i)**2 - sum_i v_i**2)
+    ```
+
+    Input shape:
+        `(batch, fields, embedding_dim)`.
+
+    Output shape:
+        `(batch, 1)`.
+
+    Reference:
+        - [Rendle, 2010](https://doi.org/10.1109/ICDM.2010.127)
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Computes the pairwise part in time linear in the fields."""
+        square_of_sum = ops.square(ops.sum(inputs, axis=1))
+        sum_of_squares = ops.sum(ops.square(inputs), axis=1)
+        return 0.5 * ops.sum(
+            square_of_sum - sum_of_squares, axis=-1, keepdims=True
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """`(batch, 1)`."""
+        return (input_shape[0], 1)

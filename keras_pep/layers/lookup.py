@@ -1,0 +1,58 @@
+"""Reading rows of a variable by id, at a cost that follows the batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def distinct(ids: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Splits a look-up into the rows to read and the way back to the batch.
+
+    With duplicate ids in a batch, Keras' Adam, Adagrad and RMSprop on
+    TensorFlow square a sparse gradient before the duplicates are summed: an id
+    that fills a batch of 100 moves ten times too far. Reading every row once
+    makes the gradient right, and is less to compute. On JAX and PyTorch, where
+    gradients are dense and shapes should be static, every id is its own row.
+
+    Args:
+        ids: Integer tensor of any shape.
+
+    Returns:
+        The row numbers, `(rows,)`, and a function that takes what was computed
+        for them, `(rows, ...)`, to the shape of the batch, `(*ids.shape, ...)`.
+    """
+    flat = ops.reshape(ids, (-1,))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        rows, positions = tf.unique(flat)
+    else:
+        rows, positions = flat, None
+
+    def spread(values: Any) -> Any:
+        if positions is not None:
+            values = ops.take(values, positions, axis=0)
+        return ops.reshape(values, (*ops.shape(ids), *values.shape[1:]))
+
+    return rows, spread
+
+
+def take(variable: keras.Variable, rows: Any) -> Any:
+    """Rows of a variable, `(*rows.shape, ...)`, read without copying the rest.
+
+    `keras.ops.take` reads the whole variable on TensorFlow.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.nn.embedding_lookup(variable.value, rows)
+    return ops.take(variable, rows, axis=0)
+
+
+def as_ids(inputs: Any) -> Any:
+    """Integer ids as they are, anything else as int32, as Keras does it."""
+    if keras.backend.standardize_dtype(inputs.dtype) in ("int32", "int64"):
+        return inputs
+    return ops.cast(inputs, "int32")

@@ -1,0 +1,360 @@
+"""The embedding layer that learns which of its entries are worth keeping."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.layers import lookup
+from keras_pep.thresholds import (
+    GRANULARITIES,
+    field_of,
+    logit_shape,
+    soft_threshold,
+)
+
+_ENTRIES_AT_ONCE = 2**22  # whole-table methods work in blocks of this size
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class PEPEmbedding(keras.layers.Layer):
+    """Embedding with learnable thresholds (PEP): small entries are pruned.
+
+    A drop-in replacement for `keras.layers.Embedding` that looks rows up in
+
+    ```
+    S(V, s) = sign(V) * relu(|V| - sigmoid(s) * exp(clock))
+    ```
+
+    where `V` is the table and `s` the threshold logits; both are trained by
+    the loss. An entry smaller than its threshold is exactly zero. How many
+    entries are not, in a row, is the learned embedding size of a feature.
+
+    What makes thresholds rise is L2 regularization inside Adam, which pulls
+    `s` from `threshold_init` up to zero (use `keras_pep.optimizers.AdamL2`;
+    the decoupled `weight_decay` of Keras does not move them). `clock` is one
+    scalar that is not trained: 0 in the paper, raised by the search by budget.
+    While thresholds are small it does to all of them what adding it to `s`
+    would, but it can prune entries of 1 and more, which a sigmoid cannot.
+
+    Only the looked-up rows are read and thresholded, each once per batch.
+
+    Args:
+        input_dim: Integer. Number of features, the rows of the table.
+        output_dim: Integer. Base embedding size, the columns of the table.
+        granularity: Which entries share a threshold. `"global"`: all,
+            `"dimension"`: a column, `"feature"`: a row, `"feature_dimension"`:
+            none, `"field"`: the rows of a field, `"field_dimension"`: a column
+            within a field.
+        field_sizes: Number of features of each field, in the order of their
+            rows. Needed by the two granularities per field.
+        threshold_init: Float. Initial value of `s`. With L2 in Adam it is a
+            timer: `s` climbs by about one learning rate a step.
+        embeddings_initializer: Initializer for `V`. It must give the same
+            values each time it is called, since initial values are not stored
+            but made again; without a seed it is given one.
+        embeddings_regularizer: Regularizer for `V`. It reads the whole table
+            in every step.
+        embeddings_constraint: Constraint for `V`.
+        mask_zero: Boolean, whether id 0 is padding to be masked out.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        Integer tensor of any shape `(...)`, values in `[0, input_dim)`.
+
+    Output shape:
+        `(..., output_dim)`.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Example:
+
+    ```python
+    layer = keras_pep.PEPEmbedding(10_000, 64)
+    vectors = layer(np.array([[1, 2, 3]]))  # (1, 3, 64)
+    layer.nonzero_parameters()  # 640_000 before training
+    ```
+
+    Reference:
+        - [Liu et al., 2021](https://arxiv.org/abs/2101.07577)
+    """
+
+    built: bool
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        granularity: str = "feature_dimension",
+        field_sizes: Sequence[int] | None = None,
+        threshold_init: float = -15.0,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input_dim = positive_integer("input_dim", input_dim)
+        self.output_dim = positive_integer("output_dim", output_dim)
+        if granularity not in GRANULARITIES:
+            raise ValueError(
+                f"`granularity` must be one of {', '.join(GRANULARITIES)}. "
+                f"Received: granularity={granularity!r}"
+            )
+        self.granularity = granularity
+        self.field_sizes = _checked_field_sizes(
+            granularity, field_sizes, input_dim
+        )
+        if not math.isfinite(threshold_init):
+            raise ValueError(
+                "`threshold_init` must be a finite number. "
+                f"Received: threshold_init={threshold_init}"
+            )
+        self.threshold_init = float(threshold_init)
+        self.embeddings_initializer = _repeatable(
+            keras.initializers.get(embeddings_initializer)
+        )
+        self.embeddings_regularizer = keras.regularizers.get(
+            embeddings_regularizer
+        )
+        self.embeddings_constraint = keras.constraints.get(
+            embeddings_constraint
+        )
+        self.mask_zero = mask_zero
+        self.supports_masking = mask_zero
+        self.autocast = False  # ids stay integers
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates `embeddings`, `threshold_logits` and `clock`."""
+        if self.built:
+            return
+        # Weights stay in the variable dtype inside `call`: a threshold of
+        # 3e-7, where training starts, is nothing in half precision.
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.input_dim, self.output_dim),
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+            autocast=False,
+        )
+        self.threshold_logits = self.add_weight(
+            name="threshold_logits",
+            shape=logit_shape(
+                self.granularity,
+                self.input_dim,
+                self.output_dim,
+                len(self.field_sizes or ()),
+            ),
+            initializer=keras.initializers.Constant(self.threshold_init),
+            autocast=False,
+        )
+        self.clock = self.add_weight(
+            name="clock",
+            shape=(),
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+        )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Looks ids up in the thresholded table."""
+        rows, spread = lookup.distinct(lookup.as_ids(inputs))
+        return ops.cast(spread(self._pruned(rows)), self.compute_dtype)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """`inputs != 0` if `mask_zero`, else None."""
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """`(*input_shape, output_dim)`."""
+        return (*input_shape, self.output_dim)
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        """Shape and dtype of the output, without computing it."""
+        return keras.KerasTensor(
+            self.compute_output_shape(inputs.shape), dtype=self.compute_dtype
+        )
+
+    def pruned_embeddings(self) -> np.ndarray:
+        """The whole table as it is looked up, `S(V, s)`.
+
+        Returns:
+            Array of shape `(input_dim, output_dim)`.
+        """
+        return np.concatenate(list(self._blocks()))
+
+    def mask(self) -> np.ndarray:
+        """Which entries are kept: boolean, `(input_dim, output_dim)`."""
+        return np.concatenate([block != 0 for block in self._blocks()])
+
+    def embedding_sizes(self) -> np.ndarray:
+        """Kept entries of every feature: int64, `(input_dim,)`."""
+        return np.concatenate(
+            [np.count_nonzero(block, axis=1) for block in self._blocks()]
+        )
+
+    def nonzero_parameters(self) -> int:
+        """Number of kept entries. Reads the whole table."""
+        return sum(int(np.count_nonzero(block)) for block in self._blocks())
+
+    def sparsity(self) -> float:
+        """Pruned share of the table, from 0 to 1. Reads the whole table."""
+        size = self.input_dim * self.output_dim
+        return 1.0 - self.nonzero_parameters() / size
+
+    def lifetimes(self) -> np.ndarray:
+        """The clock at which every entry is pruned, `log(|V| / sigmoid(s))`.
+
+        Returns:
+            Array of shape `(input_dim, output_dim)`; `-inf` where `V` is 0.
+        """
+        blocks = []
+        for rows in self._row_blocks():
+            size = ops.abs(lookup.take(self.embeddings, rows))
+            lifetime = ops.log(size) - self._log_thresholds(rows, 0.0)
+            blocks.append(np.asarray(ops.convert_to_numpy(lifetime)))
+        return np.concatenate(blocks)
+
+    def initial_embeddings(self) -> np.ndarray:
+        """`V` as it was when built, made again from the initializer.
+
+        Returns:
+            Array of shape `(input_dim, output_dim)`.
+        """
+        values = self.embeddings_initializer(
+            (self.input_dim, self.output_dim), dtype=self.variable_dtype
+        )
+        return np.asarray(ops.convert_to_numpy(values))
+
+    def rewind(self, mask: np.ndarray) -> None:
+        """Turns thresholds off and puts the kept entries back to the start.
+
+        Kept entries get their initial values, the others become zero, and stay
+        so in training: see `soft_threshold`. An optimizer that has run before
+        must be reset, or its momentum moves them.
+
+        Args:
+            mask: Boolean array of shape `(input_dim, output_dim)`.
+
+        Raises:
+            ValueError: If `mask` has another shape.
+        """
+        mask = np.asarray(mask, dtype=bool)
+        if mask.shape != (self.input_dim, self.output_dim):
+            raise ValueError(
+                "`mask` must have the shape of the table, "
+                f"{(self.input_dim, self.output_dim)}. "
+                f"Received: mask of shape {mask.shape}"
+            )
+        self.embeddings.assign(self.initial_embeddings() * mask)
+        self.clock.assign(-np.inf)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "granularity": self.granularity,
+            "field_sizes": self.field_sizes and list(self.field_sizes),
+            "threshold_init": self.threshold_init,
+            "embeddings_initializer": keras.initializers.serialize(
+                self.embeddings_initializer
+            ),
+            "embeddings_regularizer": keras.regularizers.serialize(
+                self.embeddings_regularizer
+            ),
+            "embeddings_constraint": keras.constraints.serialize(
+                self.embeddings_constraint
+            ),
+            "mask_zero": self.mask_zero,
+        }
+
+    def _pruned(self, rows: Any) -> Any:
+        """Thresholded vectors of the given rows."""
+        values = lookup.take(self.embeddings, rows)
+        log_thresholds = self._log_thresholds(rows, self.clock)
+        return soft_threshold(values, ops.exp(log_thresholds))
+
+    def _log_thresholds(self, rows: Any, clock: Any) -> Any:
+        """`log(sigmoid(s)) + clock` of rows, to broadcast against them.
+
+        The logarithm reaches where a sigmoid is zero, from -104 in float32.
+        """
+        if self.granularity.startswith("feature"):
+            logits = lookup.take(self.threshold_logits, rows)
+            return ops.log_sigmoid(logits) + clock
+        # Few enough to compute all, and gathering afterwards keeps the
+        # gradient dense: the rows of one field would be duplicates.
+        log_thresholds = ops.log_sigmoid(self.threshold_logits) + clock
+        if self.field_sizes and self.granularity.startswith("field"):
+            fields = field_of(rows, self.field_sizes)
+            return ops.take(log_thresholds, fields, axis=0)
+        return log_thresholds
+
+    def _row_blocks(self) -> Iterator[Any]:
+        """All row numbers, not too many at once."""
+        if not self.built:
+            self.build()
+        step = max(1, _ENTRIES_AT_ONCE // self.output_dim)
+        for start in range(0, self.input_dim, step):
+            yield ops.arange(start, min(start + step, self.input_dim))
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """The pruned table, block by block."""
+        for rows in self._row_blocks():
+            yield np.asarray(ops.convert_to_numpy(self._pruned(rows)))
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """The value, if it is a positive integer; else a ValueError."""
+    if (
+        not isinstance(value, int | np.integer)
+        or isinstance(value, bool)
+        or value <= 0
+    ):
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r} "
+            f"(of type {type(value).__name__})"
+        )
+    return int(value)
+
+
+def _checked_field_sizes(
+    granularity: str, field_sizes: Sequence[int] | None, input_dim: int
+) -> tuple[int, ...] | None:
+    if field_sizes is None and not granularity.startswith("field"):
+        return None
+    sizes = tuple(positive_integer("field_sizes", n) for n in field_sizes or ())
+    if sum(sizes) != input_dim:
+        raise ValueError(
+            "`field_sizes` must add up to `input_dim`, and a granularity per "
+            f"field needs them. Received: field_sizes={field_sizes}, "
+            f"input_dim={input_dim}, granularity={granularity!r}"
+        )
+    return sizes
+
+
+def _repeatable(initializer: Any) -> Any:
+    """The initializer with its seed written down, so that it can be rewound."""
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
+    config = initializer.get_config()
+    if "seed" not in config or isinstance(config["seed"], int):
+        return initializer
+    if config["seed"] is None:
+        return type(initializer).from_config(
+            {**config, "seed": initializer.seed}
+        )
+    raise ValueError(
+        "`embeddings_initializer` must give the same values each time it is "
+        "called: seed it with an integer, not with a `SeedGenerator`. "
+        f"Received: embeddings_initializer={initializer}"
+    )

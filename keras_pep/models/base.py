@@ -1,0 +1,121 @@
+"""What the recommenders share: ids per field in, one shared table."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.layers import PEPEmbedding, PrunedEmbedding
+from keras_pep.layers.pep_embedding import positive_integer
+
+if TYPE_CHECKING:
+    from keras_pep.search import Ticket
+
+
+class FieldModel(keras.Model):
+    """A model over categorical fields that share one embedding table.
+
+    Args:
+        field_sizes: Number of features of each field.
+        embedding_dim: Base embedding size.
+        embedding: `"pep"`, `"dense"` (`keras.layers.Embedding`), `"pruned"`
+            (a `PrunedEmbedding` of `ticket`), or a layer that looks up the
+            `sum(field_sizes)` features, such as a `PEPEmbedding` with other
+            arguments.
+        ticket: The `Ticket` of a pruned embedding.
+        **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
+
+    Input shape:
+        Integer tensor `(batch, fields)`, each field numbered from 0.
+
+    Output shape:
+        Logits, `(batch, 1)`.
+
+    Raises:
+        ValueError: If an argument is not as described.
+    """
+
+    def __init__(
+        self,
+        field_sizes: Sequence[int],
+        embedding_dim: int = 64,
+        embedding: str | keras.layers.Layer = "pep",
+        ticket: "Ticket | None" = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.field_sizes = tuple(
+            positive_integer("field_sizes", size) for size in field_sizes
+        )
+        if not self.field_sizes:
+            raise ValueError("`field_sizes` must name at least one field.")
+        self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
+        self.embedding = _embedding_layer(
+            embedding, sum(self.field_sizes), self.embedding_dim, ticket
+        )
+        self._offsets = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds every layer, so that weights exist before the first batch."""
+        for layer in self.layers:
+            layer.build(self._shape_into(layer))
+        self.built = True
+
+    def _shape_into(self, layer: keras.layers.Layer) -> tuple[Any, ...]:
+        """Shape of what a layer is called on; ids unless overridden."""
+        del layer
+        return (None, len(self.field_sizes))
+
+    def table_rows(self, ids: Any) -> Any:
+        """Rows of the shared table, for ids numbered within their field."""
+        return ops.cast(ids, "int32") + self._offsets
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """`(batch, 1)`."""
+        return (input_shape[0], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "field_sizes": list(self.field_sizes),
+            "embedding_dim": self.embedding_dim,
+            "embedding": keras.saving.serialize_keras_object(self.embedding),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The model that `get_config` describes."""
+        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        return cls(**{**config, "embedding": embedding})
+
+
+def _embedding_layer(
+    embedding: str | keras.layers.Layer,
+    input_dim: int,
+    output_dim: int,
+    ticket: "Ticket | None",
+) -> keras.layers.Layer:
+    if (embedding == "pruned") != (ticket is not None):
+        raise ValueError(
+            "`ticket` goes with embedding='pruned', and only with it. "
+            f"Received: embedding={embedding!r}, ticket={ticket}"
+        )
+    if isinstance(embedding, keras.layers.Layer):
+        return embedding
+    if ticket is not None:
+        return PrunedEmbedding.from_ticket(ticket, name="embedding")
+    layers = {"pep": PEPEmbedding, "dense": keras.layers.Embedding}
+    if embedding not in layers:
+        raise ValueError(
+            "`embedding` must be 'pep', 'dense', 'pruned' or a layer. "
+            f"Received: embedding={embedding!r}"
+        )
+    return layers[embedding](
+        input_dim,
+        output_dim,
+        embeddings_initializer="glorot_uniform",
+        name="embedding",
+    )

@@ -1,0 +1,49 @@
+"""Logistic regression."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_pep.models.base import FieldModel
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class LogisticRegression(FieldModel):
+    """Logistic regression: one weight per feature, and a bias.
+
+    ```
+    logit = b + sum_i w_i
+    ```
+
+    The weights are an embedding table with one column, so that pruning it is
+    feature selection. Arguments, input and output are those of `FieldModel`,
+    with an `embedding_dim` of 1 and nothing else.
+    """
+
+    def __init__(
+        self,
+        field_sizes: Any,
+        embedding_dim: int = 1,
+        embedding: Any = "pep",
+        **kwargs: Any,
+    ) -> None:
+        if embedding_dim != 1:
+            raise ValueError(
+                "Logistic regression has one weight per feature: "
+                "`embedding_dim` must be 1. "
+                f"Received: embedding_dim={embedding_dim}"
+            )
+        super().__init__(field_sizes, embedding_dim, embedding, **kwargs)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the table and the bias."""
+        self.bias = self.add_weight(
+            name="bias", shape=(1,), initializer="zeros"
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Logits of a batch of ids."""
+        weights = self.embedding(self.table_rows(inputs))
+        return ops.sum(weights, axis=1) + self.bias

@@ -1,0 +1,128 @@
+"""The run directory: what a run leaves behind, every file whole."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import pandas as pd
+
+from keras_pep.files import whole
+from keras_pep.search import Ticket
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, or its directory is not one; says what to do."""
+
+
+class RunDirectory:
+    """Files of a run, by their names in the contract.
+
+    Args:
+        path: The directory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def create(self, *, force: bool = False) -> None:
+        """Makes the directory.
+
+        Args:
+            force: Use it even if it has files already.
+
+        Raises:
+            RunError: If it has files already.
+        """
+        if not force and self.path.exists() and any(self.path.iterdir()):
+            raise RunError(
+                f"{self.path} exists and is not empty: choose another "
+                "--run-dir, or --force to overwrite its files."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes `config.json` or `metrics.json`."""
+        with whole(self.path / name) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Reads a JSON file.
+
+        Raises:
+            RunError: If there is none, or it is not JSON.
+        """
+        path = self.path / name
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{path} not found: {self.path} is not a run directory of "
+                "keras-pep train, or that run did not get so far."
+            ) from error
+        except ValueError as error:
+            raise RunError(f"{path} is damaged: {error}.") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{path} is damaged: expected an object.")
+        return content
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes `history.csv`, one row per epoch and stage."""
+        with whole(self.path / "history.csv") as partial:
+            pd.DataFrame(rows).to_csv(partial, index=False)
+
+    def save_model(self, name: str, model: keras.Model) -> int:
+        """Writes `<name>.keras`, weights only, no optimizer.
+
+        Returns:
+            Bytes that the weights take in the file.
+        """
+        path = self.path / f"{name}.keras"
+        bare = type(model).from_config(model.get_config())
+        bare.build()
+        bare.set_weights(model.get_weights())
+        with whole(path) as partial:
+            bare.save(partial)
+        return stored_bytes(path)
+
+    def load_model(self, name: str) -> keras.Model:
+        """Reads `<name>.keras`.
+
+        Raises:
+            RunError: If there is none, or it is damaged.
+        """
+        path = self.path / f"{name}.keras"
+        if not path.is_file():
+            raise RunError(
+                f"{path} not found: the run did not get so far. Run keras-pep "
+                "train again."
+            )
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RunError(f"{path} cannot be loaded: {reason}") from error
+
+    def save_ticket(self, ticket: Ticket) -> None:
+        """Writes `budget-<N>.ticket.npz`."""
+        ticket.save(self.path / f"budget-{ticket.budget}.ticket.npz")
+
+
+def stored_bytes(path: Path) -> int:
+    """Bytes that the weights in a `.keras` file take there."""
+    total = 0
+
+    def add(_: str, item: Any) -> None:
+        nonlocal total
+        if isinstance(item, h5py.Dataset):
+            total += item.id.get_storage_size()
+
+    with zipfile.ZipFile(path) as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(weights, "r") as file:
+        file.visititems(add)
+    return total

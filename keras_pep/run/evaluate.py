@@ -1,0 +1,48 @@
+"""`keras-pep evaluate`: the models of a run, on a split."""
+
+from dataclasses import fields
+from typing import Any
+
+from keras_pep.callbacks import evaluate
+from keras_pep.run.config import Config
+from keras_pep.run.directory import RunDirectory, RunError
+
+
+def evaluate_run(
+    directory: RunDirectory, split: str = "test", data_dir: str | None = None
+) -> dict[str, Any]:
+    """Loads the models of a run and computes their AUC and log-loss.
+
+    Args:
+        directory: The run.
+        split: `"train"`, `"validation"` or `"test"`, of the run's own split.
+        data_dir: Where the data are now, if not where they were.
+
+    Returns:
+        `metrics.json` with the split's figures as they are computed now.
+
+    Raises:
+        RunError: If the directory is not a run, a model of it is missing, or
+            the data are not those of the run.
+        DataError: If the data are missing or malformed.
+    """
+    metrics = directory.read_json("metrics.json")
+    settings = directory.read_json("config.json")
+    known = {field.name for field in fields(Config)}
+    config = {name: x for name, x in settings.items() if name in known}
+    if data_dir is not None:
+        config["data_dir"] = data_dir
+    dataset = Config.from_dict(config).load_data()
+    if dataset.fingerprint() != settings.get("data_fingerprint"):
+        raise RunError(
+            f"The data are not those of {directory.path}: their fingerprint "
+            "differs. Figures would not be comparable."
+        )
+    rows = dataset.splits[split]
+    entries = {f"budget-{b['target']}": b for b in metrics["budgets"]}
+    if metrics["dense"]:
+        entries["dense"] = metrics["dense"]
+    for name, entry in entries.items():
+        model = directory.load_model(name)
+        entry[split] = evaluate(model, rows.ids, rows.labels)
+    return metrics

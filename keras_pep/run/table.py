@@ -1,0 +1,40 @@
+"""The results of a run as a person reads them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
+    """Dense model and budgets, one line each.
+
+    Args:
+        metrics: The content of `metrics.json`.
+        split: Which split's figures to show.
+    """
+    rows = [("", "kept", "sparsity", f"{split} AUC", "log-loss", "bytes")]
+    entries = [("dense", entry) for entry in [metrics["dense"]] if entry]
+    entries += [(f"{b['target']:,}", b) for b in metrics["budgets"]]
+    for name, entry in entries:
+        rows.append(
+            (
+                name,
+                f"{entry['embedding_parameters']:,}",
+                f"{entry.get('sparsity', 0.0):.1%}",
+                f"{entry[split]['auc']:.4f}",
+                f"{entry[split]['logloss']:.4f}",
+                f"{entry['bytes']:,}",
+            )
+        )
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side, numbers to the right, names to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "   ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,98 @@
+"""What the searches have in common: taking tickets while a model is fitted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pep.search.ticket import Ticket, other_variables, pep_layers
+
+
+class TicketCollector(keras.callbacks.Callback):
+    """Base of the callbacks that take a ticket per budget, then stop.
+
+    Args:
+        budgets: How many embedding parameters may stay, one ticket for each.
+
+    Attributes:
+        tickets: Tickets found so far, by falling budget.
+        missing: Budgets not reached yet, falling.
+        kept: Embedding parameters left at the last count.
+        step: Training steps so far.
+    """
+
+    def __init__(self, budgets: Sequence[int]) -> None:
+        super().__init__()
+        self.missing = sorted(set(budgets), reverse=True)
+        self.tickets: list[Ticket] = []
+        self.kept = 0
+        self.step = 0
+        self._epoch_start = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Checks the budgets and remembers the initial weights."""
+        if not self.model.built:
+            raise ValueError(
+                "Call the model on a batch before a search, to build it: its "
+                "initial weights are part of the tickets."
+            )
+        self._layers = pep_layers(self.model)
+        self.kept = self.size = sum(
+            layer.input_dim * layer.output_dim for layer in self._layers
+        )
+        check_budgets(self.missing, self.size)
+        self._weights = [
+            np.array(keras.ops.convert_to_numpy(variable))
+            for variable in other_variables(self.model)
+        ]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Notes at which step the epoch begins."""
+        self._epoch_start = self.step
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts the steps."""
+        self.step = self._epoch_start + batch + 1
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Adds what is left to the logs."""
+        if logs is not None:
+            logs["embedding_parameters"] = self.kept
+
+    def count(self) -> int:
+        """Counts the embedding parameters that are left. Reads the table."""
+        self.kept = sum(layer.nonzero_parameters() for layer in self._layers)
+        return self.kept
+
+    def take_ticket(self) -> None:
+        """Takes the ticket of the next budget; the last one ends the search."""
+        budget = self.missing.pop(0)
+        self.tickets.append(
+            Ticket.from_model(self.model, self._weights, budget, self.step)
+        )
+        if not self.missing:
+            self.model.stop_training = True
+
+
+def check_budgets(budgets: Sequence[int], parameters: int) -> None:
+    """Refuses what cannot be reached.
+
+    Args:
+        budgets: How many embedding parameters may stay.
+        parameters: How many there are.
+
+    Raises:
+        ValueError: If there is no budget, or one is out of range.
+    """
+    if not budgets:
+        raise ValueError("A search needs at least one budget.")
+    for budget in budgets:
+        if not 1 <= budget < parameters:
+            raise ValueError(
+                "A budget must be at least 1 and less than the "
+                f"{parameters:,} embedding parameters of the model. "
+                f"Received: {budget:,}"
+            )

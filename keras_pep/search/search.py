@@ -1,0 +1,105 @@
+"""The first half of the method: find out which entries are worth keeping."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_pep.search.budget import BudgetSchedule
+from keras_pep.search.paper import RisingThresholds
+
+if TYPE_CHECKING:
+    from keras_pep.search.collector import TicketCollector
+    from keras_pep.search.ticket import Ticket
+
+METHODS = ("budget", "paper")
+
+
+class BudgetNotReachedWarning(UserWarning):
+    """A search ended before as many entries were pruned as asked for."""
+
+
+def search(
+    model: keras.Model,
+    train: Any,
+    validation: Any = None,
+    budgets: Sequence[int] = (),
+    *,
+    method: str = "budget",
+    epochs: int = 20,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **fit_arguments: Any,
+) -> "list[Ticket]":
+    """Trains a model with learnable thresholds and takes a ticket per budget.
+
+    The first half of Algorithm 1 of the paper, for many budgets in one run:
+    on its way down the number of non-zero embedding parameters passes every
+    budget, and each time the mask is saved.
+
+    Args:
+        model: A compiled model with one or more `PEPEmbedding` layers. Its
+            weights are changed.
+        train: What `model.fit` takes as `x` and can be iterated, such as a
+            `tf.data.Dataset` of `(inputs, labels)`.
+        validation: What `model.fit` takes as `validation_data`, if anything.
+        budgets: How many embedding parameters may stay: one ticket for each.
+        method: `"budget"`: every budget is reached, on a schedule, and the
+            last one at the end; see `BudgetSchedule`. `"paper"`: thresholds
+            rise by the L2 regularization of `AdamL2` alone, as in the paper;
+            see `RisingThresholds`. `threshold_init` says when they take effect,
+            and where the loss resists, a small budget may never be reached.
+        epochs: How long to search; by `"paper"`, at most.
+        callbacks: Further callbacks for `model.fit`.
+        **fit_arguments: Further arguments for `model.fit`. By default it is
+            silent, and leaves shuffling to `train`.
+
+    Returns:
+        Tickets by falling budget. A budget that was not reached has none.
+
+    Warns:
+        BudgetNotReachedWarning: If a budget was not reached.
+
+    Raises:
+        ValueError: If the model has no `PEPEmbedding`, a budget is not between
+            1 and the number of embedding parameters, or there is no such
+            method.
+
+    Example:
+
+    ```python
+    tickets = keras_pep.search(model, train, budgets=[50_000, 30_000])
+    small = keras_pep.retrain(model, tickets[-1], train)
+    ```
+
+    Reference:
+        - [Liu et al., 2021](https://arxiv.org/abs/2101.07577)
+    """
+    if method not in METHODS:
+        raise ValueError(
+            f"`method` must be one of {', '.join(METHODS)}. "
+            f"Received: method={method!r}"
+        )
+    if not model.built:
+        model(next(iter(train))[0])
+    collector: TicketCollector  # of either kind
+    if method == "budget":
+        collector = BudgetSchedule(budgets, epochs)
+    else:
+        collector = RisingThresholds(budgets)
+    model.fit(
+        train,
+        validation_data=validation,
+        epochs=epochs,
+        callbacks=[collector, *callbacks],
+        **{"verbose": 0, "shuffle": False, **fit_arguments},
+    )
+    if collector.missing:
+        warnings.warn(
+            f"No ticket for the budgets {collector.missing}: after "
+            f"{collector.step:,} steps {collector.count():,} embedding "
+            "parameters are left.",
+            BudgetNotReachedWarning,
+            stacklevel=2,
+        )
+    return collector.tickets

@@ -1,0 +1,177 @@
+"""What a search finds: which entries stay, and where they started."""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pep.files import whole
+from keras_pep.layers import PEPEmbedding
+from keras_pep.sparse import SparseTable
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """A mask and initial values, stored compactly: a winning lottery ticket.
+
+    Attributes:
+        tables: Kept entries of every searched table, at their initial values,
+            by the name of its layer.
+        weights: Initial values of the model's other trainable variables, in
+            the model's order.
+        budget: How many entries were allowed to stay.
+        step: Training step of the search at which so few were left.
+
+    Reference:
+        - [Frankle & Carbin, 2019](https://arxiv.org/abs/1803.03635)
+    """
+
+    tables: Mapping[str, SparseTable]
+    weights: Sequence[np.ndarray] = field(default=(), repr=False)
+    budget: int = 0
+    step: int = 0
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Number of kept entries."""
+        return sum(table.values.size for table in self.tables.values())
+
+    @property
+    def sparsity(self) -> float:
+        """Pruned share of the tables, from 0 to 1."""
+        size = sum(np.prod(table.shape) for table in self.tables.values())
+        return 1.0 - self.embedding_parameters / float(size)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: keras.Model,
+        weights: Sequence[np.ndarray],
+        budget: int,
+        step: int,
+    ) -> "Ticket":
+        """The ticket of a model as it is pruned now.
+
+        Args:
+            model: A model with `PEPEmbedding` layers.
+            weights: See the attributes, as are `budget` and `step`.
+            budget: See the attributes.
+            step: See the attributes.
+        """
+        return cls(
+            tables={
+                layer.name: SparseTable.from_dense(
+                    layer.initial_embeddings(), layer.mask()
+                )
+                for layer in pep_layers(model)
+            },
+            weights=tuple(weights),
+            budget=budget,
+            step=step,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes an `.npz` file, whole or not at all."""
+        arrays: dict[str, Any] = {}
+        for number, table in enumerate(self.tables.values()):
+            arrays[f"{number}.values"] = table.values
+            arrays[f"{number}.columns"] = table.columns
+            arrays[f"{number}.row_splits"] = table.row_splits
+        for number, value in enumerate(self.weights):
+            arrays[f"weights.{number}"] = value
+        header = {
+            "format": _FORMAT,
+            "budget": self.budget,
+            "step": self.step,
+            "weights": len(self.weights),
+            "tables": [
+                {"name": name, "output_dim": table.output_dim}
+                for name, table in self.tables.items()
+            ],
+        }
+        with whole(Path(path)) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, header=json.dumps(header), **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Ticket":
+        """Reads what `save` wrote. The file is not trusted: nothing in it runs.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is not a ticket, or is damaged.
+        """
+        try:
+            with (
+                Path(path).open("rb") as file,
+                np.load(file, allow_pickle=False) as arrays,
+            ):
+                header = json.loads(str(arrays["header"]))
+                if header["format"] != _FORMAT:
+                    raise ValueError(f"its format is {header['format']}")
+                return cls(
+                    tables={
+                        str(entry["name"]): SparseTable(
+                            values=arrays[f"{number}.values"],
+                            columns=arrays[f"{number}.columns"],
+                            row_splits=arrays[f"{number}.row_splits"],
+                            output_dim=int(entry["output_dim"]),
+                        )
+                        for number, entry in enumerate(header["tables"])
+                    },
+                    weights=tuple(
+                        arrays[f"weights.{number}"]
+                        for number in range(header["weights"])
+                    ),
+                    budget=int(header["budget"]),
+                    step=int(header["step"]),
+                )
+        except FileNotFoundError:
+            raise
+        except (
+            EOFError,
+            KeyError,
+            OSError,
+            TypeError,
+            ValueError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise ValueError(
+                f"{path} is not a keras-pep ticket that can be read: {error}"
+            ) from error
+
+
+def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
+    """The `PEPEmbedding` layers of a model, however deep, in its order.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, PEPEmbedding)
+    ]
+    if not layers:
+        raise ValueError(
+            "The model has no `PEPEmbedding` layer, so there is nothing to "
+            f"search. Received: model={model.name!r}"
+        )
+    return layers
+
+
+def other_variables(model: keras.Model) -> list[keras.Variable]:
+    """Trainable variables that are not part of an embedding table of ours."""
+    tables = {
+        id(variable)
+        for layer in model._flatten_layers()
+        if layer.__class__.__name__ in ("PEPEmbedding", "PrunedEmbedding")
+        for variable in layer.variables
+    }
+    return [v for v in model.trainable_variables if id(v) not in tables]

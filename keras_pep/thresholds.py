@@ -1,0 +1,84 @@
+"""The mathematics of PEP: soft threshold and granularity.
+
+Notation follows Liu et al., "Learnable Embedding Sizes for Recommender
+Systems", ICLR 2021 (arXiv 2101.07577): `V` is the embedding table (N features
+times d dimensions), `s` the threshold logits, `g` the sigmoid.
+"""
+
+from typing import Any
+
+from keras import ops
+
+GRANULARITIES = (
+    "global",
+    "dimension",
+    "feature",
+    "feature_dimension",
+    "field",
+    "field_dimension",
+)
+
+
+def soft_threshold(values: Any, thresholds: Any) -> Any:
+    """Moves values towards zero by their threshold; what crosses it is zero.
+
+    ```
+    S(V, s) = sign(V) * relu(|V| - g(s))
+    ```
+
+    Gradients are those of the formula:
+
+    ```
+    dL/dV    =  dL/dS * 1{S != 0}
+    dL/dg(s) = -sum(dL/dS * sign(V) * 1{|V| > g(s)})
+    ```
+
+    summed over the entries that share a threshold. A value of exactly zero
+    gets no gradient, so it stays zero: a mask needs no storage of its own.
+
+    Args:
+        values: Float tensor.
+        thresholds: Float tensor that broadcasts to `values`, not negative.
+
+    Returns:
+        Tensor with the shape of `values`.
+
+    Reference:
+        - [Liu et al., 2021, equation 4](https://arxiv.org/abs/2101.07577)
+    """
+    return ops.sign(values) * ops.relu(ops.abs(values) - thresholds)
+
+
+def logit_shape(
+    granularity: str, input_dim: int, output_dim: int, num_fields: int
+) -> tuple[int, int]:
+    """Shape of `s`: which entries of the table share one threshold.
+
+    Args:
+        granularity: One of `GRANULARITIES`.
+        input_dim: Number of features, the rows of the table.
+        output_dim: Base dimension, the columns of the table.
+        num_fields: Number of fields.
+
+    Returns:
+        `(rows, columns)`, `rows` being 1, the number of fields or the number
+        of features, and `columns` 1 or `output_dim`.
+    """
+    owner = granularity.removesuffix("dimension").rstrip("_")
+    rows = {"field": num_fields, "feature": input_dim}.get(owner, 1)
+    return rows, output_dim if granularity.endswith("dimension") else 1
+
+
+def field_of(rows: Any, field_sizes: tuple[int, ...]) -> Any:
+    """The field that every table row belongs to.
+
+    Args:
+        rows: Integer tensor of row numbers.
+        field_sizes: Number of features of each field. The rows of a field
+            follow one another in the table, in the order of the fields.
+
+    Returns:
+        int32 tensor with the shape of `rows`.
+    """
+    ends = ops.cumsum(ops.convert_to_tensor(field_sizes, dtype=rows.dtype))
+    return ops.searchsorted(ends, rows, side="right")

@@ -1,0 +1,21 @@
+"""The `keras-pep` command."""
+
+import click
+
+from keras_pep_cli.evaluate import evaluate
+from keras_pep_cli.train import train
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="keras-pep")
+def main() -> None:
+    """Embedding tables of recommenders, pruned by learned thresholds.
+
+    \b
+    Example:
+      keras-pep train --dataset synthetic
+    """
+
+
+main.add_command(train)
+main.add_command(evaluate)

@@ -1,0 +1,63 @@
+"""What all commands share: quiet, debug, and errors in one line."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+
+def command(function: Callable[..., None]) -> click.Command:
+    """Makes a click command with `--quiet`, `--debug` and one-line errors."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, debug: bool, **kwargs: Any) -> None:
+        if debug:
+            function(*args, **kwargs)
+            return
+        try:
+            _load_silently()
+            function(*args, **kwargs)
+        except (click.ClickException, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo("Interrupted. What was finished is kept.", err=True)
+            sys.exit(1)
+        except Exception as error:
+            message = " ".join(str(error).split()) or "no message"
+            kind = type(error).__name__
+            if kind not in ("DataError", "RunError", "ValueError"):
+                message = f"{kind}: {message} (--debug shows where)"
+            click.echo(f"Error: {message}", err=True)
+            sys.exit(1)
+
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="Say only results."),
+        click.option("--debug", is_flag=True, help="Show tracebacks."),
+    ):
+        wrapped = option(wrapped)
+    return click.command()(wrapped)
+
+
+def _load_silently() -> None:
+    """Loads TensorFlow with what it logs meanwhile kept off the terminal.
+
+    Its first lines come from C++, before any setting of its own is read.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow as tf
+
+        import keras_pep.run  # noqa: F401
+
+        tf.config.list_logical_devices()  # looks for a GPU, and says so
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,58 @@
+"""`keras-pep evaluate`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from keras_pep_cli.common import command
+
+
+@command
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="test",
+    show_default=True,
+    help="Rows to evaluate on.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the dataset's files are now, if they have moved.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(
+    run: Path, split: str, data_dir: Path | None, as_json: bool, quiet: bool
+) -> None:
+    """Load the models of RUN and compute AUC and log-loss on a split.
+
+    \b
+    Example:
+      keras-pep evaluate runs/movielens-fm-20260101-120000 --split validation
+    """
+    from keras_pep.run import RunDirectory, evaluate_run, results_table
+
+    del quiet  # there is nothing but results
+    metrics = evaluate_run(
+        RunDirectory(run), split, None if data_dir is None else str(data_dir)
+    )
+    if as_json:
+        entries = [metrics["dense"]] if metrics["dense"] else []
+        click.echo(
+            json.dumps(
+                [
+                    {
+                        "target": entry.get("target"),
+                        "embedding_parameters": entry["embedding_parameters"],
+                        "split": split,
+                        **entry[split],
+                    }
+                    for entry in entries + metrics["budgets"]
+                ],
+                indent=1,
+            )
+        )
+    else:
+        click.echo(results_table(metrics, split))

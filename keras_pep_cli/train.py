@@ -1,0 +1,264 @@
+"""`keras-pep train`."""
+
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_pep_cli.common import command
+
+
+def _read_config(
+    context: click.Context, option: click.Parameter, path: Path | None
+) -> Path | None:
+    """Makes the keys of a TOML file the defaults of the options."""
+    if path is None:
+        return None
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path}: {error}", param=option) from error
+    options = {
+        name.lstrip("-").replace("-", "_"): parameter.name
+        for parameter in context.command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if parameter.name != "config" and name.startswith("--")
+    }
+    defaults: dict[str, Any] = {}
+    for key, value in content.items():
+        name = options.get(key.replace("-", "_"))
+        if name is None:
+            raise click.BadParameter(
+                f"{path}: unknown key {key!r}; known are "
+                f"{', '.join(sorted(options))}.",
+                param=option,
+            )
+        defaults[name] = value
+    context.default_map = {**(context.default_map or {}), **defaults}
+    return path
+
+
+@command
+@click.option(
+    "--dataset",
+    type=click.Choice(["movielens", "synthetic"]),
+    default="synthetic",
+    show_default=True,
+    help="What to train on.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with the dataset's files.",
+)
+@click.option(
+    "--features",
+    type=click.Choice(["paper", "full"]),
+    default="full",
+    show_default=True,
+    help="MovieLens: the paper's seven fields, or also user and movie ids.",
+)
+@click.option(
+    "--max-bad-rows",
+    type=click.FloatRange(0, 1),
+    default=0.001,
+    show_default=True,
+    help="Share of malformed rows that is left out and counted.",
+)
+@click.option(
+    "--model",
+    type=click.Choice(["lr", "fm"]),
+    default="fm",
+    show_default=True,
+    help="Logistic regression or factorization machine.",
+)
+@click.option(
+    "--embedding-dim",
+    type=click.IntRange(min=1),
+    help="Base embedding size.  [default: 64; lr: 1]",
+)
+@click.option(
+    "--granularity",
+    type=click.Choice(
+        [
+            "global",
+            "dimension",
+            "feature",
+            "feature-dimension",
+            "field",
+            "field-dimension",
+        ]
+    ),
+    default="feature-dimension",
+    show_default=True,
+    help="Which entries of the table share a threshold.",
+)
+@click.option(
+    "--search",
+    type=click.Choice(["budget", "paper"]),
+    default="budget",
+    show_default=True,
+    help="Reach the budgets on a schedule, or let thresholds rise by L2 as in "
+    "the paper until the budgets are passed.",
+)
+@click.option(
+    "--search-epochs",
+    type=click.IntRange(min=1),
+    help="Length of the search; by the paper's, at most.  [default: 20; "
+    "paper: 40]",
+)
+@click.option(
+    "--threshold-init",
+    type=float,
+    default=-15.0,
+    show_default=True,
+    help="Threshold logit to start from.",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Embedding parameters to keep. Repeatable.",
+)
+@click.option(
+    "--sparsity",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    multiple=True,
+    help="Share of them to prune. Repeatable.  [default: 0.8, 0.9, 0.95; "
+    "paper: 0.8]",
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="Of Adam, in all stages.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Rows of a training batch.",
+)
+@click.option(
+    "--l2",
+    type=click.FloatRange(min=0),
+    default=1e-5,
+    show_default=True,
+    help="L2 regularization, added to the gradient of every weight.",
+)
+@click.option(
+    "--max-epochs",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Longest training of the dense and of each small model.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Stop after so many epochs without a better validation AUC.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of the split, the initial values and the order of rows.",
+)
+@click.option(
+    "--baseline/--no-baseline",
+    default=True,
+    show_default=True,
+    help="Whether to train the dense model too.",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to leave results.  [default: runs/<dataset>-<model>-<time>]",
+)
+@click.option(
+    "--force", is_flag=True, help="Overwrite files in the run directory."
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="TOML file with options as keys; the command line wins.",
+)
+def train(
+    *,
+    run_dir: Path | None,
+    force: bool,
+    quiet: bool,
+    data_dir: Path | None,
+    granularity: str,
+    embedding_dim: int | None,
+    model: str,
+    dataset: str,
+    **options: Any,
+) -> None:
+    """Train dense, search, and retrain a small model per budget.
+
+    Leaves a run directory with the models, the tickets, metrics.json and
+    history.csv, and prints a table.
+
+    \b
+    Examples:
+      keras-pep train --dataset synthetic
+      keras-pep train --dataset movielens --data-dir ml-1m --sparsity 0.95
+      keras-pep train --dataset movielens --data-dir ml-1m --features paper
+        --search paper --budget 50000 --budget 30000
+    """
+    from keras_pep.run import Config, RunDirectory, results_table
+    from keras_pep.run import train as do_train
+
+    if model == "lr" and embedding_dim not in (None, 1):
+        raise click.BadParameter(
+            f"lr has one weight per feature, found {embedding_dim}, "
+            "expected 1.",
+            param_hint="--embedding-dim",
+        )
+    config = Config(
+        dataset=dataset,
+        data_dir=None if data_dir is None else str(data_dir),
+        granularity=granularity.replace("-", "_"),
+        embedding_dim=embedding_dim or (1 if model == "lr" else 64),
+        model=model,
+        **options,
+    )
+    directory = RunDirectory(
+        run_dir
+        or Path("runs", f"{dataset}-{model}-{time.strftime('%Y%m%d-%H%M%S')}")
+    )
+    metrics = do_train(
+        config,
+        directory,
+        say=(lambda _: None) if quiet else click.echo,
+        bar=not quiet and sys.stdout.isatty(),
+        force=force,
+    )
+    click.echo(f"\n{results_table(metrics)}\n")
+    for budget in metrics["budgets"]:
+        if "planted_rank_correlation" in budget:
+            click.echo(
+                f"{budget['target']:,}: rank correlation of learned and "
+                f"planted sizes {budget['planted_rank_correlation']:.2f} "
+                "(of popularity and planted sizes "
+                f"{budget['popularity_rank_correlation']:.2f})"
+            )
+    click.echo(f"run directory: {directory.path}")
+    if metrics["budgets_not_reached"]:
+        missed = ", ".join(f"{b:,}" for b in metrics["budgets_not_reached"])
+        raise click.ClickException(
+            f"not reached: {missed}. Allow more --search-epochs, or use "
+            "--search budget."
+        )

@@ -1,0 +1,357 @@
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import keras_pep
+from keras_pep_cli import main
+
+COMMAND = Path(sys.executable).with_name("keras-pep")
+QUICK = ("--max-epochs", "1", "--search-epochs", "2", "--embedding-dim", "8")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def run(*arguments, **kwargs):
+    """The command as it is installed, in a process of its own."""
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **kwargs,
+    )
+
+
+@pytest.fixture
+def train(small_movielens, tmp_path):
+    def train(*arguments):
+        return invoke(
+            "train",
+            "--dataset",
+            "movielens",
+            "--data-dir",
+            small_movielens,
+            "--run-dir",
+            tmp_path / "run",
+            *QUICK,
+            *arguments,
+        )
+
+    return train
+
+
+@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",)])
+def test_help_shows_an_example(command):
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    assert re.search(r"Examples?:\n +keras-pep ", result.output)
+
+
+def test_a_run_leaves_what_the_contract_says(train, tmp_path):
+    result = train("--budget", 400, "--budget", 200, "--sparsity", 0.9)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "run"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    features = metrics["feature_count"]
+    assert {
+        key: metrics[key]
+        for key in ("dataset", "features", "model", "embedding_dim", "seed")
+    } == {
+        "dataset": "movielens-1m",
+        "features": "full",
+        "model": "fm",
+        "embedding_dim": 8,
+        "seed": 0,
+    }
+    dense = metrics["dense"]
+    assert dense["embedding_parameters"] == 8 * features
+    assert dense["total_parameters"] == 9 * features + 1
+    assert dense["bytes"] == 4 * dense["total_parameters"]
+    budgets = [400, 200, round(0.1 * 8 * features)]
+    assert [b["target"] for b in metrics["budgets"]] == budgets
+    for budget in metrics["budgets"]:
+        kept = budget["embedding_parameters"]
+        assert kept == budget["target"]
+        assert budget["total_parameters"] == kept + features + 1
+        # 4 bytes a value, 1 a column, 4 a row, 4 a first-order weight.
+        assert budget["bytes"] == 5 * kept + 4 * (features + 1) * 2
+        assert budget["sparsity"] == pytest.approx(
+            1 - kept / (8 * features), abs=1e-6
+        )
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "metrics.json",
+        "history.csv",
+        "dense.keras",
+        *(f"budget-{n}.keras" for n in budgets),
+        *(f"budget-{n}.ticket.npz" for n in budgets),
+    }
+    history = pd.read_csv(folder / "history.csv")
+    assert history["stage"].value_counts().to_dict() == {
+        "dense": 1,
+        "search": 2,
+        **{f"budget-{n}": 1 for n in budgets},
+    }
+    assert history["val_auc"].between(0, 1).all()
+    for budget, line in zip(
+        budgets, result.output.splitlines()[-len(budgets) - 2 :], strict=False
+    ):
+        assert line.split()[0] == f"{budget:,}"
+
+    again = invoke("evaluate", folder, "--json")
+    entries = json.loads(again.output)
+    assert [e["target"] for e in entries] == [None, *budgets]
+    for entry, known in zip(entries, [dense, *metrics["budgets"]], strict=True):
+        assert entry["auc"] == pytest.approx(known["test"]["auc"], abs=1e-7)
+    table = invoke("evaluate", folder, "--split", "validation").output
+    assert f"{dense['validation']['auc']:.4f}" in table
+
+
+def test_tickets_and_models_belong_together(train, tmp_path):
+    assert train("--budget", 300, "--model", "fm").exit_code == 0
+    ticket = keras_pep.Ticket.load(tmp_path / "run" / "budget-300.ticket.npz")
+    model = keras.saving.load_model(tmp_path / "run" / "budget-300.keras")
+    (table,) = ticket.tables.values()
+    np.testing.assert_array_equal(model.embedding.sparse().mask(), table.mask())
+
+
+def test_the_same_seed_gives_the_same_figures(train, tmp_path):
+    figures = []
+    for seed in (3, 3, 4):
+        assert train("--budget", 300, "--seed", seed, "--force").exit_code == 0
+        metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+        figures.append(metrics["budgets"][0]["test"]["auc"])
+    # Sums of float32 in another order may move two scores across each other.
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+    assert abs(figures[0] - figures[2]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "granularity",
+    ["global", "dimension", "feature", "field", "field-dimension"],
+)
+def test_every_granularity_runs(train, granularity):
+    result = train("--granularity", granularity, "--no-baseline", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert "epoch" not in result.output
+    assert "dense" not in result.output
+
+
+def test_logistic_regression_keeps_features(train, tmp_path):
+    result = invoke("train", "--model", "lr", "--embedding-dim", 4)
+    assert result.exit_code == 2
+    assert "expected 1" in result.output
+    result = train("--model", "lr", "--embedding-dim", 1, "--budget", 30)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["budgets"][0]["total_parameters"] == 31
+
+
+def test_a_budget_out_of_reach_of_the_paper_is_reported(train):
+    result = train("--search", "paper", "--budget", 300, "--no-baseline")
+    assert result.exit_code == 1
+    assert "No budget was reached" in result.output
+    assert "--search budget" in result.output
+
+
+@pytest.mark.parametrize("budget", [10**6, 8 * 10**3])
+def test_an_impossible_budget_is_refused_before_anything(
+    train, tmp_path, budget
+):
+    result = train("--budget", budget)
+    assert result.exit_code == 1
+    assert f"{budget:,}" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_results_are_not_overwritten(train, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("mine")
+    result = train()
+    assert result.exit_code == 1
+    assert "--force" in result.output
+    assert (tmp_path / "run" / "metrics.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--budget", 0], "0 is not in the range x>=1"),
+        (["--sparsity", 1.0], "1.0 is not in the range"),
+        (["--model", "deep"], "'deep' is not one of"),
+        (["--granularity", "row"], "'row' is not one of"),
+        (["--learning-rate", 0], "0.0 is not in the range"),
+        (["--no-such"], "No such option"),
+        (["--config", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, found):
+    result = invoke("train", *arguments)
+    assert result.exit_code == 2
+    assert found in result.output
+
+
+def test_config_file_gives_defaults_and_flags_win(train, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('seed = 5\nbudget = [250]\nmax-bad-rows = 0.1\nl2 = "0"\n')
+    assert train("--config", path, "--l2", 0.5).exit_code == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["seed"], config["budget"]) == (5, [250])
+    assert (config["max_bad_rows"], config["l2"]) == (0.1, 0.5)
+    assert config["environment"]["keras"] == keras.__version__
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("epochs = 3", "unknown key 'epochs'"),
+        ("seed = ", "run.toml"),
+        ('seed = "many"', "'many' is not a valid integer"),
+    ],
+)
+def test_a_wrong_config_file_is_wrong_usage(train, tmp_path, content, found):
+    path = tmp_path / "run.toml"
+    path.write_text(content)
+    result = train("--config", path)
+    assert result.exit_code == 2
+    assert found in result.output
+
+
+def test_evaluate_refuses_what_is_no_run_and_other_data(
+    train, small_movielens, tmp_path
+):
+    result = invoke("evaluate", tmp_path)
+    assert result.exit_code == 1
+    assert "metrics.json not found" in result.output
+    assert train("--budget", 300, "--no-baseline").exit_code == 0
+    run_dir = tmp_path / "run"
+    ratings = small_movielens / "ratings.dat"
+    ratings.write_text(ratings.read_text() + "1::2::5::978999999\n")
+    result = invoke("evaluate", run_dir)
+    assert result.exit_code == 1
+    assert "fingerprint differs" in result.output
+    (run_dir / "metrics.json").write_text("{")
+    assert "is damaged" in invoke("evaluate", run_dir).output
+
+
+def test_errors_are_one_line_and_tracebacks_need_debug(tmp_path):
+    arguments = ("train", "--dataset", "movielens", "--data-dir", tmp_path)
+    began = time.monotonic()
+    result = run(*arguments, cwd=tmp_path)
+    assert time.monotonic() - began < 60  # no retries over a network
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1  # TensorFlow is silent too
+    assert "found no ratings.dat" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" in run(*arguments, "--debug", cwd=tmp_path).stderr
+
+
+def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(COMMAND, "train", "--dataset", "movielens"),
+            *("--data-dir", small_movielens, "--run-dir", run_dir),
+            *("--search-epochs", "500", "--max-epochs", "2"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (run_dir / "dense.keras").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)  # into the search
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert error.startswith("Interrupted.")
+    assert len(error.splitlines()) == 1
+    assert {path.name for path in run_dir.iterdir()} == {
+        "config.json",
+        "history.csv",
+        "dense.keras",
+    }
+    keras.saving.load_model(run_dir / "dense.keras")
+
+
+def test_the_demo_finds_the_planted_sizes(tmp_path):
+    """`make demo` as it is, but for the retraining, which sizes do not need."""
+    result = run(
+        "train",
+        *("--run-dir", tmp_path / "run", "--max-epochs", 1, "--no-baseline"),
+    )
+    assert result.returncode == 0, result.stderr
+    printed = re.findall(
+        r"rank correlation of learned and planted sizes ([\d.]+) "
+        r"\(of popularity and planted sizes ([\d.]+)\)",
+        result.stdout,
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert len(printed) == len(metrics["budgets"]) == 3
+    for budget, (learned, popularity) in zip(
+        metrics["budgets"], printed, strict=True
+    ):
+        assert float(learned) >= 0.6
+        assert float(learned) > float(popularity) + 0.1
+        assert float(learned) == pytest.approx(
+            budget["planted_rank_correlation"], abs=0.005
+        )
+
+
+def test_movielens_for_real(ml_1m, tmp_path):
+    """Short of the README's run in epochs only."""
+    run_dir = tmp_path / "run"
+    result = run(
+        *("train", "--dataset", "movielens", "--data-dir", ml_1m),
+        *("--features", "paper", "--budget", 30000, "--run-dir", run_dir),
+        *("--max-epochs", 4, "--search-epochs", 8),
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["dense"]["embedding_parameters"] == 264_256
+    assert metrics["dense"]["total_parameters"] == 268_386
+    (budget,) = metrics["budgets"]
+    assert budget["embedding_parameters"] == 30_000
+    # After four epochs; the bare first-order model stays below 0.80.
+    assert metrics["dense"]["test"]["auc"] > 0.835
+    assert budget["test"]["auc"] > metrics["dense"]["test"]["auc"] - 0.01
+
+    dense, small = (
+        (run_dir / name).stat().st_size
+        for name in ("dense.keras", "budget-30000.keras")
+    )
+    assert dense >= 5 * small
+    ids = tmp_path / "ids.npy"
+    dataset = keras_pep.data.load("movielens", ml_1m, features="paper")
+    np.save(ids, dataset.test.ids[:2000])
+    model = keras.saving.load_model(run_dir / "budget-30000.keras")
+    code = (
+        "import sys, keras, numpy, keras_pep\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "scores = model.predict(numpy.load(sys.argv[2]), verbose=0)\n"
+        "numpy.save(sys.argv[2], scores)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, run_dir / "budget-30000.keras", ids],
+        check=True,
+        capture_output=True,
+    )
+    np.testing.assert_array_equal(
+        np.load(ids), model.predict(dataset.test.ids[:2000], verbose=0)
+    )

@@ -1,0 +1,51 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_pep.callbacks import ExactValidation, evaluate
+from keras_pep.metrics import auc, log_loss
+
+
+def test_auc_counts_pairs():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 300)
+    scores = random.integers(0, 20, 300)  # many ties
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    wins = (positive[:, None] > negative).sum()
+    ties = (positive[:, None] == negative).sum()
+    expected = (wins + ties / 2) / (positive.size * negative.size)
+    assert auc(labels, scores) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores"),
+    [([1, 1], [0.1, 0.2]), ([0, 0], [0.1, 0.2]), ([0, 1], [0.1, math.nan])],
+)
+def test_auc_of_what_has_none_is_nan(labels, scores):
+    assert math.isnan(auc(np.array(labels), np.array(scores)))
+
+
+def test_log_loss_by_hand_and_at_extremes():
+    assert log_loss(np.array([1, 0]), np.zeros(2)) == pytest.approx(math.log(2))
+    # log(1 + exp(500)) overflows if taken literally.
+    extremes = log_loss(np.array([1, 0, 0]), np.array([500.0, -500.0, 500.0]))
+    assert extremes == pytest.approx(500 / 3)
+
+
+def test_validation_is_in_the_logs_and_exact():
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    random = np.random.default_rng(0)
+    x = random.normal(size=(500, 1))
+    y = (random.random(500) < 1 / (1 + np.exp(-3 * x[:, 0]))).astype("float32")
+    history = model.fit(
+        x, y[:, None], verbose=0, callbacks=[ExactValidation(x, y, 64)]
+    ).history
+    sign = float(np.sign(model.layers[-1].kernel.numpy()[0, 0]))
+    assert history["val_auc"][-1] == pytest.approx(auc(y, sign * x[:, 0]))
+    assert history["val_logloss"][-1] == pytest.approx(
+        evaluate(model, x, y)["logloss"], abs=1e-6
+    )

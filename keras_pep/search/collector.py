@@ -38,9 +38,10 @@ class TicketCollector(keras.callbacks.Callback):
                 "initial weights are part of the tickets."
             )
         self._layers = pep_layers(self.model)
-        self.kept = self.size = sum(
+        self.size: int = sum(
             layer.input_dim * layer.output_dim for layer in self._layers
         )
+        self.kept = self.size
         check_budgets(self.missing, self.size)
         self._weights = [
             np.array(keras.ops.convert_to_numpy(variable))

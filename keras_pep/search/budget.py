@@ -1,5 +1,6 @@
 """The search by budget: the clock is set so that just enough is left."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,8 +59,8 @@ class BudgetSchedule(TicketCollector):
     def _allowed(self) -> int:
         """How many entries the schedule leaves at this step."""
         progress = (self.step - self._start) / (self._end - self._start)
-        share: float = self._smallest / self.size
-        return round(self.size * share ** min(max(progress, 0.0), 1.0))
+        share = self._smallest / self.size
+        return round(self.size * math.pow(share, min(max(progress, 0.0), 1.0)))
 
     def _keep(self, allowed: int) -> None:
         """Sets the clock to leave `allowed` entries, or just fewer."""

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.metrics import auc, log_loss
+from keras_pep.metrics import evaluate
 
 
 class ExactValidation(keras.callbacks.Callback):
@@ -38,24 +38,3 @@ class ExactValidation(keras.callbacks.Callback):
         )
         if logs is not None:
             logs.update({f"val_{name}": x for name, x in figures.items()})
-
-
-def evaluate(
-    model: keras.Model,
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    batch_size: int = 8192,
-) -> dict[str, float]:
-    """Exact AUC and log-loss of a model whose outputs are logits.
-
-    Args:
-        model: The model.
-        inputs: What the model is called on, an array.
-        labels: 0 or 1, `(rows,)`.
-        batch_size: Rows to predict at once.
-
-    Returns:
-        `{"auc": ..., "logloss": ...}`.
-    """
-    logits = model.predict(inputs, batch_size=batch_size, verbose=0)[:, 0]
-    return {"auc": auc(labels, logits), "logloss": log_loss(labels, logits)}

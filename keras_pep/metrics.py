@@ -1,5 +1,6 @@
 """Exact metrics over a whole split, as every figure of ours is computed."""
 
+import keras
 import numpy as np
 import pandas as pd
 
@@ -37,3 +38,24 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     """
     logits = np.asarray(logits, dtype=np.float64)
     return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+
+
+def evaluate(
+    model: keras.Model,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int = 8192,
+) -> dict[str, float]:
+    """Exact AUC and log-loss of a model whose outputs are logits.
+
+    Args:
+        model: The model.
+        inputs: What the model is called on, an array.
+        labels: 0 or 1, `(rows,)`.
+        batch_size: Rows to predict at once.
+
+    Returns:
+        `{"auc": ..., "logloss": ...}`.
+    """
+    logits = model.predict(inputs, batch_size=batch_size, verbose=0)[:, 0]
+    return {"auc": auc(labels, logits), "logloss": log_loss(labels, logits)}

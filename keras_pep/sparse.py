@@ -34,7 +34,12 @@ class SparseTable:
     def __post_init__(self) -> None:
         sizes = np.diff(self.row_splits)
         fits = (
-            self.values.ndim == self.columns.ndim == self.row_splits.ndim == 1
+            (self.values.dtype.kind, self.row_splits.dtype.kind) == ("f", "i")
+            and self.columns.dtype.kind in "iu"
+            and self.values.ndim
+            == self.columns.ndim
+            == self.row_splits.ndim
+            == 1
             and self.values.size == self.columns.size
             and self.row_splits.size > 1
             and self.row_splits[0] == 0

@@ -23,6 +23,8 @@ def command(function: Callable[..., None]) -> click.Command:
         except (click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt:
+            if sys.stdout.isatty():
+                click.echo("\033[?25h")  # the cursor, hidden by a bar
             click.echo("Interrupted. What was finished is kept.", err=True)
             sys.exit(1)
         except Exception as error:

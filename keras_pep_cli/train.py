@@ -18,13 +18,13 @@ def _read_config(
     if path is None:
         return None
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path}: {error}", param=option) from error
     options = {
         name.lstrip("-").replace("-", "_"): parameter.name
         for parameter in context.command.params
-        for name in (*parameter.opts, *parameter.secondary_opts)
+        for name in parameter.opts
         if parameter.name != "config" and name.startswith("--")
     }
     defaults: dict[str, Any] = {}
@@ -229,7 +229,7 @@ def train(
         )
     config = Config(
         dataset=dataset,
-        data_dir=None if data_dir is None else str(data_dir),
+        data_dir=None if data_dir is None else str(data_dir.resolve()),
         granularity=granularity.replace("-", "_"),
         embedding_dim=embedding_dim or (1 if model == "lr" else 64),
         model=model,

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pep.callbacks import ExactValidation, evaluate
-from keras_pep.metrics import auc, log_loss
+from keras_pep.callbacks import ExactValidation
+from keras_pep.metrics import auc, evaluate, log_loss
 
 
 def test_auc_counts_pairs():

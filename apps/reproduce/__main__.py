@@ -31,21 +31,25 @@ import click
 def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
     """Run `keras-pep train ARGUMENTS` for every seed; print a table.
 
-    A run directory that is complete is not run again.
+    A run directory that holds the results of these arguments is not run again.
     """
     runs = []
     for seed in map(int, seeds.split(",")):
         folder = out / f"seed-{seed}"
-        if not (folder / "metrics.json").exists():
+        known = folder / "reproduce.json"
+        if not known.exists() or json.loads(known.read_text()) != [*arguments]:
             command = ["train", *arguments, "--seed", str(seed), "--force"]
-            subprocess.run(
+            done = subprocess.run(
                 [
                     Path(sys.executable).with_name("keras-pep"),
                     *command,
                     *("--run-dir", folder),
                 ],
-                check=True,
+                check=False,
             )
+            if done.returncode:
+                raise click.ClickException(f"seed {seed} failed, see above.")
+            known.write_text(json.dumps(arguments))
         runs.append(json.loads((folder / "metrics.json").read_text()))
     click.echo(table(runs))
 
@@ -54,7 +58,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     """Test AUC by budget and seed as Markdown: mean, spread, each run."""
     seeds = [f"seed {run['seed']}" for run in runs]
     lines = [
-        ["kept", "pruned", "test AUC", *seeds, "passed at step", "bytes"],
+        ["budget", "pruned", "test AUC", *seeds, "passed at step", "bytes"],
         ["---:"] * (5 + len(seeds)),
     ]
     rows = [[run["dense"] for run in runs if run["dense"]]]

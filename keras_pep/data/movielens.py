@@ -139,28 +139,30 @@ def _read(
     Args:
         path: The file.
         max_bad_rows: Share of malformed lines that is tolerated.
-        known: For a column, the values it may have.
+        known: For a column, the values it may have; if None, the first column
+            may have each value once.
     """
     pattern, expected = _FILES[path.name]
     lines = pd.Series(
-        path.read_bytes().decode("latin-1").splitlines(), dtype=object
+        [line.decode("latin-1") for line in path.read_bytes().splitlines()],
+        dtype=object,
     )
-    frame: Any = lines.str.extract(f"^{pattern}$")
-    malformed = frame.isna().any(axis=1)
-    frame = frame[~malformed]
+    frame: Any = lines.str.extract(f"^{pattern}$").dropna()
     frame = frame.astype({c: np.int64 for c in frame if c in _NUMBERS})
-    for column, values in (known or {}).items():
-        unknown = ~frame[column].isin(values)
-        malformed |= unknown.reindex(malformed.index, fill_value=False)
-        frame = frame[~unknown]
+    if known is None:  # the file says what is known: each id once
+        frame = frame[~frame[frame.columns[0]].duplicated()]
+    else:
+        for column, values in known.items():
+            frame = frame[frame[column].isin(values)]
+    malformed = ~lines.index.isin(frame.index)
     bad = int(malformed.sum())
     if lines.empty or bad > max_bad_rows * len(lines):
-        first = int(malformed.to_numpy().argmax()) if bad else 0
+        first = int(malformed.argmax()) if bad else 0
         found = repr(lines[first][:80]) if bad else "an empty file"
-        of_known = " of known user and movie" if known else ""
+        rule = "of known user and movie" if known else "with an id of its own"
         raise DataError(
             f"{path}, line {first + 1}: found {found}, expected "
-            f"{expected}{of_known}. {bad:,} of {len(lines):,} lines are "
+            f"{expected}, {rule}. {bad:,} of {len(lines):,} lines are "
             f"malformed; --max-bad-rows allows {max_bad_rows:.2%}."
         )
     return frame.reset_index(drop=True), bad

@@ -28,6 +28,7 @@ def batches(split: Split, batch_size: int, seed: int) -> Any:
     with tf.device("CPU"):
         ids = tf.constant(split.ids)
         labels = tf.constant(split.labels[:, None])
+        passes = tf.Variable(0, dtype=tf.int32, trainable=False)
     rows = len(split)
     starts = np.arange(0, rows, batch_size, dtype=np.int64)
 
@@ -41,8 +42,6 @@ def batches(split: Split, batch_size: int, seed: int) -> Any:
             return tf.gather(ids, chosen), tf.gather(labels, chosen)
 
         return tf.data.Dataset.from_tensor_slices(starts).map(batch)
-
-    passes = tf.Variable(0, dtype=tf.int32, trainable=False)
 
     # Keras starts a new pass over the dataset for each epoch.
     return (

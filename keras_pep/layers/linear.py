@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_pep.layers import lookup
-from keras_pep.layers.pep_embedding import positive_integer
+from keras_pep.layers.embedding import positive_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")

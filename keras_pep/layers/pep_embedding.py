@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import lookup
+from keras_pep.layers.embedding import TableEmbedding, positive_integer
 from keras_pep.thresholds import (
     GRANULARITIES,
     field_of,
@@ -20,7 +21,7 @@ _ENTRIES_AT_ONCE = 2**22  # whole-table methods work in blocks of this size
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")
-class PEPEmbedding(keras.layers.Layer):
+class PEPEmbedding(TableEmbedding):
     """Embedding with learnable thresholds (PEP): small entries are pruned.
 
     A drop-in replacement for `keras.layers.Embedding` that looks rows up in
@@ -83,8 +84,6 @@ class PEPEmbedding(keras.layers.Layer):
         - [Liu et al., 2021](https://arxiv.org/abs/2101.07577)
     """
 
-    built: bool
-
     def __init__(
         self,
         input_dim: int,
@@ -98,9 +97,7 @@ class PEPEmbedding(keras.layers.Layer):
         mask_zero: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.input_dim = positive_integer("input_dim", input_dim)
-        self.output_dim = positive_integer("output_dim", output_dim)
+        super().__init__(input_dim, output_dim, mask_zero, **kwargs)
         if granularity not in GRANULARITIES:
             raise ValueError(
                 f"`granularity` must be one of {', '.join(GRANULARITIES)}. "
@@ -125,9 +122,6 @@ class PEPEmbedding(keras.layers.Layer):
         self.embeddings_constraint = keras.constraints.get(
             embeddings_constraint
         )
-        self.mask_zero = mask_zero
-        self.supports_masking = mask_zero
-        self.autocast = False  # ids stay integers
 
     def build(self, input_shape: Any = None) -> None:
         """Creates `embeddings`, `threshold_logits` and `clock`."""
@@ -162,25 +156,6 @@ class PEPEmbedding(keras.layers.Layer):
             autocast=False,
         )
         self.built = True
-
-    def call(self, inputs: Any) -> Any:
-        """Looks ids up in the thresholded table."""
-        rows, spread = lookup.distinct(lookup.as_ids(inputs))
-        return ops.cast(spread(self._pruned(rows)), self.compute_dtype)
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """`inputs != 0` if `mask_zero`, else None."""
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
-
-    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """`(*input_shape, output_dim)`."""
-        return (*input_shape, self.output_dim)
-
-    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
-        """Shape and dtype of the output, without computing it."""
-        return keras.KerasTensor(
-            self.compute_output_shape(inputs.shape), dtype=self.compute_dtype
-        )
 
     def pruned_embeddings(self) -> np.ndarray:
         """The whole table as it is looked up, `S(V, s)`.
@@ -260,8 +235,6 @@ class PEPEmbedding(keras.layers.Layer):
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            "input_dim": self.input_dim,
-            "output_dim": self.output_dim,
             "granularity": self.granularity,
             "field_sizes": self.field_sizes and list(self.field_sizes),
             "threshold_init": self.threshold_init,
@@ -274,11 +247,9 @@ class PEPEmbedding(keras.layers.Layer):
             "embeddings_constraint": keras.constraints.serialize(
                 self.embeddings_constraint
             ),
-            "mask_zero": self.mask_zero,
         }
 
-    def _pruned(self, rows: Any) -> Any:
-        """Thresholded vectors of the given rows."""
+    def _vectors(self, rows: Any) -> Any:
         values = lookup.take(self.embeddings, rows)
         log_thresholds = self._log_thresholds(rows, self.clock)
         return soft_threshold(values, ops.exp(log_thresholds))
@@ -310,21 +281,7 @@ class PEPEmbedding(keras.layers.Layer):
     def _blocks(self) -> Iterator[np.ndarray]:
         """The pruned table, block by block."""
         for rows in self._row_blocks():
-            yield np.asarray(ops.convert_to_numpy(self._pruned(rows)))
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """The value, if it is a positive integer; else a ValueError."""
-    if (
-        not isinstance(value, int | np.integer)
-        or isinstance(value, bool)
-        or value <= 0
-    ):
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r} "
-            f"(of type {type(value).__name__})"
-        )
-    return int(value)
+            yield np.asarray(ops.convert_to_numpy(self._vectors(rows)))
 
 
 def _checked_field_sizes(
@@ -332,7 +289,8 @@ def _checked_field_sizes(
 ) -> tuple[int, ...] | None:
     if field_sizes is None and not granularity.startswith("field"):
         return None
-    sizes = tuple(positive_integer("field_sizes", n) for n in field_sizes or ())
+    given = () if field_sizes is None else field_sizes
+    sizes = tuple(positive_integer("field_sizes", size) for size in given)
     if sum(sizes) != input_dim:
         raise ValueError(
             "`field_sizes` must add up to `input_dim`, and a granularity per "

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import lookup
-from keras_pep.layers.pep_embedding import positive_integer
+from keras_pep.layers.embedding import TableEmbedding
 from keras_pep.sparse import SparseTable, column_dtype
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")
-class PrunedEmbedding(keras.layers.Layer):
+class PrunedEmbedding(TableEmbedding):
     """Embedding whose table holds its kept entries and nothing else.
 
     The table is stored as compressed sparse rows: `values`, the column of
@@ -30,6 +30,7 @@ class PrunedEmbedding(keras.layers.Layer):
         input_dim: Integer. Number of features, the rows of the table.
         output_dim: Integer. Base embedding size, the columns of the table.
         num_values: Integer. Number of kept entries.
+        embeddings_regularizer: Regularizer for the kept entries.
         mask_zero: Boolean, whether id 0 is padding to be masked out.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
@@ -48,19 +49,16 @@ class PrunedEmbedding(keras.layers.Layer):
     ```
     """
 
-    built: bool
-
     def __init__(
         self,
         input_dim: int,
         output_dim: int,
         num_values: int,
+        embeddings_regularizer: Any = None,
         mask_zero: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.input_dim = positive_integer("input_dim", input_dim)
-        self.output_dim = positive_integer("output_dim", output_dim)
+        super().__init__(input_dim, output_dim, mask_zero, **kwargs)
         if not 0 <= num_values <= self.input_dim * self.output_dim:
             raise ValueError(
                 "`num_values` must be from 0 to `input_dim` * `output_dim`. "
@@ -68,9 +66,11 @@ class PrunedEmbedding(keras.layers.Layer):
                 f"output_dim={output_dim}"
             )
         self.num_values = int(num_values)
-        self.mask_zero = mask_zero
-        self.supports_masking = mask_zero
-        self.autocast = False  # ids stay integers
+        self.embeddings_regularizer = keras.regularizers.get(
+            embeddings_regularizer
+        )
+        # TensorFlow cannot compile shapes that depend on values for XLA.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
 
     @classmethod
     def from_dense(
@@ -131,6 +131,7 @@ class PrunedEmbedding(keras.layers.Layer):
             name="values",
             shape=(self.num_values,),
             initializer="zeros",
+            regularizer=self.embeddings_regularizer,
             autocast=False,
         )
         self.columns = self.add_weight(
@@ -151,13 +152,46 @@ class PrunedEmbedding(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        """Looks ids up in the compressed table."""
-        if self.num_values == 0:
-            shape = (*ops.shape(inputs), self.output_dim)
-            return ops.zeros(shape, dtype=self.compute_dtype)
-        rows, spread = lookup.distinct(lookup.as_ids(inputs))
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_values": self.num_values,
+            "embeddings_regularizer": keras.regularizers.serialize(
+                self.embeddings_regularizer
+            ),
+        }
+
+    def assign_sparse(self, sparse: SparseTable) -> None:
+        """Stores another table with as many rows, columns and kept entries.
+
+        Raises:
+            ValueError: If it has more or fewer.
+        """
+        own = (self.input_dim, self.output_dim, self.num_values)
+        size = (*sparse.shape, sparse.values.size)
+        if size != own:
+            raise ValueError(
+                "The table must have as many rows, columns and kept entries "
+                f"as the layer, {own}. Received: {size}"
+            )
+        self.values.assign(sparse.values)
+        self.columns.assign(sparse.columns)
+        self.row_splits.assign(sparse.row_splits)
+
+    def sparse(self) -> SparseTable:
+        """The stored table."""
+        return SparseTable(
+            values=np.asarray(ops.convert_to_numpy(self.values)),
+            columns=np.asarray(ops.convert_to_numpy(self.columns)),
+            row_splits=np.asarray(ops.convert_to_numpy(self.row_splits)),
+            output_dim=self.output_dim,
+        )
+
+    def _vectors(self, rows: Any) -> Any:
         count = ops.shape(rows)[0]
+        if self.num_values == 0:
+            return ops.zeros((count, self.output_dim), self.variable_dtype)
         number, position, kept = self._places(rows, count)
         values = lookup.take(self.values, position)
         columns = ops.cast(lookup.take(self.columns, position), "int32")
@@ -168,8 +202,7 @@ class PrunedEmbedding(keras.layers.Layer):
             number * self.output_dim + columns,
             num_segments=count * self.output_dim,
         )
-        vectors = ops.reshape(vectors, (-1, self.output_dim))
-        return ops.cast(spread(vectors), self.compute_dtype)
+        return ops.reshape(vectors, (-1, self.output_dim))
 
     def _places(self, rows: Any, count: Any) -> tuple[Any, Any, Any]:
         """Where the kept entries of the rows are stored.
@@ -196,42 +229,3 @@ class PrunedEmbedding(keras.layers.Layer):
         place = ops.arange(ops.shape(number)[0], dtype="int32")
         # Entry k of all is entry k - (ends - sizes) of its row.
         return number, place + ops.take(start - ends + sizes, number), None
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """`inputs != 0` if `mask_zero`, else None."""
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
-
-    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """`(*input_shape, output_dim)`."""
-        return (*input_shape, self.output_dim)
-
-    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
-        """Shape and dtype of the output, without computing it."""
-        return keras.KerasTensor(
-            self.compute_output_shape(inputs.shape), dtype=self.compute_dtype
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "input_dim": self.input_dim,
-            "output_dim": self.output_dim,
-            "num_values": self.num_values,
-            "mask_zero": self.mask_zero,
-        }
-
-    def assign_sparse(self, sparse: SparseTable) -> None:
-        """Stores another table with as many rows, columns and kept entries."""
-        self.values.assign(sparse.values)
-        self.columns.assign(sparse.columns)
-        self.row_splits.assign(sparse.row_splits)
-
-    def sparse(self) -> SparseTable:
-        """The stored table."""
-        return SparseTable(
-            values=np.asarray(ops.convert_to_numpy(self.values)),
-            columns=np.asarray(ops.convert_to_numpy(self.columns)),
-            row_splits=np.asarray(ops.convert_to_numpy(self.row_splits)),
-            output_dim=self.output_dim,
-        )

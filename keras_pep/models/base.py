@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
-from keras_pep.layers.pep_embedding import positive_integer
+from keras_pep.layers.embedding import positive_integer
 
 if TYPE_CHECKING:
     from keras_pep.search import Ticket
@@ -52,21 +52,20 @@ class FieldModel(keras.Model):
         if not self.field_sizes:
             raise ValueError("`field_sizes` must name at least one field.")
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
+        self.autocast = False  # ids stay integers
         self.embedding = _embedding_layer(
-            embedding, sum(self.field_sizes), self.embedding_dim, ticket
+            embedding,
+            (sum(self.field_sizes), self.embedding_dim),
+            ticket,
+            self.dtype_policy,
         )
         self._offsets = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer, so that weights exist before the first batch."""
         for layer in self.layers:
-            layer.build(self._shape_into(layer))
+            layer.build((None, len(self.field_sizes)))
         self.built = True
-
-    def _shape_into(self, layer: keras.layers.Layer) -> tuple[Any, ...]:
-        """Shape of what a layer is called on; ids unless overridden."""
-        del layer
-        return (None, len(self.field_sizes))
 
     def table_rows(self, ids: Any) -> Any:
         """Rows of the shared table, for ids numbered within their field."""
@@ -94,19 +93,34 @@ class FieldModel(keras.Model):
 
 def _embedding_layer(
     embedding: str | keras.layers.Layer,
-    input_dim: int,
-    output_dim: int,
+    size: tuple[int, int],
     ticket: "Ticket | None",
+    dtype: keras.DTypePolicy,
 ) -> keras.layers.Layer:
     if (embedding == "pruned") != (ticket is not None):
         raise ValueError(
             "`ticket` goes with embedding='pruned', and only with it. "
             f"Received: embedding={embedding!r}, ticket={ticket}"
         )
-    if isinstance(embedding, keras.layers.Layer):
-        return embedding
+    layer = embedding
     if ticket is not None:
-        return PrunedEmbedding.from_ticket(ticket, name="embedding")
+        layer = PrunedEmbedding.from_ticket(
+            ticket, name="embedding", dtype=dtype
+        )
+    if isinstance(layer, keras.layers.Layer):
+        # A layer of another kind need not say how large it is.
+        found = tuple(
+            getattr(layer, name, expected)
+            for name, expected in zip(
+                ("input_dim", "output_dim"), size, strict=True
+            )
+        )
+        if found != size:
+            raise ValueError(
+                "The embedding must have as many rows as there are features "
+                f"and `embedding_dim` columns, {size}. Received: {found}"
+            )
+        return layer
     layers = {"pep": PEPEmbedding, "dense": keras.layers.Embedding}
     if embedding not in layers:
         raise ValueError(
@@ -114,8 +128,8 @@ def _embedding_layer(
             f"Received: embedding={embedding!r}"
         )
     return layers[embedding](
-        input_dim,
-        output_dim,
+        *size,
         embeddings_initializer="glorot_uniform",
         name="embedding",
+        dtype=dtype,
     )

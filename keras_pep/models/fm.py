@@ -34,8 +34,9 @@ class FM(FieldModel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.linear = Linear(sum(self.field_sizes), name="linear")
-        self.pairs = FactorizationMachine(name="pairs")
+        dtype = self.dtype_policy
+        self.linear = Linear(sum(self.field_sizes), name="linear", dtype=dtype)
+        self.pairs = FactorizationMachine(name="pairs", dtype=dtype)
 
     def call(self, inputs: Any) -> Any:
         """Logits of a batch of ids."""

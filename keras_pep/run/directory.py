@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,15 @@ import pandas as pd
 
 from keras_pep.files import whole
 from keras_pep.search import Ticket
+
+_FILES = (
+    "metrics.json",
+    "config.json",
+    "history.csv",
+    "dense.keras",
+    "budget-*.keras",
+    "budget-*.ticket.npz",
+)
 
 
 class RunError(RuntimeError):
@@ -33,7 +43,8 @@ class RunDirectory:
         """Makes the directory.
 
         Args:
-            force: Use it even if it has files already.
+            force: Use it even if it has files already; those of a run are
+                removed, so that none is left beside new ones.
 
         Raises:
             RunError: If it has files already.
@@ -44,11 +55,14 @@ class RunDirectory:
                 "--run-dir, or --force to overwrite its files."
             )
         self.path.mkdir(parents=True, exist_ok=True)
+        for pattern in _FILES:
+            for path in self.path.glob(pattern):
+                path.unlink()
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes `config.json` or `metrics.json`."""
         with whole(self.path / name) as partial:
-            partial.write_text(json.dumps(content, indent=1) + "\n")
+            partial.write_text(json.dumps(_finite(content), indent=1) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Reads a JSON file.
@@ -126,3 +140,14 @@ def stored_bytes(path: Path) -> int:
     with h5py.File(weights, "r") as file:
         file.visititems(add)
     return total
+
+
+def _finite(content: Any) -> Any:
+    """The same with null for NaN, which JSON has no word for."""
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content

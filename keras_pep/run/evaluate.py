@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from keras_pep.callbacks import evaluate
+from keras_pep.metrics import evaluate
 from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
 

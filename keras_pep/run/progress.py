@@ -68,7 +68,8 @@ class EpochLog(keras.callbacks.Callback):
         }
         self.history.append(row)
         if self.bar:
-            click.echo("\r\033[2K", nl=False)
+            # Clear the line, show the cursor that click's bar has hidden.
+            click.echo("\r\033[2K\033[?25h", nl=False)
         self.say(
             f"{self.stage:<14} epoch {row['epoch']:>2}   "
             f"loss {row['loss']:.4f}   "

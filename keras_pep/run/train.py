@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from keras_pep import data
-from keras_pep.callbacks import ExactValidation, evaluate
+from keras_pep.callbacks import ExactValidation
+from keras_pep.metrics import evaluate
 from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
 from keras_pep.run.progress import EpochLog, KeptParameters, Say
@@ -84,11 +85,6 @@ class _Run:
     bar: bool
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.batches = data.batches(
-            self.dataset.train, self.config.batch_size, self.config.seed
-        )
-
     def go(self, budgets: Sequence[int]) -> dict[str, Any]:
         config, dataset = self.config, self.dataset
         metrics: dict[str, Any] = {
@@ -98,6 +94,7 @@ class _Run:
             "embedding_dim": config.embedding_dim,
             "seed": config.seed,
             "rows": {name: len(rows) for name, rows in dataset.splits.items()},
+            "malformed_rows": dataset.malformed,
             "fields": len(dataset.fields),
             "feature_count": dataset.feature_count,
             "dense": self.dense() if config.baseline else None,
@@ -117,7 +114,7 @@ class _Run:
         parameters = self.dataset.feature_count * self.config.embedding_dim
         began = time.perf_counter()
         model.fit(
-            self.batches,
+            self.batches(),
             epochs=self.config.max_epochs,
             callbacks=self._until_best("dense", parameters),
             shuffle=False,  # the batches are
@@ -136,7 +133,7 @@ class _Run:
             warnings.simplefilter("ignore", BudgetNotReachedWarning)
             tickets = search(
                 model,
-                self.batches,
+                self.batches(),
                 budgets=budgets,
                 method=self.config.search,
                 epochs=self.config.epochs_of_search(),
@@ -168,7 +165,7 @@ class _Run:
         small = retrain(
             model,
             ticket,
-            self.batches,
+            self.batches(),
             epochs=self.config.max_epochs,
             callbacks=self._until_best(name, ticket.embedding_parameters),
         )
@@ -215,6 +212,12 @@ class _Run:
             "planted_rank_correlation": learned.rank().corr(ranks),
             "popularity_rank_correlation": popularity.rank().corr(ranks),
         }
+
+    def batches(self) -> Any:
+        """Training batches, in the same order for every stage."""
+        return data.batches(
+            self.dataset.train, self.config.batch_size, self.config.seed
+        )
 
     def _validation(self) -> ExactValidation:
         rows = self.dataset.validation

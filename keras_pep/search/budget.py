@@ -19,8 +19,9 @@ class BudgetSchedule(TicketCollector):
     clock that leaves exactly B entries is therefore an order statistic, and
     any budget can be had at any time. First the model learns with thresholds
     where they start; then B falls from the whole table to the smallest budget,
-    by the same factor in every step. What a threshold learns from the loss
-    decides which entries go before others of the same size.
+    by the same factor in every step. Where thresholds have pruned more than
+    that by themselves, the clock is set back. What a threshold learns from the
+    loss decides which entries go before others of the same size.
 
     Args:
         budgets: How many embedding parameters may stay, one ticket for each.
@@ -64,18 +65,30 @@ class BudgetSchedule(TicketCollector):
 
     def _keep(self, allowed: int) -> None:
         """Sets the clock to leave `allowed` entries, or just fewer."""
+        layers = self.layers
         lifetimes = np.concatenate(
-            [layer.lifetimes().ravel() for layer in self._layers]
+            [layer.lifetimes().ravel() for layer in layers]
         )
+        if np.isnan(lifetimes).any():
+            raise ValueError(
+                f"Training diverged before step {self.step:,}: the table holds "
+                "NaN. Lower the learning rate."
+            )
         target = allowed
         while target > 0:
             # Between the last that goes and the first that stays.
             place = lifetimes.size - target
             parted = np.partition(lifetimes, (place - 1, place))
             clock = parted[place - 1 : place + 1].mean()
-            for layer in self._layers:
+            for layer in layers:
                 layer.clock.assign(clock)
             excess = self.count() - allowed  # rounding, or equal lifetimes
             if excess <= 0:
-                return
+                break
             target -= excess
+        if self.kept < 0.9 * allowed - 1:
+            raise ValueError(
+                f"No clock leaves close to {allowed:,} embedding parameters, "
+                f"{self.kept:,} being the most below: too many entries have "
+                "the same size. Is the table initialized at random?"
+            )

@@ -5,8 +5,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_pep.search.ticket import Ticket, other_variables, pep_layers
+from keras_pep.layers import PEPEmbedding
+from keras_pep.search.ticket import Ticket, other_weights, pep_layers
 
 
 class TicketCollector(keras.callbacks.Callback):
@@ -37,16 +39,31 @@ class TicketCollector(keras.callbacks.Callback):
                 "Call the model on a batch before a search, to build it: its "
                 "initial weights are part of the tickets."
             )
-        self._layers = pep_layers(self.model)
+        layers = self.layers
         self.size: int = sum(
-            layer.input_dim * layer.output_dim for layer in self._layers
+            layer.input_dim * layer.output_dim for layer in layers
         )
         self.kept = self.size
         check_budgets(self.missing, self.size)
+        for layer in layers:
+            values = ops.convert_to_numpy(layer.embeddings)
+            if not np.array_equal(values, layer.initial_embeddings()):
+                raise ValueError(
+                    f"The table of {layer.name!r} is not as its initializer "
+                    "made it, so that its entries could not be rewound: "
+                    "search with a new model. To start from values of your "
+                    "own, make an initializer of them."
+                )
+            layer.clock.assign(0.0)
         self._weights = [
-            np.array(keras.ops.convert_to_numpy(variable))
-            for variable in other_variables(self.model)
+            np.array(ops.convert_to_numpy(weight))
+            for weight in other_weights(self.model)
         ]
+
+    @property
+    def layers(self) -> list[PEPEmbedding]:
+        """The searched layers, found anew since JAX syncs on `self.model`."""
+        return pep_layers(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notes at which step the epoch begins."""
@@ -65,7 +82,7 @@ class TicketCollector(keras.callbacks.Callback):
 
     def count(self) -> int:
         """Counts the embedding parameters that are left. Reads the table."""
-        self.kept = sum(layer.nonzero_parameters() for layer in self._layers)
+        self.kept = sum(layer.nonzero_parameters() for layer in self.layers)
         return self.kept
 
     def take_ticket(self) -> None:

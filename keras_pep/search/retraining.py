@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
-from keras_pep.search.ticket import Ticket, other_variables
+from keras_pep.search.ticket import Ticket, other_weights
 
 _SEARCHED = keras.saving.get_registered_name(PEPEmbedding)
 
@@ -24,8 +24,8 @@ def retrain(
     """Trains the small model of a ticket from its initial values.
 
     Args:
-        model: The compiled model that was searched. It is left as it is; a new
-            optimizer is made from the settings of its own.
+        model: The compiled model that was searched. It is left as it is; the
+            new one is compiled with the same settings.
         ticket: What the search has found.
         train: What `model.fit` takes as `x`, a `tf.data.Dataset` for example.
         validation: What `model.fit` takes as `validation_data`, if anything.
@@ -40,15 +40,15 @@ def retrain(
         every `PEPEmbedding`.
 
     Raises:
-        ValueError: See `pruned_model`.
+        ValueError: If the model is not compiled; and see `pruned_model`.
     """
+    if not model.compiled:
+        raise ValueError(
+            "The model must be compiled, as it was for the search. "
+            f"Received: model={model.name!r}"
+        )
     small = pruned_model(model, ticket)
-    small.compile(
-        optimizer=type(model.optimizer).from_config(
-            model.optimizer.get_config()
-        ),
-        loss=model.loss,
-    )
+    small.compile_from_config(model.get_compile_config())
     small.fit(
         train,
         validation_data=validation,
@@ -62,8 +62,10 @@ def retrain(
 def pruned_model(model: keras.Model, ticket: Ticket) -> keras.Model:
     """The same model with compact tables, every weight at its initial value.
 
-    Works for any model that Keras can save and load: its configuration is
-    taken, each `PEPEmbedding` in it is exchanged, and a model made from it.
+    The model's configuration is taken, every `PEPEmbedding` in it exchanged,
+    and a model made from it. This works for any model that Keras can save and
+    load, if the layers are part of its configuration. Those of a functional
+    model are; a subclass has to put them there, as `FieldModel` does.
 
     Args:
         model: The model that was searched.
@@ -73,26 +75,39 @@ def pruned_model(model: keras.Model, ticket: Ticket) -> keras.Model:
         A new model, built, not compiled.
 
     Raises:
-        ValueError: If the ticket is not of this model.
+        ValueError: If the ticket is not of this model, or the model's layers
+            are not part of its configuration.
     """
     config = _exchange(keras.saving.serialize_keras_object(model), ticket)
     config.pop("compile_config", None)
     small = keras.saving.deserialize_keras_object(config)
     if not small.built:
         small.build_from_config(model.get_build_config())
-    for layer in small._flatten_layers():
-        if isinstance(layer, PrunedEmbedding) and layer.name in ticket.tables:
-            layer.assign_sparse(ticket.tables[layer.name])
-    variables = other_variables(small)
-    if [tuple(v.shape) for v in variables] != [
+    pruned = {
+        layer.name: layer
+        for layer in small._flatten_layers()
+        if isinstance(layer, PrunedEmbedding)
+    }
+    absent = set(ticket.tables) - set(pruned)
+    if absent:
+        raise ValueError(
+            f"The layers {sorted(absent)} are not in the configuration of "
+            f"{model.name!r}, so that no pruned model can be made of it: let "
+            "its `get_config` hold them, by "
+            "`keras.saving.serialize_keras_object`."
+        )
+    for name, table in ticket.tables.items():
+        pruned[name].assign_sparse(table)
+    weights = other_weights(small)
+    if [tuple(weight.shape) for weight in weights] != [
         value.shape for value in ticket.weights
     ]:
         raise ValueError(
             "The ticket is not of this model: their other weights differ in "
             f"number or shape. Received: model={model.name!r}"
         )
-    for variable, value in zip(variables, ticket.weights, strict=True):
-        variable.assign(value)
+    for weight, value in zip(weights, ticket.weights, strict=True):
+        weight.assign(value)
     return small
 
 
@@ -115,12 +130,18 @@ def _exchange(config: Any, ticket: Ticket) -> Any:
             f"{layer['name']!r}. Its tables: "
             f"{ {name: t.shape for name, t in ticket.tables.items()} }"
         )
+    if layer["embeddings_constraint"] is not None:
+        raise ValueError(
+            "`PrunedEmbedding` has no constraints. "
+            f"Received: embeddings_constraint of {layer['name']!r}"
+        )
     return {
         **config,
         **keras.saving.serialize_keras_object(
             PrunedEmbedding(
                 *table.shape,
                 num_values=table.values.size,
+                embeddings_regularizer=layer["embeddings_regularizer"],
                 mask_zero=layer["mask_zero"],
                 name=layer["name"],
                 dtype=keras.saving.deserialize_keras_object(layer["dtype"]),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from keras_pep.search.budget import BudgetSchedule
 from keras_pep.search.paper import RisingThresholds
@@ -38,10 +39,10 @@ def search(
     budget, and each time the mask is saved.
 
     Args:
-        model: A compiled model with one or more `PEPEmbedding` layers. Its
-            weights are changed.
-        train: What `model.fit` takes as `x` and can be iterated, such as a
-            `tf.data.Dataset` of `(inputs, labels)`.
+        model: A compiled model with one or more `PEPEmbedding` layers, not
+            trained yet. Its weights are changed.
+        train: What `model.fit` takes as `x`: batches of `(inputs, labels)`,
+            such as a `tf.data.Dataset`.
         validation: What `model.fit` takes as `validation_data`, if anything.
         budgets: How many embedding parameters may stay: one ticket for each.
         method: `"budget"`: every budget is reached, on a schedule, and the
@@ -61,9 +62,9 @@ def search(
         BudgetNotReachedWarning: If a budget was not reached.
 
     Raises:
-        ValueError: If the model has no `PEPEmbedding`, a budget is not between
-            1 and the number of embedding parameters, or there is no such
-            method.
+        ValueError: If the model has no `PEPEmbedding`, a table is not at its
+            initial values, a budget is not between 1 and the number of
+            embedding parameters, or training diverges.
 
     Example:
 
@@ -81,6 +82,10 @@ def search(
             f"Received: method={method!r}"
         )
     if not model.built:
+        if isinstance(train, np.ndarray):
+            raise ValueError(
+                "Call the model on a batch before a search, to build it."
+            )
         model(next(iter(train))[0])
     collector: TicketCollector  # of either kind
     if method == "budget":

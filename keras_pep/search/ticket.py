@@ -1,7 +1,6 @@
 """What a search finds: which entries stay, and where they started."""
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from keras_pep.files import whole
 from keras_pep.layers import PEPEmbedding
+from keras_pep.layers.embedding import TableEmbedding
 from keras_pep.sparse import SparseTable
 
 _FORMAT = 1
@@ -24,8 +24,8 @@ class Ticket:
     Attributes:
         tables: Kept entries of every searched table, at their initial values,
             by the name of its layer.
-        weights: Initial values of the model's other trainable variables, in
-            the model's order.
+        weights: Initial values of the model's other weights, trained or not,
+            in the model's order.
         budget: How many entries were allowed to stay.
         step: Training step of the search at which so few were left.
 
@@ -134,14 +134,7 @@ class Ticket:
                 )
         except FileNotFoundError:
             raise
-        except (
-            EOFError,
-            KeyError,
-            OSError,
-            TypeError,
-            ValueError,
-            zipfile.BadZipFile,
-        ) as error:
+        except Exception as error:  # NumPy lets through whatever it meets
             raise ValueError(
                 f"{path} is not a keras-pep ticket that can be read: {error}"
             ) from error
@@ -151,7 +144,7 @@ def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
     """The `PEPEmbedding` layers of a model, however deep, in its order.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or two have the same name.
     """
     layers = [
         layer
@@ -163,15 +156,21 @@ def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
             "The model has no `PEPEmbedding` layer, so there is nothing to "
             f"search. Received: model={model.name!r}"
         )
+    names = [layer.name for layer in layers]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "Tickets know tables by the names of their layers: give every "
+            f"`PEPEmbedding` a name of its own. Received: {names}"
+        )
     return layers
 
 
-def other_variables(model: keras.Model) -> list[keras.Variable]:
-    """Trainable variables that are not part of an embedding table of ours."""
+def other_weights(model: keras.Model) -> list[keras.Variable]:
+    """Weights that are not part of an embedding table of ours."""
     tables = {
-        id(variable)
+        id(weight)
         for layer in model._flatten_layers()
-        if layer.__class__.__name__ in ("PEPEmbedding", "PrunedEmbedding")
-        for variable in layer.variables
+        if isinstance(layer, TableEmbedding)
+        for weight in layer.weights
     }
-    return [v for v in model.trainable_variables if id(v) not in tables]
+    return [w for w in model.weights if id(w) not in tables]

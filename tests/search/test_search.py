@@ -124,7 +124,7 @@ def test_a_ticket_holds_initial_values_and_retraining_starts_there(batches):
     np.testing.assert_array_equal(after != 0, mask)
     assert (after != initial)[mask].all()
     ids, labels = next(iter(batches.unbatch().batch(10**6)))
-    figures = keras_pep.callbacks.evaluate(
+    figures = keras_pep.metrics.evaluate(
         small, ids.numpy(), labels.numpy()[:, 0]
     )
     assert figures["auc"] > 0.99  # a checkerboard of rank 1 fits into 60

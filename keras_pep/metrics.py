@@ -9,8 +9,8 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve, exact, ties counted half.
 
     Args:
-        labels: 0 or 1, `(rows,)`.
-        scores: Any monotone function of the probability, `(rows,)`.
+        labels: 0 or 1, `(rows,)` or `(rows, 1)`.
+        scores: Any monotone function of the probability, likewise.
 
     Returns:
         Chance that a positive scores above a negative; NaN if there is only
@@ -19,7 +19,8 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     Reference:
         - [Hanley & McNeil, 1982](https://doi.org/10.1148/radiology.143.1.7063747)
     """
-    positive = np.asarray(labels).astype(bool)
+    labels, scores = _columns(labels, scores)
+    positive = labels.astype(bool)
     positives = int(positive.sum())
     negatives = positive.size - positives
     if not positives or not negatives or np.isnan(scores).any():
@@ -33,10 +34,11 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     """Mean negative log-likelihood, in nats.
 
     Args:
-        labels: 0 or 1, `(rows,)`.
-        logits: Log-odds of a 1, `(rows,)`.
+        labels: 0 or 1, `(rows,)` or `(rows, 1)`.
+        logits: Log-odds of a 1, likewise.
     """
-    logits = np.asarray(logits, dtype=np.float64)
+    labels, logits = _columns(labels, logits)
+    logits = logits.astype(np.float64)
     return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
 
 
@@ -51,11 +53,24 @@ def evaluate(
     Args:
         model: The model.
         inputs: What the model is called on, an array.
-        labels: 0 or 1, `(rows,)`.
+        labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         batch_size: Rows to predict at once.
 
     Returns:
         `{"auc": ..., "logloss": ...}`.
     """
-    logits = model.predict(inputs, batch_size=batch_size, verbose=0)[:, 0]
+    logits = model.predict(inputs, batch_size=batch_size, verbose=0)
     return {"auc": auc(labels, logits), "logloss": log_loss(labels, logits)}
+
+
+def _columns(
+    labels: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both as vectors, which must be of the same length."""
+    columns = np.reshape(labels, -1), np.reshape(scores, -1)
+    if columns[0].size != columns[1].size:
+        raise ValueError(
+            "There must be one score for each label. Received: labels of shape "
+            f"{np.shape(labels)}, scores of shape {np.shape(scores)}"
+        )
+    return columns

@@ -1,6 +1,7 @@
 """What all commands share: quiet, debug, and errors in one line."""
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -14,26 +15,29 @@ def command(function: Callable[..., None]) -> click.Command:
 
     @functools.wraps(function)
     def wrapped(*args: Any, debug: bool, **kwargs: Any) -> None:
-        if debug:
-            function(*args, **kwargs)
-            return
         try:
-            _load_silently()
+            if not debug:
+                _load_silently()
             function(*args, **kwargs)
         except (click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt:
-            if sys.stdout.isatty():
-                click.echo("\033[?25h")  # the cursor, hidden by a bar
+            if debug:
+                raise
             click.echo("Interrupted. What was finished is kept.", err=True)
             sys.exit(1)
         except Exception as error:
+            if debug:
+                raise
             message = " ".join(str(error).split()) or "no message"
             kind = type(error).__name__
             if kind not in ("DataError", "RunError", "ValueError"):
                 message = f"{kind}: {message} (--debug shows where)"
             click.echo(f"Error: {message}", err=True)
             sys.exit(1)
+        finally:
+            if sys.stdout.isatty():
+                click.echo("\033[?25h", nl=False)  # a bar hides the cursor
 
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="Say only results."),
@@ -63,3 +67,19 @@ def _load_silently() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+class FiniteFloat(click.FloatRange):
+    """A float within a range that is neither infinite nor not a number."""
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """The number, or an error of usage."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number

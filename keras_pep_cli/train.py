@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from keras_pep_cli.common import command
+from keras_pep_cli.common import FiniteFloat, command
 
 
 def _read_config(
@@ -63,7 +63,7 @@ def _read_config(
 )
 @click.option(
     "--max-bad-rows",
-    type=click.FloatRange(0, 1),
+    type=FiniteFloat(0, 1),
     default=0.001,
     show_default=True,
     help="Share of malformed rows that is left out and counted.",
@@ -112,7 +112,7 @@ def _read_config(
 )
 @click.option(
     "--threshold-init",
-    type=float,
+    type=FiniteFloat(),
     default=-15.0,
     show_default=True,
     help="Threshold logit to start from.",
@@ -125,14 +125,14 @@ def _read_config(
 )
 @click.option(
     "--sparsity",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteFloat(0, 1, min_open=True, max_open=True),
     multiple=True,
     help="Share of them to prune. Repeatable.  [default: 0.8, 0.9, 0.95; "
     "paper: 0.8]",
 )
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     default=1e-3,
     show_default=True,
     help="Of Adam, in all stages.",
@@ -146,7 +146,7 @@ def _read_config(
 )
 @click.option(
     "--l2",
-    type=click.FloatRange(min=0),
+    type=FiniteFloat(min=0),
     default=1e-5,
     show_default=True,
     help="L2 regularization, added to the gradient of every weight.",
@@ -221,6 +221,11 @@ def train(
     from keras_pep.run import Config, RunDirectory, results_table
     from keras_pep.run import train as do_train
 
+    if data_dir is not None and dataset == "synthetic":
+        raise click.BadParameter(
+            "synthetic reads no files; add --dataset movielens.",
+            param_hint="--data-dir",
+        )
     if model == "lr" and embedding_dim not in (None, 1):
         raise click.BadParameter(
             f"lr has one weight per feature, found {embedding_dim}, "

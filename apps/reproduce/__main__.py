@@ -38,6 +38,7 @@ def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
         folder = out / f"seed-{seed}"
         known = folder / "reproduce.json"
         if not known.exists() or json.loads(known.read_text()) != [*arguments]:
+            known.unlink(missing_ok=True)
             command = ["train", *arguments, "--seed", str(seed), "--force"]
             done = subprocess.run(
                 [
@@ -70,7 +71,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         steps = [f"{e['search_step']:,}" for e in row if "search_step" in e]
         lines.append(
             [
-                f"{row[0].get('target', row[0]['embedding_parameters']):,}",
+                f"{row[0].get('target') or row[0]['embedding_parameters']:,}",
                 f"{statistics.mean(e.get('sparsity', 0.0) for e in row):.1%}",
                 f"{statistics.mean(aucs):.4f} ± {statistics.stdev(aucs):.4f}"
                 if len(aucs) > 1

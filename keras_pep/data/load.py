@@ -31,7 +31,16 @@ def load(
             not as they should be.
     """
     if name == "movielens":
-        return movielens.load(data_dir, features, seed, max_bad_rows)
-    if name == "synthetic":
-        return synthetic.generate(seed)
-    raise DataError(f"No dataset {name!r}; there are {', '.join(NAMES)}.")
+        dataset = movielens.load(data_dir, features, seed, max_bad_rows)
+    elif name == "synthetic":
+        dataset = synthetic.generate(seed)
+    else:
+        raise DataError(f"No dataset {name!r}; there are {', '.join(NAMES)}.")
+    for split_name, split in dataset.splits.items():
+        if not 0 < split.labels.sum() < len(split):
+            raise DataError(
+                f"{dataset.name}: found {len(split):,} rows for {split_name}, "
+                f"{int(split.labels.sum()):,} of them positive, expected some "
+                "of either kind: there is nothing to learn or to measure."
+            )
+    return dataset

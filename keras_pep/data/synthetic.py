@@ -19,7 +19,7 @@ _DISORDER = 0.7  # deviation of log-popularity in the order of sizes
 _SIGNAL = 2.0  # deviation of the logits
 
 
-def generate(seed: int = 0, rows: int = 300_000) -> Dataset:
+def generate(seed: int = 0, rows: int = 250_000) -> Dataset:
     """Draws a dataset.
 
     Args:

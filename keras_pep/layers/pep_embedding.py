@@ -77,7 +77,7 @@ class PEPEmbedding(TableEmbedding):
     ```python
     layer = keras_pep.PEPEmbedding(10_000, 64)
     vectors = layer(np.array([[1, 2, 3]]))  # (1, 3, 64)
-    layer.nonzero_parameters()  # 640_000 before training
+    layer.nonzero_parameters()  # nearly 640_000 before training
     ```
 
     Reference:
@@ -206,6 +206,7 @@ class PEPEmbedding(TableEmbedding):
         values = self.embeddings_initializer(
             (self.input_dim, self.output_dim), dtype=self.variable_dtype
         )
+        values = ops.cast(values, self.variable_dtype)
         return np.asarray(ops.convert_to_numpy(values))
 
     def rewind(self, mask: np.ndarray) -> None:

@@ -22,6 +22,7 @@ _FILES = (
     "dense.keras",
     "budget-*.keras",
     "budget-*.ticket.npz",
+    ".partial-*",
 )
 
 

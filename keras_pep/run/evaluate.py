@@ -1,6 +1,6 @@
 """`keras-pep evaluate`: the models of a run, on a split."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from keras_pep.metrics import evaluate
@@ -28,20 +28,27 @@ def evaluate_run(
     """
     metrics = directory.read_json("metrics.json")
     settings = directory.read_json("config.json")
-    known = {field.name for field in fields(Config)}
-    config = {name: x for name, x in settings.items() if name in known}
+    try:
+        entries = {f"budget-{b['target']}": b for b in metrics["budgets"]}
+        if metrics["dense"]:
+            entries["dense"] = metrics["dense"]
+        known = [field.name for field in fields(Config)]
+        config = Config.from_dict({name: settings[name] for name in known})
+        fingerprint = settings["data_fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{directory.path}: metrics.json or config.json is damaged, or of "
+            f"another version of keras-pep: {error!r}."
+        ) from error
     if data_dir is not None:
-        config["data_dir"] = data_dir
-    dataset = Config.from_dict(config).load_data()
-    if dataset.fingerprint() != settings.get("data_fingerprint"):
+        config = replace(config, data_dir=data_dir)
+    dataset = config.load_data()
+    if dataset.fingerprint() != fingerprint:
         raise RunError(
             f"The data are not those of {directory.path}: their fingerprint "
             "differs. Figures would not be comparable."
         )
     rows = dataset.splits[split]
-    entries = {f"budget-{b['target']}": b for b in metrics["budgets"]}
-    if metrics["dense"]:
-        entries["dense"] = metrics["dense"]
     for name, entry in entries.items():
         model = directory.load_model(name)
         entry[split] = evaluate(model, rows.ids, rows.labels)

@@ -86,9 +86,9 @@ class BudgetSchedule(TicketCollector):
             if excess <= 0:
                 break
             target -= excess
-        if self.kept < 0.9 * allowed - 1:
+        if not 0.9 * allowed - 1 <= self.kept <= allowed:
             raise ValueError(
-                f"No clock leaves close to {allowed:,} embedding parameters, "
-                f"{self.kept:,} being the most below: too many entries have "
-                "the same size. Is the table initialized at random?"
+                f"No clock leaves close to {allowed:,} embedding parameters: "
+                "too many entries have the same size. Is the table "
+                "initialized at random?"
             )

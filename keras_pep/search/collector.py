@@ -1,5 +1,6 @@
 """What the searches have in common: taking tickets while a model is fitted."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ class TicketCollector(keras.callbacks.Callback):
 
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__()
-        self.missing = sorted(set(budgets), reverse=True)
+        self.missing = sorted({_whole(b) for b in budgets}, reverse=True)
         self.tickets: list[Ticket] = []
         self.kept = 0
         self.step = 0
@@ -114,3 +115,14 @@ def check_budgets(budgets: Sequence[int], parameters: int) -> None:
                 f"{parameters:,} embedding parameters of the model. "
                 f"Received: {budget:,}"
             )
+
+
+def _whole(budget: Any) -> int:
+    """The budget as an int, if it is a whole number."""
+    try:
+        return operator.index(budget)
+    except TypeError as error:
+        raise ValueError(
+            "A budget must be a whole number of embedding parameters. "
+            f"Received: {budget!r}"
+        ) from error

@@ -48,7 +48,13 @@ def retrain(
             f"Received: model={model.name!r}"
         )
     small = pruned_model(model, ticket)
-    small.compile_from_config(model.get_compile_config())
+    loss = model.loss
+    if callable(loss) and not isinstance(loss, keras.Loss):  # a function
+        scope = {loss.__name__: loss}
+    else:
+        scope = {type(loss).__name__: type(loss)}
+    with keras.saving.custom_object_scope(scope):  # registered or not
+        small.compile_from_config(model.get_compile_config())
     small.fit(
         train,
         validation_data=validation,
@@ -66,6 +72,8 @@ def pruned_model(model: keras.Model, ticket: Ticket) -> keras.Model:
     and a model made from it. This works for any model that Keras can save and
     load, if the layers are part of its configuration. Those of a functional
     model are; a subclass has to put them there, as `FieldModel` does.
+    What is neither configuration nor weight, such as the vocabulary that a
+    lookup layer has adapted, is not copied.
 
     Args:
         model: The model that was searched.
@@ -108,6 +116,9 @@ def pruned_model(model: keras.Model, ticket: Ticket) -> keras.Model:
         )
     for weight, value in zip(weights, ticket.weights, strict=True):
         weight.assign(value)
+    for layer in small._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # what it computes with follows weights
     return small
 
 

@@ -129,6 +129,8 @@ def test_missing_files_are_named(small_movielens, tmp_path):
         ("ratings.dat", "1::two::5::978300000"),
         ("ratings.dat", ""),
         ("users.dat", "51::X::1::1::12345"),
+        ("users.dat", "3::F::1::1::12345"),  # user 3 a second time
+        ("movies.dat", "3::Another Part 3 (1990)::Drama"),
         ("movies.dat", "41::A title without a year::Drama"),
     ],
 )
@@ -148,10 +150,18 @@ def test_a_malformed_line_is_an_error_or_counted(small_movielens, name, line):
     assert dataset.fingerprint() == clean.fingerprint()
 
 
-@pytest.mark.parametrize("content", ["", "1::2::3::978300000\n" * 10])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "1::2::3::978300000\n" * 10,  # none decided
+        "1::2::5::978300000\n" * 100,  # all positive
+        "1::2::5::978300000\n1::3::1::978300000\n",  # nothing to validate on
+    ],
+)
 def test_a_file_with_nothing_to_learn_from(small_movielens, content):
     (small_movielens / "ratings.dat").write_text(content)
-    with pytest.raises(DataError, match=r"ratings\.dat.*found"):
+    with pytest.raises(DataError, match=r"found .* expected"):
         data.load("movielens", small_movielens)
 
 

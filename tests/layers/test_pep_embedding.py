@@ -282,9 +282,12 @@ def test_regularizer_and_constraint_act_on_the_table():
     layer = keras_pep.PEPEmbedding(
         3, 2, embeddings_regularizer="l2", embeddings_constraint="non_neg"
     )
-    layer(np.array([0]))
-    assert len(layer.losses) == 1
-    assert isinstance(layer.embeddings.constraint, keras.constraints.NonNeg)
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), layer])
+    squares = (layer.embeddings.numpy() ** 2).sum()
+    assert float(layer.losses[0]) == pytest.approx(0.01 * squares, rel=1e-5)
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    model.fit(np.array([[0, 1, 2]]), -np.ones((1, 3, 2)), verbose=0)
+    assert (layer.embeddings.numpy() >= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -315,3 +318,19 @@ def test_bad_arguments_are_named(arguments, message):
 def test_rewind_refuses_a_mask_of_another_shape():
     with pytest.raises(ValueError, match=r"\(3, 2\).*\(2, 3\)"):
         keras_pep.PEPEmbedding(3, 2).rewind(np.ones((2, 3)))
+
+
+def test_field_sizes_may_be_an_array():
+    layer = keras_pep.PEPEmbedding(
+        5, 2, granularity="field", field_sizes=np.array([2, 3])
+    )
+    assert layer.get_config()["field_sizes"] == [2, 3]
+
+
+def test_compiled_for_xla_it_computes_the_same():
+    layer = layer_of("feature_dimension")
+    ids = np.array([[0, 3, 0, 8], [8, 8, 4, 1]])
+    compiled = tf.function(layer.call, jit_compile=True)
+    np.testing.assert_allclose(
+        compiled(tf.constant(ids)), layer(ids), atol=LAST_BIT
+    )

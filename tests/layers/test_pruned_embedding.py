@@ -138,3 +138,19 @@ def test_bad_arguments_are_named(arguments, message):
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
         keras_pep.PrunedEmbedding.from_dense(np.ones((2, 3)), np.ones((3, 2)))
+
+
+def test_a_model_that_is_compiled_for_xla_where_it_can_be():
+    """`jit_compile="auto"` must not choose XLA, as it does where a GPU is."""
+    layer = keras_pep.PrunedEmbedding.from_dense(sparse_table())
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), layer])
+    model.compile("adam", "mse", jit_compile="auto")
+    assert not layer.supports_jit
+    assert not model.jit_compile
+
+
+def test_a_table_of_another_size_is_refused():
+    layer = keras_pep.PrunedEmbedding.from_dense(sparse_table())
+    other = SparseTable.from_dense(sparse_table(columns=5))
+    with pytest.raises(ValueError, match=r"\(6, 4, \d+\).*\(6, 5, \d+\)"):
+        layer.assign_sparse(other)

@@ -95,8 +95,16 @@ def test_fm_learns_who_likes_what():
 
 
 def test_any_layer_plugs_in():
-    layer = keras_pep.PEPEmbedding(12, 6, granularity="feature")
-    assert FM(SIZES, 6, layer).embedding is layer
+    layer = keras_pep.PEPEmbedding(12, 6, "feature", threshold_init=-1.0)
+    model = randomized(FM(SIZES, 6, layer))
+    table = layer.pruned_embeddings()
+    assert 0.1 < np.mean(table == 0) < 0.4
+    expected = [
+        sum(table[i] @ table[j] for i, j in itertools.combinations(rows, 2))
+        for rows in ROWS
+    ]
+    pairs = (model(IDS) - model.linear(ROWS))[:, 0]
+    np.testing.assert_allclose(pairs, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +115,27 @@ def test_any_layer_plugs_in():
         ({"embedding_dim": 0}, "embedding_dim=0"),
         ({"embedding": "sparse"}, "embedding='sparse'"),
         ({"embedding": "pruned"}, "ticket=None"),
+        (
+            {"embedding": keras.layers.Embedding(99, 64)},
+            r"\(12, 64\). Received: \(99, 64\)",
+        ),
+        (
+            {"embedding": keras_pep.PEPEmbedding(12, 3)},
+            r"\(12, 64\). Received: \(12, 3\)",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         FM(**{"field_sizes": SIZES, **arguments})
+
+
+@pytest.mark.parametrize("embedding", ["pep", "dense"])
+def test_half_precision_keeps_large_ids_apart(embedding):
+    """Float16 has no 4097: ids must not be cast to it."""
+    model = FM([5000, 3], 8, embedding, dtype="mixed_float16")
+    output = model(np.array([[4097.0, 0.0], [4096.0, 0.0]]))
+    assert keras.backend.standardize_dtype(output.dtype) == "float16"
+    assert model.linear.compute_dtype == "float16"
+    assert model.embedding.compute_dtype == "float16"
+    assert float(output[0, 0]) != float(output[1, 0])

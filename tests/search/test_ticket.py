@@ -72,3 +72,28 @@ def test_pickled_objects_are_not_loaded(tmp_path):
     np.savez(path, header=np.array([{"format": 1}], dtype=object))
     with pytest.raises(ValueError, match="is not a keras-pep ticket"):
         keras_pep.Ticket.load(path)
+
+
+def test_a_damaged_file_is_refused_or_read_right(ticket, tmp_path):
+    """Every tenth byte is flipped, one at a time."""
+    path = tmp_path / "a.ticket.npz"
+    ticket.save(path)
+    content = path.read_bytes()
+    refused = accepted = 0
+    for place in range(0, len(content), 10):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            loaded = keras_pep.Ticket.load(path)
+        except ValueError as error:
+            refused += "a.ticket.npz is not a" in str(error)
+        else:  # a byte that means nothing, such as a date in the archive
+            assert (loaded.budget, loaded.step) == (25, 1234)
+            for name, table in loaded.tables.items():
+                known = ticket.tables[name]
+                np.testing.assert_array_equal(table.values, known.values)
+                np.testing.assert_array_equal(table.mask(), known.mask())
+            accepted += 1
+    assert refused + accepted == len(range(0, len(content), 10))
+    assert refused > 0.5 * len(content) / 10

@@ -1,6 +1,6 @@
 """keras-pep: learnable embedding sizes for Keras 3."""
 
-from keras_pep import callbacks, data, metrics, models, optimizers
+from keras_pep import callbacks, data, layers, metrics, models, optimizers
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
 from keras_pep.search import Ticket, retrain, search
 
@@ -12,6 +12,7 @@ __all__ = [
     "Ticket",
     "callbacks",
     "data",
+    "layers",
     "metrics",
     "models",
     "optimizers",

@@ -70,10 +70,10 @@ def _read_config(
 )
 @click.option(
     "--model",
-    type=click.Choice(["lr", "fm"]),
+    type=click.Choice(["lr", "fm", "deepfm", "autoint"]),
     default="fm",
     show_default=True,
-    help="Logistic regression or factorization machine.",
+    help="Logistic regression, factorization machine, and deep models.",
 )
 @click.option(
     "--embedding-dim",

@@ -1,8 +1,17 @@
 """Layers: embeddings to search with and to serve, and what models need."""
 
+from keras_pep.layers.attention import InteractingLayer
 from keras_pep.layers.interactions import FactorizationMachine
 from keras_pep.layers.linear import Linear
+from keras_pep.layers.mlp import MLP
 from keras_pep.layers.pep_embedding import PEPEmbedding
 from keras_pep.layers.pruned_embedding import PrunedEmbedding
 
-__all__ = ["FactorizationMachine", "Linear", "PEPEmbedding", "PrunedEmbedding"]
+__all__ = [
+    "MLP",
+    "FactorizationMachine",
+    "InteractingLayer",
+    "Linear",
+    "PEPEmbedding",
+    "PrunedEmbedding",
+]

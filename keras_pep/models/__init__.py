@@ -1,7 +1,9 @@
 """Recommenders that any embedding layer plugs into."""
 
+from keras_pep.models.autoint import AutoInt
 from keras_pep.models.base import FieldModel
+from keras_pep.models.deepfm import DeepFM
 from keras_pep.models.fm import FM
 from keras_pep.models.logistic_regression import LogisticRegression
 
-__all__ = ["FM", "FieldModel", "LogisticRegression"]
+__all__ = ["FM", "AutoInt", "DeepFM", "FieldModel", "LogisticRegression"]

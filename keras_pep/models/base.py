@@ -63,8 +63,7 @@ class FieldModel(keras.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer, so that weights exist before the first batch."""
-        for layer in self.layers:
-            layer.build((None, len(self.field_sizes)))
+        self.call(keras.Input((len(self.field_sizes),), dtype="int32"))
         self.built = True
 
     def table_rows(self, ids: Any) -> Any:

@@ -8,10 +8,21 @@ import keras
 
 from keras_pep import data
 from keras_pep.layers import PEPEmbedding
-from keras_pep.models import FM, FieldModel, LogisticRegression
+from keras_pep.models import (
+    FM,
+    AutoInt,
+    DeepFM,
+    FieldModel,
+    LogisticRegression,
+)
 from keras_pep.optimizers import AdamL2
 
-MODELS: Mapping[str, type[FieldModel]] = {"lr": LogisticRegression, "fm": FM}
+MODELS: Mapping[str, type[FieldModel]] = {
+    "lr": LogisticRegression,
+    "fm": FM,
+    "deepfm": DeepFM,
+    "autoint": AutoInt,
+}
 
 # What is searched for if nothing is asked for. By the paper's method small
 # budgets may never be reached.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_pep
-from keras_pep.models import FM, LogisticRegression
+from keras_pep.models import FM, AutoInt, DeepFM, LogisticRegression
 from keras_pep.sparse import SparseTable
 
 SIZES = [4, 3, 5]
@@ -53,23 +53,39 @@ def test_logistic_regression_has_one_weight_per_feature():
         LogisticRegression(SIZES, 64)
 
 
-def pruned(name):
-    table = np.random.default_rng(1).normal(size=(12, 1 if name == "lr" else 6))
+def settings(model):
+    config = model.get_config()
+    return config | {"embedding": config["embedding"]["config"]}
+
+
+def ticket_of(dim):
+    table = np.random.default_rng(1).normal(size=(12, dim))
     mask = np.arange(table.size).reshape(table.shape) % 2 == 0
     return keras_pep.Ticket({"embedding": SparseTable.from_dense(table, mask)})
 
 
 @pytest.mark.parametrize("embedding", ["pep", "dense", "pruned"])
-@pytest.mark.parametrize("name", ["fm", "lr"])
-def test_saved_model_predicts_the_same(name, embedding, tmp_path):
-    cls, dim = {"fm": (FM, 6), "lr": (LogisticRegression, 1)}[name]
-    ticket = pruned(name) if embedding == "pruned" else None
-    model = randomized(cls(SIZES, dim, embedding, ticket=ticket))
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (FM, {}),
+        (LogisticRegression, {"embedding_dim": 1}),
+        (DeepFM, {"hidden_units": [5, 3], "dropout": 0.5}),
+        (AutoInt, {"num_layers": 2, "attention_units": 4}),
+        (AutoInt, {"hidden_units": [5], "attention_dropout": 0.5}),
+    ],
+)
+def test_saved_model_predicts_the_same(cls, arguments, embedding, tmp_path):
+    arguments = {"embedding_dim": 6, **arguments}
+    if embedding == "pruned":
+        arguments["ticket"] = ticket_of(arguments["embedding_dim"])
+    model = randomized(cls(SIZES, embedding=embedding, **arguments))
     expected = model.predict(IDS, verbose=0)
     assert expected.shape == (3, 1)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded.embedding) is type(model.embedding)
+    assert settings(loaded) == settings(model)
     np.testing.assert_allclose(
         loaded.predict(IDS, verbose=0), expected, atol=1e-6
     )
@@ -139,3 +155,57 @@ def test_half_precision_keeps_large_ids_apart(embedding):
     assert model.linear.compute_dtype == "float16"
     assert model.embedding.compute_dtype == "float16"
     assert float(output[0, 0]) != float(output[1, 0])
+
+
+def test_deepfm_is_fm_and_a_perceptron():
+    model = randomized(DeepFM(SIZES, 6, "dense", hidden_units=[5]))
+    fm = FM(SIZES, 6, model.embedding)
+    fm.linear = model.linear
+    deep = model(IDS) - fm(IDS)
+    kernel, scale, offset, top, bias, *_ = (
+        w.numpy() for w in model.deep.trainable_weights
+    )
+    vectors = model.embedding.embeddings.numpy()[ROWS].reshape(3, -1)
+    # Batch normalization at its start: mean 0, variance 1, epsilon 1e-3.
+    hidden = vectors @ kernel / np.sqrt(1 + 1e-3) * scale + offset
+    expected = np.maximum(hidden, 0) @ top + bias
+    np.testing.assert_allclose(deep, expected, atol=1e-4)
+
+
+def test_attention_is_the_formula():
+    layer = keras_pep.layers.InteractingLayer(6, num_heads=3)
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(2, 4, 5))
+    layer.build(inputs.shape)
+    query, key, value, residual = (random.normal(size=(5, 6)) for _ in range(4))
+    layer.set_weights([query, key, value, residual])
+    expected = np.zeros((2, 4, 6))
+    for example, head in itertools.product(range(2), range(3)):
+        part = slice(2 * head, 2 * head + 2)
+        q, k, v = (inputs[example] @ w[:, part] for w in (query, key, value))
+        scores = np.exp(q @ k.T)
+        scores /= scores.sum(axis=1, keepdims=True)
+        expected[example, :, part] = scores @ v
+    expected = np.maximum(expected + inputs @ residual, 0)
+    np.testing.assert_allclose(layer(inputs), expected, atol=1e-4)
+    assert layer.compute_output_shape((None, 4, 5)) == (None, 4, 6)
+
+
+def test_autoint_plus_is_autoint_and_a_perceptron():
+    model = randomized(AutoInt(SIZES, 6, "dense", hidden_units=[5]))
+    rest = AutoInt(SIZES, 6, model.embedding)
+    rest.build()
+    for ours, theirs in zip(
+        [*model.interactions, model.top],
+        [*rest.interactions, rest.top],
+        strict=True,
+    ):
+        theirs.set_weights(ours.get_weights())
+    np.testing.assert_allclose(
+        model(IDS) - rest(IDS), model.deep(model.embedding(ROWS)), atol=1e-4
+    )
+
+
+def test_attention_heads_divide_the_width():
+    with pytest.raises(ValueError, match="num_heads=3, units=4"):
+        keras_pep.layers.InteractingLayer(4, num_heads=3)

@@ -1,0 +1,63 @@
+"""The deep part of a model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_pep.layers.embedding import positive_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class MLP(keras.layers.Layer):
+    """Multi-layer perceptron that ends in one logit.
+
+    Each hidden layer is dense, normalized over the batch, rectified, and
+    dropped out.
+
+    Args:
+        units: Units of each hidden layer.
+        dropout: Share of hidden units that is dropped in training.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, ...)`; what follows the batch is flattened.
+
+    Output shape:
+        `(batch, 1)`.
+    """
+
+    def __init__(
+        self, units: Sequence[int], dropout: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units = tuple(positive_integer("units", n) for n in units)
+        self.dropout = dropout
+        self._stack = keras.Sequential([keras.layers.Flatten()])
+        for n in self.units:
+            self._stack.add(keras.layers.Dense(n, use_bias=False))
+            self._stack.add(keras.layers.BatchNormalization())
+            self._stack.add(keras.layers.ReLU())
+            self._stack.add(keras.layers.Dropout(dropout))
+        self._stack.add(keras.layers.Dense(1))
+
+    def build(self, input_shape: Any) -> None:
+        """Builds the layers inside."""
+        self._stack.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the layers one after the other."""
+        return self._stack(inputs, training=training)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """`(batch, 1)`."""
+        return (input_shape[0], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "units": list(self.units),
+            "dropout": self.dropout,
+        }

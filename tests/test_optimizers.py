@@ -48,3 +48,121 @@ def test_settings_survive_saving(tmp_path):
 def test_a_negative_l2_is_refused(l2):
     with pytest.raises(ValueError, match=f"l2={l2}"):
         keras_pep.optimizers.AdamL2(l2=l2)
+
+
+def test_lazy_adam_is_adam_on_the_rows_of_a_batch():
+    """Against NumPy, with duplicates, for a table without thresholds."""
+    layer = keras.layers.Embedding(6, 2)  # its gradient has duplicate rows
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), layer])
+    model.compile(keras_pep.optimizers.LazyAdam(0.01, l2=0.1), "mse")
+    table = layer.embeddings.numpy().astype(np.float64)
+    moments = np.zeros((2, 6, 2))
+    random = np.random.default_rng(0)
+    for step in range(1, 11):
+        ids = random.integers(0, 5, size=(3, 4))  # row 5 is never looked up
+        target = random.normal(size=(3, 4, 2))
+        gradient = np.zeros(table.shape)
+        np.add.at(gradient, ids, 2 * (table[ids] - target) / target.size)
+        rows = np.unique(ids)
+        gradient = gradient[rows] + 0.1 * table[rows]
+        moments[0, rows] += 0.1 * (gradient - moments[0, rows])
+        moments[1, rows] += 0.001 * (gradient**2 - moments[1, rows])
+        rate = 0.01 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        scale = np.sqrt(moments[1, rows]) + 1e-8
+        table[rows] -= rate * moments[0, rows] / scale
+        model.train_on_batch(ids, target)
+    # Ten steps of 0.01; float32 keeps seven digits of numbers below 1.
+    np.testing.assert_allclose(layer.embeddings.numpy(), table, atol=1e-6)
+
+
+def fitted(optimizer, embedding, ids):
+    model = keras_pep.models.FM([6, 3], 4, embedding)
+    model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
+    model.build()
+    before = {w.path: w.numpy() for w in model.weights}
+    model.fit(ids, np.ones((len(ids), 1)), verbose=0)
+    return model, before
+
+
+@pytest.mark.parametrize("granularity", ["feature", "feature_dimension"])
+def test_lazy_adam_leaves_rows_that_are_not_looked_up_alone(granularity):
+    layer = keras_pep.PEPEmbedding(
+        9, 4, granularity=granularity, threshold_init=-5.0, name="table"
+    )
+    model, before = fitted(
+        keras_pep.optimizers.LazyAdam(0.1, l2=0.5),
+        layer,
+        np.array([[0, 1], [2, 1], [0, 1]]),
+    )
+    seen = np.isin(np.arange(9), [0, 2, 7])
+    for weight in (
+        layer.embeddings,
+        layer.threshold_logits,
+        model.linear.kernel,
+    ):
+        moved = (weight.numpy() != before[weight.path]).any(axis=1)
+        np.testing.assert_array_equal(moved, seen)
+    for slot in (*model.optimizer._momentums, *model.optimizer._velocities):
+        if slot.shape[0] == 9:
+            np.testing.assert_array_equal(slot.numpy().any(axis=1), seen)
+
+
+@pytest.mark.parametrize(
+    "granularity", ["feature_dimension", "field", "global", "dimension"]
+)
+def test_lazy_adam_does_not_pull_thresholds(granularity):
+    """One step of Adam goes where the gradient points, or where L2 does."""
+    up = {}
+    for optimizer in (
+        keras_pep.optimizers.LazyAdam(0.1, l2=100.0),
+        keras_pep.optimizers.AdamL2(0.1, l2=100.0),
+    ):
+        keras.utils.set_random_seed(0)
+        layer = keras_pep.PEPEmbedding(
+            *(9, 4, granularity, [6, 3]), threshold_init=-5.0, name="table"
+        )
+        _, before = fitted(optimizer, layer, np.array([[0, 1], [2, 1]]))
+        logits = layer.threshold_logits
+        moved = logits.numpy() - before[logits.path]
+        up[type(optimizer).__name__] = (moved > 0.05).all()
+    assert up == {"LazyAdam": False, "AdamL2": True}
+
+
+def test_lazy_adam_trains_compact_tables_too():
+    table = np.ones((9, 4)) * (np.arange(4) < 2)
+    layer = keras_pep.PrunedEmbedding.from_dense(table, name="table")
+    _, before = fitted(
+        keras_pep.optimizers.LazyAdam(0.1), layer, np.array([[0, 1], [2, 1]])
+    )
+    moved = layer.values.numpy() != before[layer.values.path]
+    seen = np.repeat(np.isin(np.arange(9), [0, 2, 7]), 2)
+    np.testing.assert_array_equal(moved, seen)
+
+
+def test_without_idle_rows_lazy_adam_is_adam():
+    results = []
+    for optimizer in (
+        keras_pep.optimizers.LazyAdam(0.01, l2=0.1),
+        keras_pep.optimizers.AdamL2(0.01, l2=0.1),
+    ):
+        keras.utils.set_random_seed(0)
+        ids = np.stack([np.arange(6), np.arange(6) % 3], axis=1)
+        model, _ = fitted(optimizer, "dense", ids)
+        results.append(model.get_weights())
+    for lazy, dense in zip(*results, strict=True):
+        np.testing.assert_allclose(lazy, dense, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"global_clipnorm": 1.0},
+        {"gradient_accumulation_steps": 2},
+        {"use_ema": True},
+        {"weight_decay": 0.1},
+        {"amsgrad": True},
+    ],
+)
+def test_lazy_adam_refuses_what_reads_every_row(argument):
+    with pytest.raises(ValueError, match=next(iter(argument))):
+        keras_pep.optimizers.LazyAdam(**argument)

@@ -41,6 +41,7 @@ class Linear(keras.layers.Layer):
             initializer="zeros",
             autocast=False,
         )
+        self.kernel.is_table = True  # for optimizers
         self.bias = self.add_weight(
             name="bias", shape=(1,), initializer="zeros", autocast=False
         )

@@ -148,6 +148,9 @@ class PEPEmbedding(TableEmbedding):
             initializer=keras.initializers.Constant(self.threshold_init),
             autocast=False,
         )
+        # What optimizers need to know of them.
+        self.threshold_logits.is_threshold = True
+        self.threshold_logits.is_table = self.granularity.startswith("feature")
         self.clock = self.add_weight(
             name="clock",
             shape=(),

@@ -134,6 +134,7 @@ class PrunedEmbedding(TableEmbedding):
             regularizer=self.embeddings_regularizer,
             autocast=False,
         )
+        self.values.is_table = True  # for optimizers, a table of one column
         self.columns = self.add_weight(
             name="columns",
             shape=(self.num_values,),

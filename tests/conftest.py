@@ -3,7 +3,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 import pytest
 
@@ -12,6 +11,8 @@ ML_1M = Path(__file__).parents[2] / "shared" / "data" / "ml-1m"
 
 @pytest.fixture(autouse=True)
 def _reproducible():
+    import keras  # not by the process that only hands tests out
+
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
 

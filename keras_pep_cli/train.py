@@ -22,21 +22,22 @@ def _read_config(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path}: {error}", param=option) from error
     options = {
-        name.lstrip("-").replace("-", "_"): parameter.name
+        name.lstrip("-").replace("-", "_"): parameter
         for parameter in context.command.params
         for name in parameter.opts
         if parameter.name != "config" and name.startswith("--")
     }
     defaults: dict[str, Any] = {}
     for key, value in content.items():
-        name = options.get(key.replace("-", "_"))
-        if name is None:
+        known = options.get(key.replace("-", "_"))
+        if known is None or known.name is None:
             raise click.BadParameter(
                 f"{path}: unknown key {key!r}; known are "
                 f"{', '.join(sorted(options))}.",
                 param=option,
             )
-        defaults[name] = value
+        one_of_many = known.multiple and not isinstance(value, list)
+        defaults[known.name] = [value] if one_of_many else value
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
 
@@ -57,9 +58,8 @@ def _read_config(
 @click.option(
     "--features",
     type=click.Choice(["paper", "full"]),
-    default="full",
-    show_default=True,
-    help="MovieLens: the paper's seven fields, or also user and movie ids.",
+    help="MovieLens: the paper's seven fields, or also user and movie ids.  "
+    "[default: full]",
 )
 @click.option(
     "--max-bad-rows",
@@ -112,7 +112,7 @@ def _read_config(
 )
 @click.option(
     "--threshold-init",
-    type=FiniteFloat(),
+    type=FiniteFloat(max=0),
     default=-15.0,
     show_default=True,
     help="Threshold logit to start from.",
@@ -200,6 +200,7 @@ def train(
     force: bool,
     quiet: bool,
     data_dir: Path | None,
+    features: str | None,
     granularity: str,
     embedding_dim: int | None,
     model: str,
@@ -221,11 +222,12 @@ def train(
     from keras_pep.run import Config, RunDirectory, results_table
     from keras_pep.run import train as do_train
 
-    if data_dir is not None and dataset == "synthetic":
-        raise click.BadParameter(
-            "synthetic reads no files; add --dataset movielens.",
-            param_hint="--data-dir",
-        )
+    for flag, value in (("--data-dir", data_dir), ("--features", features)):
+        if value is not None and dataset == "synthetic":
+            raise click.BadParameter(
+                "not an option of synthetic; add --dataset movielens.",
+                param_hint=flag,
+            )
     if model == "lr" and embedding_dim not in (None, 1):
         raise click.BadParameter(
             f"lr has one weight per feature, found {embedding_dim}, "
@@ -235,6 +237,7 @@ def train(
     config = Config(
         dataset=dataset,
         data_dir=None if data_dir is None else str(data_dir.resolve()),
+        features=features or "full",
         granularity=granularity.replace("-", "_"),
         embedding_dim=embedding_dim or (1 if model == "lr" else 64),
         model=model,

@@ -120,11 +120,15 @@ def _folder(data_dir: str | Path | None) -> Path:
     if data_dir is None:
         raise DataError(f"MovieLens-1M needs its folder. {get_it}")
     folder = Path(data_dir)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder, expected one with {', '.join(_FILES)}. "
+            f"{get_it}"
+        )
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise DataError(
-            f"{folder}: found no {', '.join(missing)}, expected "
-            f"{', '.join(_FILES)}. {get_it}"
+            f"{folder}: found no {', '.join(missing)} in this folder. {get_it}"
         )
     return folder
 

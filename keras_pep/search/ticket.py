@@ -33,7 +33,7 @@ class Ticket:
         - [Frankle & Carbin, 2019](https://arxiv.org/abs/1803.03635)
     """
 
-    tables: Mapping[str, SparseTable]
+    tables: Mapping[str, SparseTable] = field(repr=False)
     weights: Sequence[np.ndarray] = field(default=(), repr=False)
     budget: int = 0
     step: int = 0

@@ -111,10 +111,12 @@ def test_nothing_given_says_where_to_get_it():
 
 
 def test_missing_files_are_named(small_movielens, tmp_path):
-    with pytest.raises(DataError, match=r"no ratings\.dat, users\.dat, movies"):
+    with pytest.raises(
+        DataError, match=r"no such folder.*ratings\.dat, users\.dat, movies"
+    ):
         data.load("movielens", tmp_path / "nowhere")
     (small_movielens / "users.dat").unlink()
-    with pytest.raises(DataError, match=r"found no users\.dat, expected"):
+    with pytest.raises(DataError, match=r"found no users\.dat in"):
         data.load("movielens", small_movielens)
 
 

@@ -251,6 +251,8 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
         (["--threshold-init", "nan"], "nan is not a finite number"),
         (["--learning-rate", "inf"], "inf is not a finite number"),
         (["--data-dir", "ml-1m"], "add --dataset movielens"),
+        (["--features", "paper"], "add --dataset movielens"),
+        (["--threshold-init", "1e9"], "is not in the range x<=0"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
     ],
 )
@@ -263,8 +265,7 @@ def test_wrong_usage_exits_with_2(arguments, found):
 def test_config_file_gives_defaults_and_flags_win(train, tmp_path):
     path = tmp_path / "run.toml"
     path.write_text(
-        "seed = 5\nbudget = [250]\nmax-bad-rows = 0.1\nl2 = 0\n"
-        "baseline = false\n"
+        "seed = 5\nbudget = 250\nmax-bad-rows = 0.1\nl2 = 0\nbaseline = false\n"
     )
     assert train("--config", path, "--l2", 0.5).exit_code == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -335,7 +336,7 @@ def test_evaluate_from_elsewhere_and_with_moved_data(
     assert invoke("evaluate", tmp_path / "run").exit_code == 0
     moved = small_movielens.rename(tmp_path / "moved")
     result = invoke("evaluate", tmp_path / "run")
-    assert "found no ratings.dat" in result.output
+    assert "ml-1m: no such folder" in result.output
     result = invoke("evaluate", tmp_path / "run", "--data-dir", moved)
     assert result.exit_code == 0, result.output
 

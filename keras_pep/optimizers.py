@@ -125,10 +125,11 @@ class LazyAdam(AdamL2):
         """Updates the looked-up rows, or a variable that has none."""
         index = self._get_variable_index(variable)
         known = self._trainable_variables[index]
-        rows, gradient = _looked_up(gradient, known)
-        if rows is _ALL:
+        looked_up = _looked_up(gradient, known)
+        if looked_up is None:
             super().update_step(gradient, variable, learning_rate)
             return
+        rows, gradient = looked_up
         moments = self._momentums[index], self._velocities[index]
         value, m, v = (_read(x, rows) for x in (known, *moments))
         touched = ops.not_equal(gradient, 0)
@@ -156,25 +157,25 @@ class LazyAdam(AdamL2):
         return 0.0 if getattr(known, "is_threshold", False) else self.l2
 
 
-_ALL = object()  # rows of a variable that is not looked up by row
-
-
-def _looked_up(gradient: Any, variable: keras.Variable) -> tuple[Any, Any]:
+def _looked_up(
+    gradient: Any, variable: keras.Variable
+) -> tuple[Any, Any] | None:
     """The rows a gradient is for, each once, and their gradient.
 
-    Rows are None if the gradient has all rows, in their order.
+    Rows are None if the gradient has all rows, in their order. The whole is
+    None if the variable is not looked up by row.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         if not isinstance(gradient, tf.IndexedSlices):
-            return _ALL, gradient
+            return None
         rows, positions = tf.unique(gradient.indices)
         return rows, tf.math.unsorted_segment_sum(
             gradient.values, positions, tf.shape(rows)[0]
         )
     by_row = getattr(variable, "is_table", variable.name == "embeddings")
-    return (None if by_row else _ALL), gradient
+    return (None, gradient) if by_row else None
 
 
 def _read(variable: keras.Variable, rows: Any) -> Any:

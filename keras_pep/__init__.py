@@ -2,7 +2,7 @@
 
 from keras_pep import callbacks, data, layers, metrics, models, optimizers
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
-from keras_pep.search import Ticket, retrain, search
+from keras_pep.search import Ticket, pruned_model, retrain, search
 
 __version__ = "0.1.0"
 
@@ -16,6 +16,7 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "pruned_model",
     "retrain",
     "search",
 ]

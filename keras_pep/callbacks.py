@@ -6,6 +6,9 @@ import keras
 import numpy as np
 
 from keras_pep.metrics import evaluate
+from keras_pep.search.callback import PEPRetraining
+
+__all__ = ["ExactValidation", "PEPRetraining"]
 
 
 class ExactValidation(keras.callbacks.Callback):

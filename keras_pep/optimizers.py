@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_pep.layers import lookup
 
+_LONGEST_PULL = 10.0
+
 
 @keras.saving.register_keras_serializable(package="keras_pep")
 class AdamL2(keras.optimizers.Adam):
@@ -74,15 +76,21 @@ class LazyAdam(AdamL2):
     """Adam that reads and writes only the rows that a batch has looked up.
 
     The cost of a step follows the batch, not the table. A row that no example
-    of the batch has, or that gets no gradient, is left as it is, and so are
-    its moments; the bias correction counts all steps. L2 regularization acts
-    on looked-up rows, but not on threshold logits, which would rise with the
-    popularity of their row: with this optimizer it is the clock that raises
-    thresholds (`keras_pep.search` by budget). Variables that are not looked up
-    by row, such as the kernels of dense layers, get the update of `AdamL2`.
+    of the batch has is left as it is, and so are its moments; the bias
+    correction counts all steps.
+
+    L2 regularization acts on looked-up rows, and makes up for the steps in
+    which they were not: before its update, a row is moved by what `AdamL2`
+    would have done to it meanwhile with no gradient but that of L2. Without
+    that rare rows would hardly be regularized. L2 does not act on threshold
+    logits, which would rise with the popularity of their row: with this
+    optimizer it is the clock that raises thresholds (`keras_pep.search` by
+    budget). Variables that are not looked up by row, such as the kernels of
+    dense layers, get the update of `AdamL2`.
 
     On TensorFlow the gradient says which rows were looked up. On JAX and
-    PyTorch it is dense: the result is the same, the cost is not.
+    PyTorch it is dense, so that the cost follows the table, and a row counts
+    as looked up if its gradient is not zero.
 
     Args:
         learning_rate: Float or learning-rate schedule.
@@ -119,6 +127,22 @@ class LazyAdam(AdamL2):
                 )
         super().__init__(learning_rate, l2, epsilon, name, **kwargs)
 
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Creates the moments, and for L2 the step each row was last seen."""
+        if self.built:
+            return
+        super().build(variables)
+        self._last_steps = [
+            self.add_variable(
+                (variable.shape[0], *(1 for _ in variable.shape[1:])),
+                dtype="float32",
+                name=f"{variable.path.replace('/', '_')}_last_step",
+            )
+            if _by_row(variable) and self._l2_of(variable)
+            else None
+            for variable in variables
+        ]
+
     def update_step(
         self, gradient: Any, variable: Any, learning_rate: Any
     ) -> None:
@@ -129,28 +153,56 @@ class LazyAdam(AdamL2):
         if looked_up is None:
             super().update_step(gradient, variable, learning_rate)
             return
-        rows, gradient = looked_up
-        moments = self._momentums[index], self._velocities[index]
-        value, m, v = (_read(x, rows) for x in (known, *moments))
-        touched = ops.not_equal(gradient, 0)
-        if len(known.shape) > 1:
-            touched = ops.any(touched, axis=-1, keepdims=True)
-        gradient = gradient + self._l2_of(variable) * value
+        rows, gradient, touched = looked_up
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        value, m, v = (_read(x, rows) for x in (known, momentum, velocity))
         step = ops.cast(self.iterations + 1, value.dtype)
         rate = ops.cast(learning_rate, value.dtype) * (
             ops.sqrt(1 - ops.power(self.beta_2, step))
             / (1 - ops.power(self.beta_1, step))
         )
-        new_m = m + (gradient - m) * (1 - self.beta_1)
-        new_v = v + (ops.square(gradient) - v) * (1 - self.beta_2)
-        new_value = value - rate * new_m / (ops.sqrt(new_v) + self.epsilon)
-        for target, old, new in zip(
-            (known, *moments),
-            (value, m, v),
-            (new_value, new_m, new_v),
-            strict=True,
-        ):
-            _write(target, rows, ops.where(touched, new, old))
+        updates = []
+        aged_value, aged_m, aged_v = value, m, v
+        if l2 := self._l2_of(variable):
+            if (last_step := self._last_steps[index]) is not None:
+                last = _read(last_step, rows)
+                aged_value, aged_m, aged_v = self._aged(
+                    value, m, v, step - 1 - last, rate, l2
+                )
+                updates = [(last_step, last, ops.zeros_like(last) + step)]
+            gradient = gradient + l2 * aged_value
+        new_m = aged_m + (gradient - aged_m) * (1 - self.beta_1)
+        new_v = aged_v + (ops.square(gradient) - aged_v) * (1 - self.beta_2)
+        new_value = aged_value - rate * new_m / (ops.sqrt(new_v) + self.epsilon)
+        updates += [
+            (momentum, m, new_m),
+            (velocity, v, new_v),
+            (known, value, new_value),
+        ]
+        for target, old, new in updates:
+            if touched is not None:
+                new = ops.where(touched, new, old)
+            _write(target, rows, new)
+
+    def _aged(
+        self, value: Any, m: Any, v: Any, idle: Any, rate: Any, l2: float
+    ) -> tuple[Any, Any, Any]:
+        """Rows and moments after `idle` steps of no gradient but L2's.
+
+        In closed form, and so not exactly: momentum runs out as a geometric
+        series, the second moment fades while that of L2 builds up, and the
+        pull towards zero is that of the last of these steps in each of them.
+        """
+        beta_1, beta_2 = (
+            ops.power(beta, idle) for beta in (self.beta_1, self.beta_2)
+        )
+        carried = rate * self.beta_1 / (1 - self.beta_1) * (1 - beta_1)
+        value = value - carried * m / (ops.sqrt(v) + self.epsilon)
+        v = v * beta_2 + ops.square(l2 * value) * (1 - beta_2)
+        pull = rate * l2 * idle / (ops.sqrt(v) + self.epsilon)
+        # To exactly zero would be too far: see `soft_threshold`.
+        value = value * ops.exp(-ops.minimum(pull, _LONGEST_PULL))
+        return value, m * beta_1, v
 
     def _l2_of(self, variable: Any) -> float:
         known = self._trainable_variables[self._get_variable_index(variable)]
@@ -159,10 +211,11 @@ class LazyAdam(AdamL2):
 
 def _looked_up(
     gradient: Any, variable: keras.Variable
-) -> tuple[Any, Any] | None:
+) -> tuple[Any, Any, Any] | None:
     """The rows a gradient is for, each once, and their gradient.
 
-    Rows are None if the gradient has all rows, in their order. The whole is
+    On TensorFlow: row numbers, gradients, None. Where gradients are dense:
+    None, the gradient of all rows, and which of them have one. The whole is
     None if the variable is not looked up by row.
     """
     if keras.backend.backend() == "tensorflow":
@@ -170,12 +223,39 @@ def _looked_up(
 
         if not isinstance(gradient, tf.IndexedSlices):
             return None
-        rows, positions = tf.unique(gradient.indices)
-        return rows, tf.math.unsorted_segment_sum(
-            gradient.values, positions, tf.shape(rows)[0]
-        )
-    by_row = getattr(variable, "is_table", variable.name == "embeddings")
-    return (None, gradient) if by_row else None
+        rows, values = gradient.indices, gradient.values
+        if not _are_distinct(rows):
+            rows, positions = tf.unique(rows)
+            values = tf.math.unsorted_segment_sum(
+                values, positions, tf.shape(rows)[0]
+            )
+        return rows, values, None
+    if not _by_row(variable):
+        return None
+    touched = ops.not_equal(gradient, 0)
+    if len(variable.shape) > 1:
+        touched = ops.any(touched, axis=-1, keepdims=True)
+    return None, gradient, touched
+
+
+def _by_row(variable: keras.Variable) -> bool:
+    """Whether a variable is looked up by row, as far as that can be known."""
+    return bool(getattr(variable, "is_table", variable.name == "embeddings"))
+
+
+def _are_distinct(rows: Any) -> bool:
+    """Whether the graph that is being traced shows that no row comes twice.
+
+    It does if they are the output of `tf.unique`, as with our layers. If a
+    layer is called twice, rows are a concatenation, and nothing is shown.
+    """
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return False
+    while rows.op.type in ("Reshape", "Identity", "Cast"):
+        rows = rows.op.inputs[0]
+    return bool(rows.op.type == "Unique" and rows.value_index == 0)
 
 
 def _read(variable: keras.Variable, rows: Any) -> Any:

@@ -1,6 +1,6 @@
 """A pruned table in memory: compressed sparse rows, in the narrowest types."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,17 @@ class SparseTable:
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the table."""
         return self.row_splits.size - 1, self.output_dim
+
+    def to_dense(self) -> np.ndarray:
+        """The table with zeros for what was pruned."""
+        table = np.zeros(self.shape, self.values.dtype)
+        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.row_splits))
+        table[rows, self.columns] = self.values
+        return table
+
+    def with_values(self, values: np.ndarray) -> "SparseTable":
+        """The same entries with other values."""
+        return replace(self, values=values)
 
     def mask(self) -> np.ndarray:
         """Which entries are kept: boolean, of the table's shape."""

@@ -49,6 +49,23 @@ def soft_threshold(values: Any, thresholds: Any) -> Any:
     return ops.sign(values) * ops.relu(ops.abs(values) - thresholds)
 
 
+def thresholds(logits: Any, clock: Any) -> Any:
+    """What is subtracted: `sigmoid(s) * exp(clock)`.
+
+    Computed as `exp(s + clock) * sigmoid(-s)`, which is the same, but does not
+    lose a sigmoid too small for a float, from -104 on in float32, before the
+    clock has made it large.
+
+    Args:
+        logits: `s`, float tensor, less than 80.
+        clock: Float scalar; `-inf` turns thresholds off.
+
+    Returns:
+        Tensor with the shape of `logits`.
+    """
+    return ops.exp(logits + clock) * ops.sigmoid(-logits)
+
+
 def logit_shape(
     granularity: str, input_dim: int, output_dim: int, num_fields: int
 ) -> tuple[int, int]:

@@ -76,6 +76,20 @@ def _read_config(
     help="Logistic regression, factorization machine, and deep models.",
 )
 @click.option(
+    "--deep/--no-deep",
+    default=False,
+    show_default=True,
+    help="autoint: a perceptron beside the attention (AutoInt+).",
+)
+@click.option(
+    "--linear",
+    type=click.Choice(["dense", "pep"]),
+    default="dense",
+    show_default=True,
+    help="fm, deepfm: whether first-order weights are pruned too, within the "
+    "same budget.",
+)
+@click.option(
     "--embedding-dim",
     type=click.IntRange(min=1),
     help="Base embedding size.  [default: 64; lr: 1]",
@@ -129,6 +143,29 @@ def _read_config(
     multiple=True,
     help="Share of them to prune. Repeatable.  [default: 0.8, 0.9, 0.95; "
     "paper: 0.8]",
+)
+@click.option(
+    "--retrain",
+    type=click.Choice(["rewind", "reinit", "finetune"]),
+    default="rewind",
+    show_default=True,
+    help="What a small model is trained from: the first weights, others, or "
+    "those the search has left.",
+)
+@click.option(
+    "--compare",
+    type=click.Choice(["uniform", "mixed-dimension", "magnitude"]),
+    multiple=True,
+    help="Train a baseline of each budget too: a full table with fewer "
+    "columns, columns by popularity, the largest entries. Repeatable.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adam", "lazy-adam"]),
+    default="adam",
+    show_default=True,
+    help="Adam with L2 on every weight, or one that touches the rows of a "
+    "batch alone, for tables of millions of rows.",
 )
 @click.option(
     "--learning-rate",
@@ -202,6 +239,7 @@ def train(
     data_dir: Path | None,
     features: str | None,
     granularity: str,
+    optimizer: str,
     embedding_dim: int | None,
     model: str,
     dataset: str,
@@ -228,6 +266,21 @@ def train(
                 "not an option of synthetic; add --dataset movielens.",
                 param_hint=flag,
             )
+    if optimizer == "lazy-adam" and options["search"] == "paper":
+        raise click.BadParameter(
+            "lazy-adam has no L2 on thresholds, without which the paper's "
+            "search prunes nothing; use --search budget.",
+            param_hint="--optimizer",
+        )
+    for flag, unused in (
+        ("--deep", options["deep"] and model != "autoint"),
+        ("--linear", options["linear"] == "pep" and model in ("lr", "autoint")),
+        ("--compare", model == "lr" and {*options["compare"]} - {"magnitude"}),
+    ):
+        if unused:
+            raise click.BadParameter(
+                f"not an option of {model}.", param_hint=flag
+            )
     if model == "lr" and embedding_dim not in (None, 1):
         raise click.BadParameter(
             f"lr has one weight per feature, found {embedding_dim}, "
@@ -239,6 +292,7 @@ def train(
         data_dir=None if data_dir is None else str(data_dir.resolve()),
         features=features or "full",
         granularity=granularity.replace("-", "_"),
+        optimizer=optimizer.replace("-", "_"),
         embedding_dim=embedding_dim or (1 if model == "lr" else 64),
         model=model,
         **options,

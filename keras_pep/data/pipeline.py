@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_pep.data.dataset import Split
 
+_AHEAD = 4  # batches made while the model is busy
+
 
 def batches(split: Split, batch_size: int, seed: int) -> Any:
     """One shuffled pass over a split per epoch, as a `tf.data.Dataset`.
@@ -43,10 +45,15 @@ def batches(split: Split, batch_size: int, seed: int) -> Any:
 
         return tf.data.Dataset.from_tensor_slices(starts).map(batch)
 
+    # A thread that tunes the pipeline sleeps longer and longer, and at the end
+    # of an epoch it would be waited for: up to as long as the epoch took.
+    options = tf.data.Options()
+    options.autotune.enabled = False
     # Keras starts a new pass over the dataset for each epoch.
     return (
         tf.data.Dataset.range(1)
         .flat_map(lambda _: epoch(passes.assign_add(1)))
         .apply(tf.data.experimental.assert_cardinality(len(starts)))
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(_AHEAD)
+        .with_options(options)
     )

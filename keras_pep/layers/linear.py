@@ -1,6 +1,6 @@
 """The first-order part of a model: one weight per feature, and a bias."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -15,6 +15,9 @@ class Linear(keras.layers.Layer):
 
     Args:
         input_dim: Integer. Number of features.
+        embedding: Layer that looks the weights up, `(..., 1)`, such as
+            `PEPEmbedding(input_dim, 1)`. By default they are a `kernel` of
+            this layer, zero to begin with.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -26,22 +29,31 @@ class Linear(keras.layers.Layer):
 
     built: bool
 
-    def __init__(self, input_dim: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        embedding: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.input_dim = positive_integer("input_dim", input_dim)
+        self.embedding = embedding
         self.autocast = False  # ids stay integers
 
     def build(self, input_shape: Any = None) -> None:
         """Creates `kernel` and `bias`."""
         if self.built:
             return
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(self.input_dim, 1),
-            initializer="zeros",
-            autocast=False,
-        )
-        self.kernel.is_table = True  # for optimizers
+        if self.embedding is None:
+            self.kernel = self.add_weight(
+                name="kernel",
+                shape=(self.input_dim, 1),
+                initializer="zeros",
+                autocast=False,
+            )
+            self.kernel.is_table = True  # for optimizers
+        elif not self.embedding.built:
+            self.embedding.build(input_shape)
         self.bias = self.add_weight(
             name="bias", shape=(1,), initializer="zeros", autocast=False
         )
@@ -49,8 +61,11 @@ class Linear(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Adds up the weights of every example."""
-        rows, spread = lookup.distinct(lookup.as_ids(inputs))
-        weights = spread(lookup.take(self.kernel, rows))
+        if self.embedding is None:
+            rows, spread = lookup.distinct(lookup.as_ids(inputs))
+            weights = spread(lookup.take(self.kernel, rows))
+        else:
+            weights = self.embedding(inputs)
         logits = ops.sum(weights, axis=-2) + self.bias
         return ops.cast(logits, self.compute_dtype)
 
@@ -60,4 +75,14 @@ class Linear(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "input_dim": self.input_dim}
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "embedding": keras.saving.serialize_keras_object(self.embedding),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The layer that `get_config` describes."""
+        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        return cls(**{**config, "embedding": embedding})

@@ -10,13 +10,16 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableEmbedding, positive_integer
+from keras_pep.sparse import SparseTable
 from keras_pep.thresholds import (
     GRANULARITIES,
     field_of,
     logit_shape,
     soft_threshold,
+    thresholds,
 )
 
+_LARGEST_LOGIT = 80
 _ENTRIES_AT_ONCE = 2**22  # whole-table methods work in blocks of this size
 
 
@@ -104,12 +107,14 @@ class PEPEmbedding(TableEmbedding):
                 f"Received: granularity={granularity!r}"
             )
         self.granularity = granularity
+        self._per_feature = granularity.startswith("feature")
         self.field_sizes = _checked_field_sizes(
             granularity, field_sizes, input_dim
         )
-        if not math.isfinite(threshold_init):
+        if not -math.inf < threshold_init < _LARGEST_LOGIT:
             raise ValueError(
-                "`threshold_init` must be a finite number. "
+                "`threshold_init` must be a finite number below "
+                f"{_LARGEST_LOGIT}, where a sigmoid is 1. "
                 f"Received: threshold_init={threshold_init}"
             )
         self.threshold_init = float(threshold_init)
@@ -150,7 +155,7 @@ class PEPEmbedding(TableEmbedding):
         )
         # What optimizers need to know of them.
         self.threshold_logits.is_threshold = True
-        self.threshold_logits.is_table = self.granularity.startswith("feature")
+        self.threshold_logits.is_table = self._per_feature
         self.clock = self.add_weight(
             name="clock",
             shape=(),
@@ -187,18 +192,36 @@ class PEPEmbedding(TableEmbedding):
         size = self.input_dim * self.output_dim
         return 1.0 - self.nonzero_parameters() / size
 
-    def lifetimes(self) -> np.ndarray:
+    def lifetimes(self, rows: Any = None) -> np.ndarray:
         """The clock at which every entry is pruned, `log(|V| / sigmoid(s))`.
 
+        Args:
+            rows: Integer array of row numbers, `(rows,)`; by default all.
+
         Returns:
-            Array of shape `(input_dim, output_dim)`; `-inf` where `V` is 0.
+            Array of shape `(rows, output_dim)`; `-inf` where `V` is 0.
         """
-        blocks = []
-        for rows in self._row_blocks():
-            size = ops.abs(lookup.take(self.embeddings, rows))
-            lifetime = ops.log(size) - self._log_thresholds(rows, 0.0)
-            blocks.append(np.asarray(ops.convert_to_numpy(lifetime)))
-        return np.concatenate(blocks)
+        if rows is None:
+            blocks = [self.lifetimes(block) for block in self.row_blocks()]
+            return np.concatenate(blocks)
+        rows = ops.convert_to_tensor(rows)
+        logits = (
+            lookup.take(self.threshold_logits, rows)
+            if self._per_feature
+            else self._of_fields(self.threshold_logits, rows)
+        )
+        # The logarithm reaches where a sigmoid is zero, from -104 on.
+        size = ops.abs(lookup.take(self.embeddings, rows))
+        lifetimes = ops.log(size) - ops.log_sigmoid(logits)
+        return np.asarray(ops.convert_to_numpy(lifetimes))
+
+    def row_blocks(self) -> Iterator[np.ndarray]:
+        """The numbers of all rows, not too many at once."""
+        if not self.built:
+            self.build()
+        step = max(1, _ENTRIES_AT_ONCE // self.output_dim)
+        for start in range(0, self.input_dim, step):
+            yield np.arange(start, min(start + step, self.input_dim))
 
     def initial_embeddings(self) -> np.ndarray:
         """`V` as it was when built, made again from the initializer.
@@ -206,34 +229,82 @@ class PEPEmbedding(TableEmbedding):
         Returns:
             Array of shape `(input_dim, output_dim)`.
         """
-        values = self.embeddings_initializer(
+        return self._drawn_by(self.embeddings_initializer)
+
+    def drawn_embeddings(self) -> np.ndarray:
+        """Other initial values: what the initializer gives by another seed.
+
+        Returns:
+            Array of shape `(input_dim, output_dim)`.
+        """
+        initializer = self.embeddings_initializer
+        if isinstance(initializer, keras.initializers.Initializer):
+            config = initializer.get_config()
+            if "seed" in config:
+                seed = keras.random.randint((), 0, 2**31 - 1, dtype="int32")
+                initializer = type(initializer).from_config(
+                    {**config, "seed": int(seed)}
+                )
+        return self._drawn_by(initializer)
+
+    def _drawn_by(self, initializer: Any) -> np.ndarray:
+        values = initializer(
             (self.input_dim, self.output_dim), dtype=self.variable_dtype
         )
         values = ops.cast(values, self.variable_dtype)
         return np.asarray(ops.convert_to_numpy(values))
 
-    def rewind(self, mask: np.ndarray) -> None:
-        """Turns thresholds off and puts the kept entries back to the start.
+    @property
+    def frozen(self) -> bool:
+        """Whether thresholds are off and what is pruned stays pruned."""
+        return self.built and bool(ops.convert_to_numpy(self.clock) == -np.inf)
 
-        Kept entries get their initial values, the others become zero, and stay
-        so in training: see `soft_threshold`. An optimizer that has run before
-        must be reset, or its momentum moves them.
+    def assign_sparse(self, sparse: SparseTable) -> None:
+        """Makes this the table and turns thresholds off.
+
+        Entries that are not in it become zero, and stay so in training: see
+        `soft_threshold`. An optimizer that has run before must be reset, or
+        its momentum moves them. `sparse` may have been taken from here by
+        `SparseTable.from_dense(layer.initial_embeddings(), layer.mask())`, to
+        rewind what is kept.
 
         Args:
-            mask: Boolean array of shape `(input_dim, output_dim)`.
+            sparse: As many rows and columns as the table.
 
         Raises:
-            ValueError: If `mask` has another shape.
+            ValueError: If it has more or fewer.
         """
-        mask = np.asarray(mask, dtype=bool)
-        if mask.shape != (self.input_dim, self.output_dim):
+        if sparse.shape != (self.input_dim, self.output_dim):
             raise ValueError(
-                "`mask` must have the shape of the table, "
+                "`sparse` must have the shape of the table, "
                 f"{(self.input_dim, self.output_dim)}. "
-                f"Received: mask of shape {mask.shape}"
+                f"Received: sparse of shape {sparse.shape}"
             )
-        self.embeddings.assign(self.initial_embeddings() * mask)
+        self.embeddings.assign(sparse.to_dense())
         self.clock.assign(-np.inf)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Stores the variables; of a table with a mask, what is kept."""
+        if not self.frozen:
+            super().save_own_variables(store)
+            return
+        sparse = SparseTable.from_dense(ops.convert_to_numpy(self.embeddings))
+        store["values"] = sparse.values
+        store["columns"] = sparse.columns
+        store["row_splits"] = sparse.row_splits
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what `save_own_variables` has stored."""
+        if "row_splits" not in store.keys():  # noqa: SIM118, not a mapping
+            super().load_own_variables(store)
+            return
+        values, columns, row_splits = (
+            np.asarray(store[name])
+            for name in ("values", "columns", "row_splits")
+        )
+        self.assign_sparse(
+            SparseTable(values, columns, row_splits, self.output_dim)
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -255,37 +326,25 @@ class PEPEmbedding(TableEmbedding):
 
     def _vectors(self, rows: Any) -> Any:
         values = lookup.take(self.embeddings, rows)
-        log_thresholds = self._log_thresholds(rows, self.clock)
-        return soft_threshold(values, ops.exp(log_thresholds))
-
-    def _log_thresholds(self, rows: Any, clock: Any) -> Any:
-        """`log(sigmoid(s)) + clock` of rows, to broadcast against them.
-
-        The logarithm reaches where a sigmoid is zero, from -104 in float32.
-        """
-        if self.granularity.startswith("feature"):
+        if self._per_feature:
             logits = lookup.take(self.threshold_logits, rows)
-            return ops.log_sigmoid(logits) + clock
+            return soft_threshold(values, thresholds(logits, self.clock))
         # Few enough to compute all, and gathering afterwards keeps the
         # gradient dense: the rows of one field would be duplicates.
-        log_thresholds = ops.log_sigmoid(self.threshold_logits) + clock
-        if self.field_sizes and self.granularity.startswith("field"):
-            fields = field_of(rows, self.field_sizes)
-            return ops.take(log_thresholds, fields, axis=0)
-        return log_thresholds
+        shared = thresholds(self.threshold_logits, self.clock)
+        return soft_threshold(values, self._of_fields(shared, rows))
 
-    def _row_blocks(self) -> Iterator[Any]:
-        """All row numbers, not too many at once."""
-        if not self.built:
-            self.build()
-        step = max(1, _ENTRIES_AT_ONCE // self.output_dim)
-        for start in range(0, self.input_dim, step):
-            yield ops.arange(start, min(start + step, self.input_dim))
+    def _of_fields(self, shared: Any, rows: Any) -> Any:
+        """What rows share with others, to broadcast against them."""
+        if self.field_sizes and self.granularity.startswith("field"):
+            return ops.take(shared, field_of(rows, self.field_sizes), axis=0)
+        return shared
 
     def _blocks(self) -> Iterator[np.ndarray]:
         """The pruned table, block by block."""
-        for rows in self._row_blocks():
-            yield np.asarray(ops.convert_to_numpy(self._vectors(rows)))
+        for rows in self.row_blocks():
+            vectors = self._vectors(ops.convert_to_tensor(rows))
+            yield np.asarray(ops.convert_to_numpy(vectors))
 
 
 def _checked_field_sizes(

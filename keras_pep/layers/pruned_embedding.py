@@ -132,6 +132,7 @@ class PrunedEmbedding(TableEmbedding):
             shape=(self.num_values,),
             initializer="zeros",
             regularizer=self.embeddings_regularizer,
+            trainable=self.num_values > 0,  # of nothing there is no gradient
             autocast=False,
         )
         self.values.is_table = True  # for optimizers, a table of one column

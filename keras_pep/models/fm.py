@@ -1,11 +1,13 @@
 """Factorization machine."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 
-from keras_pep.layers import FactorizationMachine, Linear
+from keras_pep.layers import FactorizationMachine, Linear, PEPEmbedding
 from keras_pep.models.base import FieldModel
+
+_SMALL = 1e-3
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")
@@ -16,7 +18,12 @@ class FM(FieldModel):
     logit = b + sum_i w_i + sum_{i<j} <v_i, v_j>
     ```
 
-    Arguments, input and output are those of `FieldModel`.
+    Args:
+        *args: Those of `FieldModel`.
+        linear: Where the first-order weights `w` are kept: `"dense"`, `"pep"`
+            (pruned along with the table, and part of the budget), or a
+            `Linear` layer.
+        **kwargs: Those of `FieldModel`.
 
     Example:
 
@@ -32,13 +39,58 @@ class FM(FieldModel):
         - [Rendle, 2010](https://doi.org/10.1109/ICDM.2010.127)
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, linear: str | Linear = "dense", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         dtype = self.dtype_policy
-        self.linear = Linear(sum(self.field_sizes), name="linear", dtype=dtype)
+        self.linear = _linear_layer(linear, sum(self.field_sizes), dtype)
         self.pairs = FactorizationMachine(name="pairs", dtype=dtype)
 
     def call(self, inputs: Any) -> Any:
         """Logits of a batch of ids."""
         rows = self.table_rows(inputs)
         return self.linear(rows) + self.pairs(self.embedding(rows))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "linear": keras.saving.serialize_keras_object(self.linear),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The model that `get_config` describes."""
+        linear = keras.saving.deserialize_keras_object(config["linear"])
+        return super().from_config({**config, "linear": linear})
+
+
+def _linear_layer(
+    linear: str | Linear, features: int, dtype: keras.DTypePolicy
+) -> Linear:
+    if isinstance(linear, Linear):
+        if linear.input_dim != features:
+            raise ValueError(
+                f"`linear` must have a weight for each of the {features} "
+                f"features. Received: linear of {linear.input_dim}"
+            )
+        return linear
+    if linear not in ("dense", "pep"):
+        raise ValueError(
+            "`linear` must be 'dense', 'pep' or a `Linear` layer. "
+            f"Received: linear={linear!r}"
+        )
+    weights = None
+    if linear == "pep":
+        # A threshold gives no gradient to a weight of zero, and a weight that
+        # training has not moved should be the first to go: small, not zero.
+        weights = PEPEmbedding(
+            *(features, 1),
+            embeddings_initializer=keras.initializers.RandomNormal(
+                stddev=_SMALL
+            ),
+            name="linear_weights",
+            dtype=dtype,
+        )
+    return Linear(features, weights, name="linear", dtype=dtype)

@@ -7,7 +7,11 @@ from typing import Any
 import keras
 
 from keras_pep import data
-from keras_pep.layers import PEPEmbedding
+from keras_pep.layers import (
+    MixedDimensionEmbedding,
+    PEPEmbedding,
+    mixed_dimensions,
+)
 from keras_pep.models import (
     FM,
     AutoInt,
@@ -15,7 +19,7 @@ from keras_pep.models import (
     FieldModel,
     LogisticRegression,
 )
-from keras_pep.optimizers import AdamL2
+from keras_pep.optimizers import AdamL2, LazyAdam
 
 MODELS: Mapping[str, type[FieldModel]] = {
     "lr": LogisticRegression,
@@ -23,6 +27,24 @@ MODELS: Mapping[str, type[FieldModel]] = {
     "deepfm": DeepFM,
     "autoint": AutoInt,
 }
+
+# What was best on validation of MovieLens-1M, see the README.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "lr": {},
+    "fm": {},
+    "deepfm": {"hidden_units": (100, 100), "dropout": 0.2},
+    "autoint": {"num_layers": 3, "num_heads": 2, "attention_units": 64},
+}
+DEEP_PART: Mapping[str, Any] = {"hidden_units": (100, 100), "dropout": 0.2}
+
+OPTIMIZERS: Mapping[str, type[AdamL2]] = {
+    "adam": AdamL2,
+    "lazy_adam": LazyAdam,
+}
+
+# Keras returns to Python after so many steps. The paper's search has to look at
+# every step.
+_STEPS_PER_EXECUTION = {"budget": 8, "paper": 1}
 
 # What is searched for if nothing is asked for. By the paper's method small
 # budgets may never be reached.
@@ -46,8 +68,12 @@ class Config:
     search: str = "budget"
     search_epochs: int | None = None
     threshold_init: float = -15.0
+    linear: str = "dense"
+    deep: bool = False
     budget: tuple[int, ...] = ()
     sparsity: tuple[float, ...] = ()
+    retrain: str = "rewind"
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     batch_size: int = 1024
     l2: float = 1e-5
@@ -55,12 +81,14 @@ class Config:
     patience: int = 2
     seed: int = 0
     baseline: bool = True
+    compare: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """The settings that `asdict` of this class, read back, describes."""
         tuples = {
-            name: tuple(values.get(name, ())) for name in ("budget", "sparsity")
+            name: tuple(values.get(name, ()))
+            for name in ("budget", "sparsity", "compare")
         }
         return cls(**{**values, **tuples})
 
@@ -92,31 +120,67 @@ class Config:
             return self.search_epochs
         return {"budget": 20, "paper": 40}[self.search]
 
-    def build_model(self, dataset: data.Dataset, embedding: str) -> FieldModel:
+    def searched_parameters(self, dataset: data.Dataset) -> int:
+        """How many entries compete for a budget."""
+        columns = self.embedding_dim + (self.linear == "pep")
+        return dataset.feature_count * columns
+
+    def build_model(
+        self, dataset: data.Dataset, embedding: str, budget: int | None = None
+    ) -> FieldModel:
         """A compiled model, its initial weights drawn from the seed.
 
         Args:
             dataset: Whose fields the model takes.
-            embedding: `"dense"` or `"pep"`.
+            embedding: `"dense"`, `"pep"`, or a kind of table that is made to
+                fit a budget: `"uniform"`, the full one with fewer columns, or
+                `"mixed-dimension"`.
+            budget: Parameters of such a table.
+
+        Raises:
+            ValueError: If the budget is too small for a single column.
         """
         keras.utils.set_random_seed(self.seed)
-        layer: Any = embedding
+        features, dim = dataset.feature_count, self.embedding_dim
+        layer: Any = "dense"
         if embedding == "pep":
             layer = PEPEmbedding(
-                dataset.feature_count,
-                self.embedding_dim,
+                features,
+                dim,
                 granularity=self.granularity,
                 field_sizes=dataset.field_sizes,
                 threshold_init=self.threshold_init,
                 embeddings_initializer="glorot_uniform",
                 name="embedding",
             )
+        elif embedding == "uniform":
+            assert budget is not None
+            dim = budget // features
+            if not dim:
+                raise ValueError(
+                    f"A table of one column has more than {budget:,} "
+                    "parameters."
+                )
+        elif embedding == "mixed-dimension":
+            assert budget is not None
+            layer = MixedDimensionEmbedding(
+                dataset.field_sizes,
+                mixed_dimensions(dataset.field_sizes, dim, budget),
+                dim,
+                name="embedding",
+            )
+        settings = dict(PRESETS[self.model])
+        if self.model in ("fm", "deepfm"):
+            settings["linear"] = self.linear if embedding == "pep" else "dense"
+        if self.deep:
+            settings.update(DEEP_PART)
         model = MODELS[self.model](
-            dataset.field_sizes, self.embedding_dim, layer, name=self.model
+            dataset.field_sizes, dim, layer, name=self.model, **settings
         )
         model.build()
         model.compile(
-            AdamL2(self.learning_rate, l2=self.l2),
+            OPTIMIZERS[self.optimizer](self.learning_rate, l2=self.l2),
             keras.losses.BinaryCrossentropy(from_logits=True),
+            steps_per_execution=_STEPS_PER_EXECUTION[self.search],
         )
         return model

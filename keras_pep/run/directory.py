@@ -22,6 +22,9 @@ _FILES = (
     "dense.keras",
     "budget-*.keras",
     "budget-*.ticket.npz",
+    "uniform-*.keras",
+    "mixed-dimension-*.keras",
+    "magnitude-*.keras",
     ".partial-*",
 )
 

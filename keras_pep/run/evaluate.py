@@ -30,6 +30,8 @@ def evaluate_run(
     settings = directory.read_json("config.json")
     try:
         entries = {f"budget-{b['target']}": b for b in metrics["budgets"]}
+        for entry in metrics["baselines"]:
+            entries[f"{entry['method']}-{entry['target']}"] = entry
         if metrics["dense"]:
             entries["dense"] = metrics["dense"]
         known = [field.name for field in fields(Config)]

@@ -45,8 +45,9 @@ class EpochLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts a step."""
-        done = self._epoch_start + batch + 1 - self.step
-        self.step += done
+        # With `steps_per_execution` Keras counts beyond the end of an epoch.
+        step = self._epoch_start + min(batch + 1, self.params["steps"])
+        done, self.step = step - self.step, step
         if self.bar:
             self._bar.update(done)
 

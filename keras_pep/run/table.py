@@ -5,15 +5,22 @@ from typing import Any
 
 
 def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
-    """Dense model and budgets, one line each.
+    """Dense model, budgets and what they are compared with, one line each.
+
+    `kept` are the parameters that a budget counts, `total` all of the model.
 
     Args:
         metrics: The content of `metrics.json`.
         split: Which split's figures to show.
     """
-    rows = [("", "kept", "sparsity", f"{split} AUC", "log-loss", "bytes")]
+    rows = [
+        ("", "kept", "sparsity", f"{split} AUC", "log-loss", "total", "bytes")
+    ]
     entries = [("dense", entry) for entry in [metrics["dense"]] if entry]
     entries += [(f"{b['target']:,}", b) for b in metrics["budgets"]]
+    entries += [
+        (f"{b['method']} {b['target']:,}", b) for b in metrics["baselines"]
+    ]
     for name, entry in entries:
         rows.append(
             (
@@ -22,6 +29,7 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
                 f"{entry.get('sparsity', 0.0):.1%}",
                 f"{entry[split]['auc']:.4f}",
                 f"{entry[split]['logloss']:.4f}",
+                f"{entry['total_parameters']:,}",
                 f"{entry['bytes']:,}",
             )
         )

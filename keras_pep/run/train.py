@@ -56,7 +56,7 @@ def train(
         RunError: If the directory is in use, or no budget was reached.
     """
     dataset = config.load_data()
-    parameters = dataset.feature_count * config.embedding_dim
+    parameters = config.searched_parameters(dataset)
     budgets = config.budgets(parameters)
     check_budgets(budgets, parameters)
     directory.create(force=force)
@@ -104,23 +104,77 @@ class _Run:
         metrics["budgets_not_reached"] = [
             budget for budget in budgets if budget not in reached
         ]
-        metrics["budgets"] = [self.retrain(model, t) for t in tickets]
+        metrics["budgets"] = [
+            self.retrain(model, ticket, f"budget-{ticket.budget}")
+            for ticket in tickets
+        ]
+        metrics["baselines"] = [
+            entry
+            for method in config.compare
+            for entry in self.compare(method, budgets)
+        ]
         self.directory.write_json("metrics.json", metrics)
         return metrics
 
     def dense(self) -> dict[str, Any]:
         """Trains the model with the full table, to its best epoch."""
         model = self.config.build_model(self.dataset, "dense")
-        parameters = self.dataset.feature_count * self.config.embedding_dim
+        return self.fit_until_best(
+            model, "dense", self.config.searched_parameters(self.dataset)
+        )
+
+    def compare(
+        self, method: str, budgets: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Does with the budgets what a simpler method does."""
+        if method == "magnitude":
+            return self.magnitude(budgets)
+        entries = []
+        for budget in budgets:
+            try:
+                model = self.config.build_model(self.dataset, method, budget)
+            except ValueError as error:
+                self.say(f"no {method} table for {budget:,}: {error}")
+                continue
+            table = sum(
+                int(np.prod(v.shape)) for v in model.embedding.trainable_weights
+            )
+            entry = self.fit_until_best(model, f"{method}-{budget}", table)
+            entries.append({"method": method, "target": budget, **entry})
+        return entries
+
+    def magnitude(self, budgets: Sequence[int]) -> list[dict[str, Any]]:
+        """Keeps the largest entries of the trained table, and rewinds."""
+        model = self.config.build_model(self.dataset, "pep")
+        tickets = search(
+            model,
+            self.batches(),
+            budgets=budgets,
+            method="magnitude",
+            epochs=self.config.epochs_of_search(),
+            callbacks=[self._validation(), self._log("magnitude")],
+        )
+        return [
+            {
+                "method": "magnitude",
+                **self.retrain(model, ticket, f"magnitude-{ticket.budget}"),
+            }
+            for ticket in tickets
+        ]
+
+    def fit_until_best(
+        self, model: keras.Model, name: str, parameters: int
+    ) -> dict[str, Any]:
+        """Trains a model as it is to its best epoch."""
         began = time.perf_counter()
         model.fit(
             self.batches(),
             epochs=self.config.max_epochs,
-            callbacks=self._until_best("dense", parameters),
+            callbacks=self._until_best(name, parameters),
             shuffle=False,  # the batches are
             verbose=0,
         )
-        return self._result("dense", model, parameters, began)
+        return self._result(name, model, parameters, began)
 
     def search(
         self, budgets: Sequence[int]
@@ -157,15 +211,17 @@ class _Run:
             )
         return model, tickets, result
 
-    def retrain(self, model: keras.Model, ticket: Ticket) -> dict[str, Any]:
+    def retrain(
+        self, model: keras.Model, ticket: Ticket, name: str
+    ) -> dict[str, Any]:
         """Trains the small model of a ticket, to its best epoch."""
         keras.utils.set_random_seed(self.config.seed)
-        name = f"budget-{ticket.budget}"
         began = time.perf_counter()
         small = retrain(
             model,
             ticket,
             self.batches(),
+            start=self.config.retrain,
             epochs=self.config.max_epochs,
             callbacks=self._until_best(name, ticket.embedding_parameters),
         )
@@ -173,7 +229,7 @@ class _Run:
             "target": ticket.budget,
             "sparsity": round(ticket.sparsity, 6),
             "search_step": ticket.step,
-            "retrain": "rewind",
+            "retrain": self.config.retrain,
             **self._result(name, small, ticket.embedding_parameters, began),
             **self._planted(ticket),
         }
@@ -204,7 +260,7 @@ class _Run:
         planted = self.dataset.planted_sizes
         if planted is None:
             return {}
-        (table,) = ticket.tables.values()
+        table = ticket.tables["embedding"]
         learned = pd.Series(table.embedding_sizes())
         ranks = pd.Series(planted).rank()
         popularity = pd.Series(self.dataset.counts())

@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import PEPEmbedding
-from keras_pep.search.ticket import Ticket, other_weights, pep_layers
+from keras_pep.search.clock import set_clock
+from keras_pep.search.ticket import Ticket, other_weights, pep_layers, values_of
 
 
 class TicketCollector(keras.callbacks.Callback):
@@ -56,10 +57,10 @@ class TicketCollector(keras.callbacks.Callback):
                     "own, make an initializer of them."
                 )
             layer.clock.assign(0.0)
-        self._weights = [
-            np.array(ops.convert_to_numpy(weight))
-            for weight in other_weights(self.model)
-        ]
+        self._weights = values_of(other_weights(self.model))
+        # Left to the first step, its slots would be made while a graph is
+        # traced, and take twice their memory.
+        self.model.optimizer.build(self.model.trainable_variables)
 
     @property
     def layers(self) -> list[PEPEmbedding]:
@@ -72,7 +73,9 @@ class TicketCollector(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts the steps."""
-        self.step = self._epoch_start + batch + 1
+        # With `steps_per_execution` Keras counts beyond the end of an epoch.
+        done = min(batch + 1, self.params.get("steps") or batch + 1)
+        self.step = self._epoch_start + done
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -85,6 +88,31 @@ class TicketCollector(keras.callbacks.Callback):
         """Counts the embedding parameters that are left. Reads the table."""
         self.kept = sum(layer.nonzero_parameters() for layer in self.layers)
         return self.kept
+
+    def prune_to(self, budget: int) -> None:
+        """Sets the clock so that the budget is just met.
+
+        Raises:
+            ValueError: If training has diverged, or no clock does that.
+        """
+        try:
+            self.kept = set_clock(self.layers, budget)
+        except ValueError as error:
+            raise ValueError(f"At step {self.step:,}: {error}") from error
+
+    def steps_per_epoch(self) -> int:
+        """How long an epoch is.
+
+        Raises:
+            ValueError: If that is not known.
+        """
+        steps = self.params.get("steps")
+        if steps is None:
+            raise ValueError(
+                "This search needs to know how long an epoch is: pass "
+                "`steps_per_epoch`, or data of known length."
+            )
+        return int(steps)
 
     def take_ticket(self) -> None:
         """Takes the ticket of the next budget; the last one ends the search."""

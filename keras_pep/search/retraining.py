@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
-from keras_pep.search.ticket import Ticket, other_weights
+from keras_pep.search.ticket import Ticket, other_weights, pep_layers
+from keras_pep.sparse import SparseTable
+
+STARTS = ("rewind", "reinit", "finetune")
 
 _SEARCHED = keras.saving.get_registered_name(PEPEmbedding)
 
@@ -17,11 +21,12 @@ def retrain(
     train: Any,
     validation: Any = None,
     *,
+    start: str = "rewind",
     epochs: int = 20,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fit_arguments: Any,
 ) -> keras.Model:
-    """Trains the small model of a ticket from its initial values.
+    """Trains the small model of a ticket.
 
     Args:
         model: The compiled model that was searched. It is left as it is; the
@@ -29,6 +34,7 @@ def retrain(
         ticket: What the search has found.
         train: What `model.fit` takes as `x`, a `tf.data.Dataset` for example.
         validation: What `model.fit` takes as `validation_data`, if anything.
+        start: See `pruned_model`.
         epochs: Number of epochs, unless a callback stops earlier.
         callbacks: Further callbacks for `model.fit`, such as
             `keras.callbacks.EarlyStopping`.
@@ -47,7 +53,7 @@ def retrain(
             "The model must be compiled, as it was for the search. "
             f"Received: model={model.name!r}"
         )
-    small = pruned_model(model, ticket)
+    small = pruned_model(model, ticket, start)
     loss = model.loss
     if callable(loss) and not isinstance(loss, keras.Loss):  # a function
         scope = {loss.__name__: loss}
@@ -65,8 +71,10 @@ def retrain(
     return small
 
 
-def pruned_model(model: keras.Model, ticket: Ticket) -> keras.Model:
-    """The same model with compact tables, every weight at its initial value.
+def pruned_model(
+    model: keras.Model, ticket: Ticket | None = None, start: str = "rewind"
+) -> keras.Model:
+    """The same model with compact tables.
 
     The model's configuration is taken, every `PEPEmbedding` in it exchanged,
     and a model made from it. This works for any model that Keras can save and
@@ -77,7 +85,11 @@ def pruned_model(model: keras.Model, ticket: Ticket) -> keras.Model:
 
     Args:
         model: The model that was searched.
-        ticket: What the search has found.
+        ticket: What the search has found. By default, what the model keeps
+            now, at its present values, which makes a model that
+            `keras_pep.callbacks.PEPRetraining` has trained a compact one.
+        start: Values of its weights. `"rewind"`: those the searched model began
+            with; `"reinit"`: drawn anew; `"finetune"`: those the search left.
 
     Returns:
         A new model, built, not compiled.
@@ -85,7 +97,18 @@ def pruned_model(model: keras.Model, ticket: Ticket) -> keras.Model:
     Raises:
         ValueError: If the ticket is not of this model, or the model's layers
             are not part of its configuration.
+
+    Reference:
+        - [Frankle & Carbin, 2019](https://arxiv.org/abs/1803.03635), on
+          rewinding and drawing anew
     """
+    if start not in STARTS:
+        raise ValueError(
+            f"`start` must be one of {', '.join(STARTS)}. "
+            f"Received: start={start!r}"
+        )
+    if ticket is None:
+        ticket, start = Ticket.from_model(model, (), 0, 0), "finetune"
     config = _exchange(keras.saving.serialize_keras_object(model), ticket)
     config.pop("compile_config", None)
     small = keras.saving.deserialize_keras_object(config)
@@ -104,22 +127,40 @@ def pruned_model(model: keras.Model, ticket: Ticket) -> keras.Model:
             "its `get_config` hold them, by "
             "`keras.saving.serialize_keras_object`."
         )
-    for name, table in ticket.tables.items():
+    weights: Sequence[np.ndarray] | None = None  # as they are drawn
+    if start == "rewind":
+        tables, weights = ticket.tables, ticket.weights
+    elif start == "finetune":
+        tables, weights = ticket.learned_tables(), ticket.learned_weights
+    else:
+        tables = {
+            layer.name: SparseTable.from_dense(
+                layer.drawn_embeddings(), ticket.tables[layer.name].mask()
+            )
+            for layer in pep_layers(model)
+        }
+    for name, table in tables.items():
         pruned[name].assign_sparse(table)
-    weights = other_weights(small)
-    if [tuple(weight.shape) for weight in weights] != [
-        value.shape for value in ticket.weights
-    ]:
-        raise ValueError(
-            "The ticket is not of this model: their other weights differ in "
-            f"number or shape. Received: model={model.name!r}"
-        )
-    for weight, value in zip(weights, ticket.weights, strict=True):
-        weight.assign(value)
+    if weights is not None:
+        _assign(other_weights(small), weights, model)
     for layer in small._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # what it computes with follows weights
     return small
+
+
+def _assign(
+    weights: Sequence[keras.Variable],
+    values: Sequence[np.ndarray],
+    model: keras.Model,
+) -> None:
+    if [tuple(w.shape) for w in weights] != [value.shape for value in values]:
+        raise ValueError(
+            "The ticket is not of this model: their other weights differ in "
+            f"number or shape. Received: model={model.name!r}"
+        )
+    for weight, value in zip(weights, values, strict=True):
+        weight.assign(value)
 
 
 def _exchange(config: Any, ticket: Ticket) -> Any:

@@ -8,13 +8,14 @@ import keras
 import numpy as np
 
 from keras_pep.search.budget import BudgetSchedule
+from keras_pep.search.magnitude import LargestEntries
 from keras_pep.search.paper import RisingThresholds
 
 if TYPE_CHECKING:
     from keras_pep.search.collector import TicketCollector
     from keras_pep.search.ticket import Ticket
 
-METHODS = ("budget", "paper")
+METHODS = ("budget", "paper", "magnitude")
 
 
 class BudgetNotReachedWarning(UserWarning):
@@ -50,6 +51,8 @@ def search(
             rise by the L2 regularization of `AdamL2` alone, as in the paper;
             see `RisingThresholds`. `threshold_init` says when they take effect,
             and where the loss resists, a small budget may never be reached.
+            `"magnitude"`: no thresholds, the largest entries at the end; a
+            baseline.
         epochs: How long to search; by `"paper"`, at most.
         callbacks: Further callbacks for `model.fit`.
         **fit_arguments: Further arguments for `model.fit`. By default it is
@@ -76,22 +79,13 @@ def search(
     Reference:
         - [Liu et al., 2021](https://arxiv.org/abs/2101.07577)
     """
-    if method not in METHODS:
-        raise ValueError(
-            f"`method` must be one of {', '.join(METHODS)}. "
-            f"Received: method={method!r}"
-        )
+    collector = make_collector(method, budgets, epochs)
     if not model.built:
         if isinstance(train, np.ndarray):
             raise ValueError(
                 "Call the model on a batch before a search, to build it."
             )
         model(next(iter(train))[0])
-    collector: TicketCollector  # of either kind
-    if method == "budget":
-        collector = BudgetSchedule(budgets, epochs)
-    else:
-        collector = RisingThresholds(budgets)
     model.fit(
         train,
         validation_data=validation,
@@ -108,3 +102,19 @@ def search(
             stacklevel=2,
         )
     return collector.tickets
+
+
+def make_collector(
+    method: str, budgets: Sequence[int], epochs: int
+) -> "TicketCollector":
+    """The callback that takes tickets by a method; see `search`."""
+    if method == "budget":
+        return BudgetSchedule(budgets, epochs)
+    if method == "paper":
+        return RisingThresholds(budgets)
+    if method == "magnitude":
+        return LargestEntries(budgets, epochs)
+    raise ValueError(
+        f"`method` must be one of {', '.join(METHODS)}. "
+        f"Received: method={method!r}"
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_pep.files import whole
 from keras_pep.layers import PEPEmbedding
@@ -26,6 +27,9 @@ class Ticket:
             by the name of its layer.
         weights: Initial values of the model's other weights, trained or not,
             in the model's order.
+        learned_values: Kept entries of every table as the search left them,
+            in the order of those in `tables`.
+        learned_weights: The other weights likewise.
         budget: How many entries were allowed to stay.
         step: Training step of the search at which so few were left.
 
@@ -35,6 +39,10 @@ class Ticket:
 
     tables: Mapping[str, SparseTable] = field(repr=False)
     weights: Sequence[np.ndarray] = field(default=(), repr=False)
+    learned_values: Mapping[str, np.ndarray] = field(
+        default_factory=dict, repr=False
+    )
+    learned_weights: Sequence[np.ndarray] = field(default=(), repr=False)
     budget: int = 0
     step: int = 0
 
@@ -65,32 +73,58 @@ class Ticket:
             budget: See the attributes.
             step: See the attributes.
         """
+        tables, learned = {}, {}
+        for layer in pep_layers(model):
+            values = layer.pruned_embeddings()
+            mask = values != 0
+            learned[layer.name] = values[mask]
+            tables[layer.name] = SparseTable.from_dense(
+                layer.initial_embeddings(), mask
+            )
         return cls(
-            tables={
-                layer.name: SparseTable.from_dense(
-                    layer.initial_embeddings(), layer.mask()
-                )
-                for layer in pep_layers(model)
-            },
+            tables=tables,
             weights=tuple(weights),
+            learned_values=learned,
+            learned_weights=values_of(other_weights(model)),
             budget=budget,
             step=step,
         )
 
+    def learned_tables(self) -> dict[str, SparseTable]:
+        """Kept entries as the search left them.
+
+        Raises:
+            ValueError: If the ticket does not hold them.
+        """
+        if set(self.learned_values) != set(self.tables):
+            raise ValueError(
+                "The ticket does not hold what the search has learned, only "
+                "initial values."
+            )
+        return {
+            name: table.with_values(self.learned_values[name])
+            for name, table in self.tables.items()
+        }
+
     def save(self, path: str | Path) -> None:
         """Writes an `.npz` file, whole or not at all."""
         arrays: dict[str, Any] = {}
-        for number, table in enumerate(self.tables.values()):
+        for number, (name, table) in enumerate(self.tables.items()):
             arrays[f"{number}.values"] = table.values
             arrays[f"{number}.columns"] = table.columns
             arrays[f"{number}.row_splits"] = table.row_splits
+            if name in self.learned_values:
+                arrays[f"{number}.learned"] = self.learned_values[name]
         for number, value in enumerate(self.weights):
             arrays[f"weights.{number}"] = value
+        for number, value in enumerate(self.learned_weights):
+            arrays[f"learned.{number}"] = value
         header = {
             "format": _FORMAT,
             "budget": self.budget,
             "step": self.step,
             "weights": len(self.weights),
+            "learned_weights": len(self.learned_weights),
             "tables": [
                 {"name": name, "output_dim": table.output_dim}
                 for name, table in self.tables.items()
@@ -115,6 +149,7 @@ class Ticket:
                 header = json.loads(str(arrays["header"]))
                 if header["format"] != _FORMAT:
                     raise ValueError(f"its format is {header['format']}")
+                names = [str(entry["name"]) for entry in header["tables"]]
                 return cls(
                     tables={
                         str(entry["name"]): SparseTable(
@@ -128,6 +163,15 @@ class Ticket:
                     weights=tuple(
                         arrays[f"weights.{number}"]
                         for number in range(header["weights"])
+                    ),
+                    learned_values={
+                        name: arrays[f"{number}.learned"]
+                        for number, name in enumerate(names)
+                        if f"{number}.learned" in arrays
+                    },
+                    learned_weights=tuple(
+                        arrays[f"learned.{number}"]
+                        for number in range(header["learned_weights"])
                     ),
                     budget=int(header["budget"]),
                     step=int(header["step"]),
@@ -174,3 +218,8 @@ def other_weights(model: keras.Model) -> list[keras.Variable]:
         for weight in layer.weights
     }
     return [w for w in model.weights if id(w) not in tables]
+
+
+def values_of(weights: Sequence[keras.Variable]) -> tuple[np.ndarray, ...]:
+    """Copies of the values of weights."""
+    return tuple(np.array(ops.convert_to_numpy(w)) for w in weights)

@@ -140,6 +140,77 @@ def test_tickets_and_models_belong_together(train, tmp_path):
     np.testing.assert_array_equal(model.embedding.sparse().mask(), table.mask())
 
 
+def test_baselines_of_the_same_budget_are_compared(train, tmp_path):
+    methods = ("uniform", "mixed-dimension", "magnitude")
+    budgets = 400, 30  # the smaller one does not hold a column
+    arguments = [x for m in methods for x in ("--compare", m)]
+    arguments += [x for b in budgets for x in ("--budget", b)]
+    result = train(*arguments)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    found = {(b["method"], b["target"]): b for b in metrics["baselines"]}
+    assert found.keys() == {
+        ("uniform", 400),
+        ("mixed-dimension", 400),
+        ("magnitude", 400),
+        ("magnitude", 30),
+    }
+    assert "no uniform table for 30" in result.output
+    features = metrics["feature_count"]
+    for (method, target), entry in found.items():
+        kept = entry["embedding_parameters"]
+        assert entry["total_parameters"] == kept + features + 1
+        assert f"{method} {target:,}" in result.output
+        assert 0 < kept <= target
+        assert 0 <= entry["test"]["auc"] <= 1
+    assert found["uniform", 400]["embedding_parameters"] == 400 // features * (
+        features
+    )
+    assert found["magnitude", 400]["embedding_parameters"] >= 398
+    again = invoke("evaluate", tmp_path / "run", "--split", "validation")
+    assert again.exit_code == 0, again.output
+    auc = found["mixed-dimension", 400]["validation"]["auc"]
+    assert re.search(rf"mixed-dimension 400 .*{auc:.4f}", again.output)
+
+
+def test_first_order_weights_share_the_budget(train, tmp_path):
+    result = train("--budget", 300, "--linear", "pep")
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    features = metrics["feature_count"]
+    assert metrics["dense"]["embedding_parameters"] == 9 * features
+    assert metrics["dense"]["total_parameters"] == 9 * features + 1
+    (budget,) = metrics["budgets"]
+    assert budget["embedding_parameters"] == close_to(300)
+    assert budget["total_parameters"] == budget["embedding_parameters"] + 1
+    ticket = keras_pep.Ticket.load(tmp_path / "run" / "budget-300.ticket.npz")
+    assert set(ticket.tables) == {"embedding", "linear_weights"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--retrain", "reinit"),
+        ("--retrain", "finetune", "--model", "deepfm", "--linear", "pep"),
+        ("--model", "autoint", "--deep", "--optimizer", "lazy-adam"),
+        ("--model", "autoint"),
+    ],
+    ids=" ".join,
+)
+def test_models_and_ways_to_retrain(train, arguments, tmp_path):
+    result = train("--budget", 300, *arguments)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    (budget,) = metrics["budgets"]
+    assert budget["embedding_parameters"] == close_to(300)
+    settings = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    assert budget["retrain"] == settings.get("--retrain", "rewind")
+    model = keras.saving.load_model(tmp_path / "run" / "budget-300.keras")
+    assert (getattr(model, "deep", None) is not None) == (
+        "--deep" in arguments or "deepfm" in arguments
+    )
+
+
 def test_the_same_seed_gives_the_same_figures(train, tmp_path):
     figures, fingerprints = [], set()
     for seed in (3, 3, 4):
@@ -254,6 +325,15 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
         (["--features", "paper"], "add --dataset movielens"),
         (["--threshold-init", "1e9"], "is not in the range x<=0"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
+        (["--deep"], "not an option of fm"),
+        (["--linear", "pep", "--model", "autoint"], "not an option of autoint"),
+        (["--compare", "uniform", "--model", "lr"], "not an option of lr"),
+        (["--compare", "smaller"], "'smaller' is not one of"),
+        (["--retrain", "twice"], "'twice' is not one of"),
+        (
+            ["--optimizer", "lazy-adam", "--search", "paper"],
+            "use --search budget",
+        ),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, found):

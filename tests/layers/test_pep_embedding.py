@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 import keras_pep
+from keras_pep.sparse import SparseTable
 from keras_pep.thresholds import GRANULARITIES
 from tests import reference
 
@@ -185,7 +186,10 @@ def test_rewind_restores_initial_values_and_pruned_entries_stay_zero():
     model.fit(ids, np.ones((64, 4, COLUMNS)), epochs=3, verbose=0)
     assert not np.array_equal(layer.embeddings.numpy(), initial)
 
-    layer.rewind(mask)
+    layer.assign_sparse(
+        SparseTable.from_dense(layer.initial_embeddings(), mask)
+    )
+    assert layer.frozen
     np.testing.assert_array_equal(layer.embeddings.numpy(), initial * mask)
     np.testing.assert_array_equal(layer.pruned_embeddings(), initial * mask)
 
@@ -315,9 +319,47 @@ def test_bad_arguments_are_named(arguments, message):
         keras_pep.PEPEmbedding(**{"input_dim": 9, "output_dim": 4, **arguments})
 
 
-def test_rewind_refuses_a_mask_of_another_shape():
+def test_a_table_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"\(3, 2\).*\(2, 3\)"):
-        keras_pep.PEPEmbedding(3, 2).rewind(np.ones((2, 3)))
+        keras_pep.PEPEmbedding(3, 2).assign_sparse(
+            SparseTable.from_dense(np.ones((2, 3)))
+        )
+
+
+def test_a_frozen_table_is_saved_without_its_zeros(tmp_path):
+    layer = keras_pep.PEPEmbedding(1000, 64)
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), layer])
+    mask = np.zeros((1000, 64), dtype=bool)
+    mask[::10, :5] = True  # 500 of 64,000
+    model.save(tmp_path / "full.keras")
+    layer.assign_sparse(
+        SparseTable.from_dense(layer.initial_embeddings(), mask)
+    )
+    model.save(tmp_path / "small.keras")
+    full, small = (
+        (tmp_path / name).stat().st_size
+        for name in ("full.keras", "small.keras")
+    )
+    # 5 bytes an entry and 4 a row, beside some 20 kB of structure.
+    assert full > 250_000
+    assert small < 40_000
+
+    loaded = keras.saving.load_model(tmp_path / "small.keras")
+    assert loaded.layers[0].frozen
+    ids = np.arange(1000).reshape(250, 4)
+    np.testing.assert_array_equal(
+        loaded.predict(ids, verbose=0), model.predict(ids, verbose=0)
+    )
+
+
+def test_other_initial_values_are_drawn_by_another_seed():
+    layer = keras_pep.PEPEmbedding(
+        50, 8, embeddings_initializer=keras.initializers.RandomUniform(0, 1, 3)
+    )
+    drawn = layer.drawn_embeddings()
+    assert not np.isin(drawn, layer.initial_embeddings()).any()
+    assert 0 <= drawn.min() < 0.1
+    assert 0.9 < drawn.max() <= 1
 
 
 def test_field_sizes_may_be_an_array():

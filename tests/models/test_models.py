@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_pep
+from keras_pep.layers import Linear
 from keras_pep.models import FM, AutoInt, DeepFM, LogisticRegression
 from keras_pep.sparse import SparseTable
 
@@ -55,7 +56,10 @@ def test_logistic_regression_has_one_weight_per_feature():
 
 def settings(model):
     config = model.get_config()
-    return config | {"embedding": config["embedding"]["config"]}
+    for name in ("embedding", "linear"):
+        if name in config:  # without what says how it was built
+            config[name] = config[name]["config"]
+    return config
 
 
 def ticket_of(dim):
@@ -110,6 +114,20 @@ def test_fm_learns_who_likes_what():
     assert keras_pep.metrics.evaluate(linear, ids, labels)["auc"] < 0.7
 
 
+def test_first_order_weights_can_be_pruned_too():
+    model = FM(SIZES, 6, linear="pep")
+    model.build()
+    layer = model.linear.embedding
+    layer.embeddings.assign(np.linspace(-1, 1, 12)[:, None])
+    layer.clock.assign(np.log(0.5 / 3.06e-7))  # sigmoid(-15) is 3.06e-7
+    model.embedding.embeddings.assign(np.zeros((12, 6)))
+    weights = np.linspace(-1, 1, 12)
+    weights = np.sign(weights) * np.maximum(abs(weights) - 0.5, 0)
+    np.testing.assert_allclose(
+        model(IDS)[:, 0], weights[ROWS].sum(axis=1), atol=1e-3
+    )
+
+
 def test_any_layer_plugs_in():
     layer = keras_pep.PEPEmbedding(12, 6, "feature", threshold_init=-1.0)
     model = randomized(FM(SIZES, 6, layer))
@@ -129,6 +147,8 @@ def test_any_layer_plugs_in():
         ({"field_sizes": []}, "at least one field"),
         ({"field_sizes": [3, 0]}, "field_sizes=0"),
         ({"embedding_dim": 0}, "embedding_dim=0"),
+        ({"linear": "none"}, "linear='none'"),
+        ({"linear": Linear(11)}, "12 features. Received: linear of 11"),
         ({"embedding": "sparse"}, "embedding='sparse'"),
         ({"embedding": "pruned"}, "ticket=None"),
         (

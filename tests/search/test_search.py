@@ -131,6 +131,71 @@ def test_a_ticket_holds_initial_values_and_retraining_starts_there(batches):
     assert figures["auc"] > 0.9  # what no first-order model can do
 
 
+def test_retraining_starts_where_it_is_told_to(batches):
+    model = fm()
+    model.build()
+    (ticket,) = keras_pep.search(model, batches, budgets=[60], epochs=2)
+    mask = ticket.tables["pep_embedding"].mask()
+    learned = model.embedding.pruned_embeddings()
+    kernel = model.linear.kernel.numpy()
+    starts = {
+        start: pruned_model(model, ticket, start).embedding(np.arange(20))
+        for start in ("rewind", "reinit", "finetune")
+    }
+    for table in starts.values():
+        np.testing.assert_array_equal(table.numpy() != 0, mask)
+    np.testing.assert_array_equal(starts["finetune"], learned)
+    np.testing.assert_array_equal(
+        starts["rewind"], model.embedding.initial_embeddings() * mask
+    )
+    other = starts["reinit"].numpy()[mask]
+    assert not np.isin(other, starts["rewind"]).any()
+    assert abs(other).max() <= 0.05  # as the initializer draws
+    for start, same in (("rewind", False), ("finetune", True)):
+        small = pruned_model(model, ticket, start)
+        assert np.array_equal(small.linear.kernel, kernel) == same
+    with pytest.raises(ValueError, match="start='again'"):
+        pruned_model(model, ticket, "again")
+    with pytest.raises(ValueError, match="only initial values"):
+        pruned_model(model, keras_pep.Ticket(ticket.tables), "finetune")
+
+
+def test_a_trained_model_is_made_compact(batches):
+    model = fm()
+    callback = keras_pep.callbacks.PEPRetraining(60, monitor="loss")
+    model.build()
+    model.fit(batches, epochs=2, verbose=0, shuffle=False, callbacks=[callback])
+    small = pruned_model(model)
+    assert isinstance(small.embedding, keras_pep.PrunedEmbedding)
+    assert small.embedding.num_values == model.embedding.nonzero_parameters()
+    ids = next(iter(batches))[0]
+    np.testing.assert_allclose(small(ids), model(ids), atol=1e-6)
+
+
+def test_magnitude_keeps_the_largest_entries_of_the_full_table(batches):
+    model = fm()
+    table = {}
+
+    class Last(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            table["values"] = self.model.embedding.embeddings.numpy()
+
+    tickets = keras_pep.search(
+        model,
+        batches,
+        budgets=[100, 20],
+        method="magnitude",
+        epochs=2,
+        callbacks=[Last()],
+    )
+    size = abs(table["values"]).ravel()
+    for ticket in tickets:
+        assert ticket.step == 2 * STEPS
+        mask = ticket.tables["pep_embedding"].mask().ravel()
+        assert ticket.budget - 1 <= mask.sum() <= ticket.budget
+        assert size[mask].min() > size[~mask].max()
+
+
 def test_a_strangers_functional_model_with_two_tables(batches):
     inputs = keras.Input((2,), dtype="int32")
     user = keras_pep.PEPEmbedding(10, 4, name="user")(inputs[:, 0])

@@ -1,0 +1,28 @@
+"""PEPEmbedding without thresholds, to see what they cost."""
+
+from typing import Any
+
+from keras_pep.layers import lookup
+from keras_pep.layers.embedding import TableEmbedding
+
+
+class RowsAlone(TableEmbedding):
+    """A table of which only the looked-up rows are read, each once.
+
+    `keras.layers.Embedding` on TensorFlow reads the whole table in every step,
+    which would flatter whatever is compared with it.
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates `embeddings`."""
+        if not self.built:
+            self.embeddings = self.add_weight(
+                name="embeddings",
+                shape=(self.input_dim, self.output_dim),
+                initializer="uniform",
+                autocast=False,
+            )
+            self.built = True
+
+    def _vectors(self, rows: Any) -> Any:
+        return lookup.take(self.embeddings, rows)

@@ -1,0 +1,200 @@
+"""Embedding sizes set by popularity, without learning them: a baseline."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.layers import lookup
+from keras_pep.layers.embedding import positive_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class MixedDimensionEmbedding(keras.layers.Layer):
+    """One table per field, each of its own width, projected to a common one.
+
+    ```
+    vector = table_f[id] @ projection_f
+    ```
+
+    A field whose table is as wide as the output has no projection.
+
+    Args:
+        field_sizes: Number of features of each field, in the order of their
+            rows.
+        field_dims: Width of the table of each field, at most `output_dim`; see
+            `mixed_dimensions`.
+        output_dim: Integer. Size of the vectors.
+        embeddings_initializer: Initializer for tables and projections.
+        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        Integer tensor `(batch, fields)` of rows, those of a field following
+        those of the field before.
+
+    Output shape:
+        `(batch, fields, output_dim)`.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Reference:
+        - [Ginart et al., 2019](https://arxiv.org/abs/1909.11810)
+    """
+
+    built: bool
+
+    def __init__(
+        self,
+        field_sizes: Sequence[int],
+        field_dims: Sequence[int],
+        output_dim: int,
+        embeddings_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.output_dim = positive_integer("output_dim", output_dim)
+        self.field_sizes = tuple(
+            positive_integer("field_sizes", size) for size in field_sizes
+        )
+        self.field_dims = tuple(
+            positive_integer("field_dims", dim) for dim in field_dims
+        )
+        if (
+            len(self.field_dims) != len(self.field_sizes)
+            or max(self.field_dims) > self.output_dim
+        ):
+            raise ValueError(
+                "`field_dims` must have a width of at most `output_dim` for "
+                f"each field. Received: field_dims={field_dims}, "
+                f"field_sizes={field_sizes}, output_dim={output_dim}"
+            )
+        self.embeddings_initializer = keras.initializers.get(
+            embeddings_initializer
+        )
+        self.input_dim = sum(self.field_sizes)
+        self.autocast = False  # ids stay integers
+        self._first = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates tables and projections."""
+        if self.built:
+            return
+        self.tables, self.projections = [], []
+        for number, (size, dim) in enumerate(
+            zip(self.field_sizes, self.field_dims, strict=True)
+        ):
+            table = self.add_weight(
+                name=f"table_{number}",
+                shape=(size, dim),
+                initializer=_anew(self.embeddings_initializer),
+                autocast=False,
+            )
+            table.is_table = True  # for optimizers
+            self.tables.append(table)
+            self.projections.append(
+                None
+                if dim == self.output_dim
+                else self.add_weight(
+                    name=f"projection_{number}",
+                    shape=(dim, self.output_dim),
+                    initializer=_anew(self.embeddings_initializer),
+                    autocast=False,
+                )
+            )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Looks every field up in its table."""
+        ids = lookup.as_ids(inputs) - ops.cast(self._first, inputs.dtype)
+        vectors = []
+        for number, (table, projection) in enumerate(
+            zip(self.tables, self.projections, strict=True)
+        ):
+            rows, spread = lookup.distinct(ids[:, number])
+            values = lookup.take(table, rows)
+            if projection is not None:
+                values = ops.matmul(values, projection)
+            vectors.append(spread(values))
+        return ops.cast(ops.stack(vectors, axis=1), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """`(batch, fields, output_dim)`."""
+        return (*input_shape, self.output_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "field_sizes": list(self.field_sizes),
+            "field_dims": list(self.field_dims),
+            "output_dim": self.output_dim,
+            "embeddings_initializer": keras.initializers.serialize(
+                self.embeddings_initializer
+            ),
+        }
+
+
+def mixed_dimensions(
+    field_sizes: Sequence[int],
+    output_dim: int,
+    budget: int,
+    temperature: float = 0.3,
+) -> tuple[int, ...]:
+    """The width of each field's table, by the popularity of its features.
+
+    ```
+    width_f ~ (1 / field_sizes_f) ** temperature
+    ```
+
+    since each example has one feature of every field. Widths are scaled so
+    that tables and projections together come as close to the budget as whole
+    numbers allow, without passing it.
+
+    Args:
+        field_sizes: Number of features of each field.
+        output_dim: Largest width.
+        budget: How many parameters there may be.
+        temperature: 0: all the same; 1: in proportion to popularity.
+
+    Raises:
+        ValueError: If even tables of one column are too large.
+
+    Reference:
+        - [Ginart et al., 2019](https://arxiv.org/abs/1909.11810), section 3
+    """
+    popularity = (1 / np.asarray(field_sizes)) ** temperature
+
+    def widths(scale: float) -> tuple[int, ...]:
+        wide = np.round(scale * popularity / popularity.min())
+        return tuple(int(x) for x in np.clip(wide, 1, output_dim))
+
+    scales = np.linspace(0, output_dim, 64 * output_dim + 1)
+    fitting = [
+        found
+        for found in map(widths, scales)
+        if _parameters(field_sizes, found, output_dim) <= budget
+    ]
+    if not fitting:
+        raise ValueError(
+            f"A table of one column has more than {budget:,} parameters."
+        )
+    return max(fitting, key=lambda x: _parameters(field_sizes, x, output_dim))
+
+
+def _parameters(
+    field_sizes: Sequence[int], widths: Sequence[int], output_dim: int
+) -> int:
+    return sum(
+        size * width + (0 if width == output_dim else width * output_dim)
+        for size, width in zip(field_sizes, widths, strict=True)
+    )
+
+
+def _anew(initializer: Any) -> Any:
+    """An initializer that draws other values than it has drawn before."""
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
+    return initializer.clone()

@@ -1,0 +1,271 @@
+"""Search and retraining inside one `model.fit`."""
+
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.search.search import BudgetNotReachedWarning, make_collector
+from keras_pep.search.ticket import Ticket, other_weights, pep_layers, values_of
+from keras_pep.sparse import SparseTable
+
+if TYPE_CHECKING:
+    from keras_pep.search.collector import TicketCollector
+
+_STARTS = ("rewind", "finetune")
+
+
+class PEPRetraining(keras.callbacks.Callback):
+    """Searches until a budget is met, then retrains what is left, in one `fit`.
+
+    The first epochs of `model.fit` search. When just so many entries of the
+    model's `PEPEmbedding` tables are left as the budget allows, the ticket is
+    taken, weights go back to their initial values, what was pruned stays zero,
+    the optimizer starts afresh, and the remaining epochs train that model. In
+    the end the weights are those of the retraining epoch with the best
+    validation result.
+
+    Any model will do, subclassed ones included: it is changed in place. Its
+    tables have their full size in memory, with zeros; files that it is saved
+    to hold only what is kept. `keras_pep.pruned_model` makes a model with
+    compact tables of it.
+
+    Args:
+        budget: Integer. How many embedding parameters may stay.
+        sparsity: Float, instead of a budget: the share of them to prune.
+        method: `"budget"`, `"paper"` or `"magnitude"`; see `keras_pep.search`.
+        search_epochs: Integer. Length of the search; by `"paper"`, at most.
+            By default half of the epochs of `fit`.
+        start: What to retrain from: `"rewind"`, every weight at its initial
+            value, or `"finetune"`, at the value the search has left.
+        monitor: Which figure of the logs is best, and at the same time when
+            to stop. Without validation data, pass `"loss"`.
+        mode: `"min"`, `"max"`, or `"auto"`: `"max"` if the name of the figure
+            ends in `auc` or `acc` or `accuracy`, `"min"` otherwise.
+        patience: Integer. How many epochs of retraining without a better
+            figure end `fit`. By default all epochs are run.
+        ticket_path: Where to save the ticket, an `.npz` file; if anywhere.
+
+    Attributes:
+        ticket: The `Ticket`, or None as long as the budget is not met.
+        best: The best figure of the retraining so far, or None.
+
+    Warns:
+        BudgetNotReachedWarning: If `fit` ended before the budget was met. The
+            model is as the search has left it.
+
+    Raises:
+        ValueError: If an argument is not as described, a budget is out of
+            range, the model is not built or not at its initial values, or
+            `fit` leaves no epoch for retraining.
+
+    Example:
+
+    ```python
+    retraining = keras_pep.callbacks.PEPRetraining(budget=50_000, patience=2)
+    model.fit(train, validation_data=validation, epochs=40,
+              callbacks=[retraining])
+    keras_pep.pruned_model(model).save("small.keras")
+    ```
+
+    Reference:
+        - [Liu et al., 2021](https://arxiv.org/abs/2101.07577), algorithm 1
+    """
+
+    def __init__(
+        self,
+        budget: int | None = None,
+        *,
+        sparsity: float | None = None,
+        method: str = "budget",
+        search_epochs: int | None = None,
+        start: str = "rewind",
+        monitor: str = "val_loss",
+        mode: str = "auto",
+        patience: int | None = None,
+        ticket_path: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        if (budget is None) == (sparsity is None):
+            raise ValueError(
+                "Give either `budget` or `sparsity`. "
+                f"Received: budget={budget}, sparsity={sparsity}"
+            )
+        if sparsity is not None and not 0 < sparsity < 1:
+            raise ValueError(
+                "`sparsity` must be between 0 and 1. "
+                f"Received: sparsity={sparsity}"
+            )
+        if start not in _STARTS:
+            raise ValueError(
+                f"`start` must be one of {', '.join(_STARTS)}; to draw weights "
+                "anew there is `keras_pep.retrain`, which makes a new model. "
+                f"Received: start={start!r}"
+            )
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(
+                "`mode` must be 'auto', 'min' or 'max'. "
+                f"Received: mode={mode!r}"
+            )
+        for name, value in (
+            ("search_epochs", search_epochs),
+            ("patience", patience),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1. Received: {name}={value}"
+                )
+        make_collector(method, [1], 1)  # refuses an unknown method now
+        self.budget = budget
+        self.sparsity = sparsity
+        self.method = method
+        self.search_epochs = search_epochs
+        self.start = start
+        self.monitor = monitor
+        if mode == "auto":
+            larger = monitor.endswith(("auc", "acc", "accuracy"))
+            mode = "max" if larger else "min"
+        self.mode = mode
+        self.patience = patience
+        self.ticket_path = ticket_path
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begins the search."""
+        epochs = self.params["epochs"]
+        search_epochs = self.search_epochs or max(1, epochs // 2)
+        if search_epochs >= epochs:
+            raise ValueError(
+                "The epochs of `fit` must leave some for retraining. Received: "
+                f"epochs={epochs}, search_epochs={search_epochs}"
+            )
+        budget = self.budget
+        if budget is None:
+            assert self.sparsity is not None
+            size = sum(
+                layer.input_dim * layer.output_dim
+                for layer in pep_layers(self.model)
+            )
+            budget = round((1 - self.sparsity) * size)
+        self._search: TicketCollector = make_collector(
+            self.method, [budget], search_epochs
+        )
+        self._search.set_params(self.params)
+        self._search.set_model(self.model)
+        self._search.on_train_begin(logs)
+        self.ticket: Ticket | None = None
+        self.best: float | None = None
+        self._retraining = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Passes it on to the search."""
+        if not self._retraining:
+            self._search.on_epoch_begin(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Changes over to retraining, once the ticket is there."""
+        if self.ticket is not None and not self._retraining:
+            self._begin_retraining(self.ticket)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Lets the search look at the tables."""
+        if self.ticket is not None:
+            return
+        self._search.on_train_batch_end(batch, logs)
+        if self._search.tickets:
+            (self.ticket,) = self._search.tickets
+            self.model.stop_training = False  # the search alone is over
+            if self.ticket_path is not None:
+                self.ticket.save(self.ticket_path)
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Adds what is left to the logs; remembers the best of retraining."""
+        if logs is None:
+            logs = {}
+        self._search.on_epoch_end(epoch, logs)
+        if not self._retraining:
+            return
+        if self.monitor not in logs:
+            raise ValueError(
+                f"`monitor` must be one of {', '.join(logs)}: give `fit` "
+                "validation data, or another `monitor`. "
+                f"Received: monitor={self.monitor!r}"
+            )
+        figure = float(logs[self.monitor])
+        sign = 1 if self.mode == "max" else -1
+        if self.best is None or sign * figure > sign * self.best:
+            if not math.isfinite(figure):
+                return
+            self.best, self._best_epoch = figure, epoch
+            self._best_tables = {
+                layer.name: SparseTable.from_dense(
+                    ops.convert_to_numpy(layer.embeddings)
+                )
+                for layer in pep_layers(self.model)
+            }
+            self._best_weights = values_of(other_weights(self.model))
+        elif self.patience and epoch - self._best_epoch >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Restores the best weights of the retraining."""
+        if self.ticket is None:
+            warnings.warn(
+                f"No ticket for the budget {self._search.missing[0]:,}: after "
+                f"{self._search.step:,} steps {self._search.count():,} "
+                "embedding parameters are left.",
+                BudgetNotReachedWarning,
+                stacklevel=2,
+            )
+        if self.best is not None:
+            self._assign(self._best_tables, self._best_weights)
+
+    def _begin_retraining(self, ticket: Ticket) -> None:
+        if self.start == "rewind":
+            self._assign(ticket.tables, ticket.weights)
+        else:
+            self._assign(ticket.learned_tables(), ticket.learned_weights)
+        _restart(self.model.optimizer)
+        self._retraining = True
+
+    def _assign(self, tables: Any, weights: Any) -> None:
+        for layer in pep_layers(self.model):
+            layer.assign_sparse(tables[layer.name])
+        for weight, value in zip(
+            other_weights(self.model), weights, strict=True
+        ):
+            weight.assign(value)
+
+
+def _restart(optimizer: keras.optimizers.Optimizer) -> None:
+    """Sets everything an optimizer remembers to what it was before step one.
+
+    Every slot begins with the same number everywhere. Which, is seen from an
+    optimizer of the same settings for variables of one entry each.
+    """
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build([_one_entry_of(v) for v in optimizer._trainable_variables])
+    for variable, first in zip(
+        optimizer.variables, fresh.variables, strict=True
+    ):
+        if variable is not getattr(optimizer, "_learning_rate", None):
+            value = ops.ravel(ops.convert_to_tensor(first))[0]
+            variable.assign(ops.full(variable.shape, value, variable.dtype))
+
+
+def _one_entry_of(variable: keras.Variable) -> keras.Variable:
+    """A variable that an optimizer treats alike."""
+    one = keras.Variable(
+        np.zeros((1,) * len(variable.shape)),
+        dtype=variable.dtype,
+        name=variable.name,
+    )
+    for mark in ("is_table", "is_threshold"):
+        if hasattr(variable, mark):
+            setattr(one, mark, getattr(variable, mark))
+    return one

@@ -1,0 +1,147 @@
+"""Setting the clock so that a given number of entries survives."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from keras_pep.layers import PEPEmbedding
+
+# More entries are not sorted at once; between tickets a sample of so many
+# says where the clock should be.
+_ENTRIES_AT_ONCE = 2**22
+_BINS = 4096  # of about as many entries each
+
+
+def set_clock(layers: Sequence[PEPEmbedding], allowed: int) -> int:
+    """Leaves `allowed` entries, or just fewer where some are equal.
+
+    An entry survives while `clock < log(|v| / sigmoid(s))`, its lifetime. The
+    clock that leaves exactly so many is therefore an order statistic.
+
+    Args:
+        layers: Whose entries compete; they get the same clock.
+        allowed: How many may survive, less than there are.
+
+    Returns:
+        How many do.
+
+    Raises:
+        ValueError: If an entry is NaN, or equal entries leave no clock that
+            comes close.
+    """
+    kept, target = 0, allowed
+    while target > 0:
+        clock = _nth_largest(layers, target)
+        for layer in layers:
+            layer.clock.assign(clock)
+        kept = sum(layer.nonzero_parameters() for layer in layers)
+        excess = kept - allowed  # rounding, or equal lifetimes
+        if excess <= 0:
+            break
+        target -= excess
+    if not 0.9 * allowed - 1 <= kept <= allowed:
+        raise ValueError(
+            f"No clock leaves close to {allowed:,} embedding parameters: "
+            "too many entries have the same size. Is the table "
+            "initialized at random?"
+        )
+    return kept
+
+
+def approach_clock(
+    layers: Sequence[PEPEmbedding], allowed: int, random: np.random.Generator
+) -> int:
+    """Leaves about `allowed` entries, judged by a sample of the rows.
+
+    With tables small enough to be sampled whole, it is `set_clock`.
+
+    Args:
+        layers: Whose entries compete; they get the same clock.
+        allowed: How many may survive, less than there are.
+        random: Draws the sample.
+
+    Returns:
+        How many should be left.
+    """
+    size = _size(layers)
+    if size <= _ENTRIES_AT_ONCE:
+        return set_clock(layers, allowed)
+    sample = _sample(layers, random)
+    clock = np.quantile(sample, 1 - allowed / size, method="nearest")
+    for layer in layers:
+        layer.clock.assign(clock)
+    return allowed
+
+
+def _nth_largest(layers: Sequence[PEPEmbedding], n: int) -> float:
+    """A clock between the n-th largest lifetime and the next."""
+    low, high, larger = -np.inf, np.inf, 0
+    if _size(layers) > _ENTRIES_AT_ONCE:
+        low, high, larger = _bin_of(layers, n)
+    lifetimes = np.concatenate(
+        [x[(low <= x) & (x < high)] for x in _blocks(layers)]
+    )
+    place = lifetimes.size - (n - larger)
+    if place == 0:
+        return float(np.nextafter(lifetimes.min(), -np.inf))
+    parted = np.partition(lifetimes, (place - 1, place))
+    # Between the last that goes and the first that stays.
+    return float(parted[place - 1 : place + 1].mean())
+
+
+def _bin_of(layers: Sequence[PEPEmbedding], n: int) -> tuple[float, float, int]:
+    """Ends of a short interval that has the n-th largest lifetime in it.
+
+    Returns:
+        Its lower end, its upper end, and how many lifetimes are not below it.
+    """
+    sample = _sample(layers, np.random.default_rng(0))
+    shares = np.linspace(0, 1, _BINS + 1)[1:-1]
+    inner = np.quantile(sample, shares, method="nearest")
+    edges = np.unique([-np.inf, *inner, np.inf])
+    counts = np.zeros(edges.size - 1, dtype=np.int64)
+    for lifetimes in _blocks(layers):
+        places = np.searchsorted(edges, lifetimes, side="right") - 1
+        counts += np.bincount(places, minlength=counts.size)
+    larger = np.cumsum(counts[::-1])[::-1] - counts
+    chosen = int(np.flatnonzero(larger < n)[0])
+    return edges[chosen], edges[chosen + 1], int(larger[chosen])
+
+
+def _sample(
+    layers: Sequence[PEPEmbedding], random: np.random.Generator
+) -> np.ndarray:
+    """Lifetimes of some rows, as many of each table as its share."""
+    share = _ENTRIES_AT_ONCE / _size(layers)
+    return _checked(
+        np.concatenate(
+            [
+                layer.lifetimes(
+                    random.integers(
+                        layer.input_dim,
+                        size=max(1, round(share * layer.input_dim)),
+                    )
+                ).ravel()
+                for layer in layers
+            ]
+        )
+    )
+
+
+def _blocks(layers: Sequence[PEPEmbedding]) -> Iterator[np.ndarray]:
+    """All lifetimes, block by block."""
+    for layer in layers:
+        for rows in layer.row_blocks():
+            yield _checked(layer.lifetimes(rows).ravel())
+
+
+def _size(layers: Sequence[PEPEmbedding]) -> int:
+    return sum(layer.input_dim * layer.output_dim for layer in layers)
+
+
+def _checked(lifetimes: np.ndarray) -> np.ndarray:
+    if np.isnan(lifetimes).any():
+        raise ValueError(
+            "Training diverged: the table holds NaN. Lower the learning rate."
+        )
+    return lifetimes

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+import keras_pep
+from keras_pep.search import clock as clock_module
+from keras_pep.search.clock import approach_clock, set_clock
+
+
+@pytest.fixture
+def layers(monkeypatch):
+    """Two tables, 30,000 entries, of which 2,048 may be sorted at once."""
+    monkeypatch.setattr(clock_module, "_ENTRIES_AT_ONCE", 2048)
+    monkeypatch.setattr(clock_module, "_BINS", 64)
+    layers = [
+        keras_pep.PEPEmbedding(2000, 10, threshold_init=-3.0, name="a"),
+        keras_pep.PEPEmbedding(1000, 10, "feature", name="b"),
+    ]
+    random = np.random.default_rng(0)
+    for layer in layers:
+        layer.build()
+        layer.embeddings.assign(random.normal(size=layer.embeddings.shape))
+        layer.threshold_logits.assign(
+            random.normal(-4, 1, size=layer.threshold_logits.shape)
+        )
+    return layers
+
+
+@pytest.mark.parametrize("allowed", [29_999, 20_000, 3_000, 100, 1])
+def test_a_table_too_large_to_sort_is_cut_exactly(layers, allowed):
+    kept = set_clock(layers, allowed)
+    # Float32 may not tell the last entries apart.
+    assert allowed - 2 <= kept <= allowed
+    assert kept == sum(layer.nonzero_parameters() for layer in layers)
+    lifetimes = np.concatenate([x.lifetimes().ravel() for x in layers])
+    expected = np.sort(lifetimes)[-allowed - 1 : -allowed + 1 or None]
+    assert expected[0] <= float(layers[0].clock.numpy()) <= expected[-1]
+
+
+def test_between_tickets_a_sample_is_enough(layers):
+    random = np.random.default_rng(1)
+    assert approach_clock(layers, 6_000, random) == 6_000
+    kept = sum(layer.nonzero_parameters() for layer in layers)
+    # A fifth of 2,048 sampled: 1 / sqrt(410) is 5 %; rows are sampled whole.
+    assert kept == pytest.approx(6_000, rel=0.2)
+
+
+def test_what_is_already_zero_never_comes_back(layers):
+    values = layers[0].embeddings.numpy()
+    values[:1500] = 0
+    layers[0].embeddings.assign(values)
+    assert 14_990 <= set_clock(layers, 14_999) <= 14_999
+
+
+def test_nan_is_reported(layers):
+    layers[1].embeddings.assign(np.full((1000, 10), np.nan))
+    with pytest.raises(ValueError, match="diverged"):
+        set_clock(layers, 100)
+    with pytest.raises(ValueError, match="diverged"):
+        approach_clock(layers, 100, np.random.default_rng(0))

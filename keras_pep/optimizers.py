@@ -21,8 +21,9 @@ class AdamL2(keras.optimizers.Adam):
     Keras offers, shrinks it by `learning_rate * weight_decay` of its value:
     thresholds never rise.
 
-    Every trainable variable is regularized and gets a dense update: a step
-    costs time in proportion to the table.
+    Every trainable variable is regularized, but for threshold logits that a
+    search by budget has taken over, whose clock raises them instead, and gets a
+    dense update: a step costs time in proportion to the table.
 
     Args:
         learning_rate: Float or learning-rate schedule.
@@ -63,8 +64,8 @@ class AdamL2(keras.optimizers.Adam):
 
     def _l2_of(self, variable: Any) -> float:
         """Weight of the regularization of a variable."""
-        del variable
-        return self.l2
+        known = self._trainable_variables[self._get_variable_index(variable)]
+        return self.l2 if getattr(known, "is_pulled", True) else 0.0
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -166,10 +167,12 @@ class LazyAdam(AdamL2):
         if l2 := self._l2_of(variable):
             if (last_step := self._last_steps[index]) is not None:
                 last = _read(last_step, rows)
+                now = ops.cast(self.iterations + 1, last.dtype)
+                idle = ops.cast(now - 1 - last, value.dtype)
                 aged_value, aged_m, aged_v = self._aged(
-                    value, m, v, step - 1 - last, rate, l2
+                    value, m, v, idle, rate, l2
                 )
-                updates = [(last_step, last, ops.zeros_like(last) + step)]
+                updates = [(last_step, last, ops.zeros_like(last) + now)]
             gradient = gradient + l2 * aged_value
         new_m = aged_m + (gradient - aged_m) * (1 - self.beta_1)
         new_v = aged_v + (ops.square(gradient) - aged_v) * (1 - self.beta_2)

@@ -2,6 +2,7 @@
 
 import click
 
+from keras_pep_cli.benchmark import benchmark
 from keras_pep_cli.evaluate import evaluate
 from keras_pep_cli.train import train
 
@@ -19,3 +20,4 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(evaluate)
+main.add_command(benchmark)

@@ -170,9 +170,8 @@ def _read_config(
 @click.option(
     "--learning-rate",
     type=FiniteFloat(min=0, min_open=True),
-    default=1e-3,
-    show_default=True,
-    help="Of Adam, in all stages.",
+    help="Of Adam, in all stages.  [default: 0.001; autoint without --deep: "
+    "0.003]",
 )
 @click.option(
     "--batch-size",

@@ -19,6 +19,7 @@ import keras_pep
 
 random = np.random.default_rng(0)
 ids = random.integers(0, 10, size=(40 * 64, 2)).astype("int32")
+ids[:, 0] = random.zipf(2.5, size=40 * 64).clip(max=10) - 1  # some are rare
 labels = (ids.sum(axis=1, keepdims=True) % 2 == 0).astype("float32")
 
 class Batches(keras.utils.PyDataset):
@@ -61,8 +62,29 @@ small = keras_pep.retrain(two, tickets[-1], Batches(), epochs=2)
 small.save(path)
 scores = small.predict(ids, verbose=0)
 loaded = keras.saving.load_model(path).predict(ids, verbose=0)
+
+three = model()
+losses_three = Losses()
+callback = keras_pep.callbacks.PEPRetraining(
+    30, search_epochs=2, monitor="loss"
+)
+three.fit(
+    Batches(), epochs=5, verbose=0, shuffle=False,
+    callbacks=[callback, losses_three],
+)
+table = three.embedding.pruned_embeddings()
+mask = callback.ticket.tables["table"].mask()
+
 print(json.dumps({
     "losses": losses.values,
+    "in_one_fit": {
+        "kept": callback.ticket.embedding_parameters,
+        "same_mask": bool(((table != 0) == mask).all()),
+        "steps": int(three.optimizer.iterations),
+        "first_loss": losses_three.values[0],
+        "first_loss_rewound": losses_three.values[80],
+        "last_loss": losses_three.values[-1],
+    },
     "kept": [ticket.embedding_parameters for ticket in tickets],
     "difference": float(abs(scores - loaded).max()),
 }))
@@ -105,3 +127,11 @@ def test_backends_agree(backend, optimizer, folder):
         for kept, budget in zip(result["kept"], (60, 30), strict=True):
             assert budget - 1 <= kept <= budget
         assert result["difference"] < 1e-6
+        fit = result["in_one_fit"]
+        assert 29 <= fit["kept"] <= 30
+        assert fit["same_mask"]
+        assert fit["steps"] == 3 * 40  # of retraining alone
+        # Knowing nothing is log(2), 0.69; a perceptron at random adds to it.
+        for loss in (fit["first_loss"], fit["first_loss_rewound"]):
+            assert 0.5 < loss < 1.5
+        assert fit["last_loss"] < 0.3

@@ -104,6 +104,40 @@ def test_l2_makes_up_for_the_steps_a_row_was_not_looked_up():
     assert abs(without - dense)[0].min() > 0.5 * moved.min()
 
 
+def test_the_closed_form_of_idle_steps_is_what_its_docstring_says():
+    """One row, looked up at steps 1 and 41, against NumPy in float64."""
+    rate, l2, b1, b2, eps = 0.01, 1e-2, 0.9, 0.999, 1e-8
+    layer = keras.layers.Embedding(
+        2, 3, embeddings_initializer=keras.initializers.RandomNormal(seed=1)
+    )
+    model = keras.Sequential([keras.Input((1,), dtype="int32"), layer])
+    model.compile(keras_pep.optimizers.LazyAdam(rate, l2=l2), "mse")
+    model.build()
+    value = layer.embeddings.numpy()[0].astype(np.float64)
+    m = v = np.zeros(3)
+    target = np.array([0.5, -0.2, 0.1])
+    for step in range(1, 42):
+        row = 0 if step in (1, 41) else 1
+        model.train_on_batch(np.array([[row]]), target[None, None])
+        if row:
+            continue
+        adjusted = rate * np.sqrt(1 - b2**step) / (1 - b1**step)
+        gradient = 2 * (value - target) / 3  # the forward pass comes first
+        idle = {1: 0, 41: 39}[step]
+        # 0.9 + 0.81 + ... of what momentum would do in one step.
+        series = sum(b1**n for n in range(1, idle + 1))
+        value = value - adjusted * series * m / (np.sqrt(v) + eps)
+        v = v * b2**idle + (l2 * value) ** 2 * (1 - b2**idle)
+        pull = adjusted * l2 * idle / (np.sqrt(v) + eps)
+        value, m = value * np.exp(-np.minimum(pull, 10)), m * b1**idle
+        gradient = gradient + l2 * value
+        m = m + (gradient - m) * (1 - b1)
+        v = v + (gradient**2 - v) * (1 - b2)
+        value = value - adjusted * m / (np.sqrt(v) + eps)
+    # Float32 keeps seven digits; what is summed up here is below 1.
+    np.testing.assert_allclose(layer.embeddings.numpy()[0], value, atol=1e-6)
+
+
 def fitted(optimizer, embedding, ids):
     model = keras_pep.models.FM([6, 3], 4, embedding)
     model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))

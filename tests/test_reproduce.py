@@ -19,6 +19,14 @@ def test_table_gives_mean_and_spread():
                     "search_step": 1000 + seed,
                 }
             ],
+            "baselines": [
+                {
+                    "method": "uniform",
+                    "target": 100,
+                    "test": {"auc": auc - 0.1},
+                    "bytes": 400,
+                }
+            ],
         }
         for seed, auc in ((0, 0.80), (1, 0.82))
     ]
@@ -28,3 +36,5 @@ def test_table_gives_mean_and_spread():
     assert rows[2][:3] == ["1,000", "0.0%", "0.8100 ± 0.0141"]
     assert rows[3][:3] == ["100", "90.0%", "0.8000 ± 0.0141"]
     assert rows[3][5:] == ["1,000 / 1,001", "600"]
+    assert rows[4][:3] == ["100, uniform", "0.0%", "0.7100 ± 0.0141"]
+    assert rows[4][6:] == ["400"]

@@ -63,15 +63,17 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         ["---:"] * (5 + len(seeds)),
     ]
     rows = [[run["dense"] for run in runs if run["dense"]]]
-    rows += [
-        list(row) for row in zip(*(r["budgets"] for r in runs), strict=True)
-    ]
+    for kind in ("budgets", "baselines"):
+        entries = (run.get(kind, []) for run in runs)
+        rows += [list(row) for row in zip(*entries, strict=True)]
     for row in filter(None, rows):
         aucs = [entry["test"]["auc"] for entry in row]
         steps = [f"{e['search_step']:,}" for e in row if "search_step" in e]
+        method, parameters = row[0].get("method"), row[0].get("target")
+        parameters = parameters or row[0]["embedding_parameters"]
         lines.append(
             [
-                f"{row[0].get('target') or row[0]['embedding_parameters']:,}",
+                f"{parameters:,}" + (f", {method}" if method else ""),
                 f"{statistics.mean(e.get('sparsity', 0.0) for e in row):.1%}",
                 f"{statistics.mean(aucs):.4f} ± {statistics.stdev(aucs):.4f}"
                 if len(aucs) > 1

@@ -98,8 +98,10 @@ def _ask(name: str, connection: Connection, question: str | None) -> float:
 
 def peak() -> int:
     """Most memory that this process has held, in bytes."""
-    # Kibibytes on Linux.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # `getrusage` would give the parent's, if that was larger.
+    status = Path("/proc/self/status").read_text()
+    kibibytes = status.split("VmHWM:")[1].split()[0]
+    return int(kibibytes) * 1024
 
 
 def resident() -> int:

@@ -66,6 +66,7 @@ class Linear(keras.layers.Layer):
             weights = spread(lookup.take(self.kernel, rows))
         else:
             weights = self.embedding(inputs)
+        weights = ops.cast(weights, self.variable_dtype)
         logits = ops.sum(weights, axis=-2) + self.bias
         return ops.cast(logits, self.compute_dtype)
 

@@ -37,12 +37,13 @@ class PEPEmbedding(TableEmbedding):
     the loss. An entry smaller than its threshold is exactly zero. How many
     entries are not, in a row, is the learned embedding size of a feature.
 
-    What makes thresholds rise is L2 regularization inside Adam, which pulls
-    `s` from `threshold_init` up to zero (use `keras_pep.optimizers.AdamL2`;
-    the decoupled `weight_decay` of Keras does not move them). `clock` is one
-    scalar that is not trained: 0 in the paper, raised by the search by budget.
-    While thresholds are small it does to all of them what adding it to `s`
-    would, but it can prune entries of 1 and more, which a sigmoid cannot.
+    What makes thresholds rise in the paper is L2 regularization inside Adam,
+    which pulls `s` from `threshold_init` up to zero (`AdamL2` in
+    `keras_pep.optimizers`; the decoupled `weight_decay` of Keras does not move
+    them). The search by budget raises `clock` instead, one scalar that is not
+    trained, and 0 in the paper. While thresholds are small it does to all of
+    them what adding it to `s` would, but it can prune entries of 1 and more,
+    which a sigmoid cannot.
 
     Only the looked-up rows are read and thresholded, each once per batch.
 
@@ -55,8 +56,8 @@ class PEPEmbedding(TableEmbedding):
             within a field.
         field_sizes: Number of features of each field, in the order of their
             rows. Needed by the two granularities per field.
-        threshold_init: Float. Initial value of `s`. With L2 in Adam it is a
-            timer: `s` climbs by about one learning rate a step.
+        threshold_init: Float. Initial value of `s`. Where L2 in Adam pulls
+            it, it is a timer: `s` climbs by about one learning rate a step.
         embeddings_initializer: Initializer for `V`. It must give the same
             values each time it is called, since initial values are not stored
             but made again; without a seed it is given one.

@@ -104,7 +104,10 @@ def _embedding_layer(
     layer = embedding
     if ticket is not None:
         layer = PrunedEmbedding.from_ticket(
-            ticket, name="embedding", dtype=dtype
+            ticket,
+            "embedding" if "embedding" in ticket.tables else None,
+            name="embedding",
+            dtype=dtype,
         )
     if isinstance(layer, keras.layers.Layer):
         # A layer of another kind need not say how large it is.

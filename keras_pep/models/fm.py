@@ -4,10 +4,16 @@ from typing import Any, Self
 
 import keras
 
-from keras_pep.layers import FactorizationMachine, Linear, PEPEmbedding
+from keras_pep.layers import (
+    FactorizationMachine,
+    Linear,
+    PEPEmbedding,
+    PrunedEmbedding,
+)
 from keras_pep.models.base import FieldModel
 
 _SMALL = 1e-3
+_WEIGHTS = "linear_weights"  # name of their table in tickets
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")
@@ -44,7 +50,15 @@ class FM(FieldModel):
     ) -> None:
         super().__init__(*args, **kwargs)
         dtype = self.dtype_policy
-        self.linear = _linear_layer(linear, sum(self.field_sizes), dtype)
+        features, ticket = sum(self.field_sizes), kwargs.get("ticket")
+        if ticket is not None and _WEIGHTS in ticket.tables:
+            weights = PrunedEmbedding.from_ticket(
+                ticket, _WEIGHTS, name=_WEIGHTS, dtype=dtype
+            )
+            linear = Linear(features, weights, name="linear", dtype=dtype)
+        # Thresholds that start apart would never compete on equal terms.
+        logit = getattr(self.embedding, "threshold_init", -15.0)
+        self.linear = _linear_layer(linear, features, logit, dtype)
         self.pairs = FactorizationMachine(name="pairs", dtype=dtype)
 
     def call(self, inputs: Any) -> Any:
@@ -67,7 +81,10 @@ class FM(FieldModel):
 
 
 def _linear_layer(
-    linear: str | Linear, features: int, dtype: keras.DTypePolicy
+    linear: str | Linear,
+    features: int,
+    threshold_init: float,
+    dtype: keras.DTypePolicy,
 ) -> Linear:
     if isinstance(linear, Linear):
         if linear.input_dim != features:
@@ -87,10 +104,11 @@ def _linear_layer(
         # training has not moved should be the first to go: small, not zero.
         weights = PEPEmbedding(
             *(features, 1),
+            threshold_init=threshold_init,
             embeddings_initializer=keras.initializers.RandomNormal(
                 stddev=_SMALL
             ),
-            name="linear_weights",
+            name=_WEIGHTS,
             dtype=dtype,
         )
     return Linear(features, weights, name="linear", dtype=dtype)

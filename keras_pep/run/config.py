@@ -28,14 +28,18 @@ MODELS: Mapping[str, type[FieldModel]] = {
     "autoint": AutoInt,
 }
 
-# What was best on validation of MovieLens-1M, see the README.
+# Chosen on validation of MovieLens-1M, see the README.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lr": {},
     "fm": {},
     "deepfm": {"hidden_units": (100, 100), "dropout": 0.2},
     "autoint": {"num_layers": 3, "num_heads": 2, "attention_units": 64},
 }
+LEARNING_RATES = {"lr": 1e-3, "fm": 1e-3, "deepfm": 1e-3, "autoint": 3e-3}
+# Beside the attention of AutoInt; then its learning rate is `DEEP_RATE`.
 DEEP_PART: Mapping[str, Any] = {"hidden_units": (100, 100), "dropout": 0.2}
+
+DEEP_RATE = 1e-3
 
 OPTIMIZERS: Mapping[str, type[AdamL2]] = {
     "adam": AdamL2,
@@ -74,7 +78,7 @@ class Config:
     sparsity: tuple[float, ...] = ()
     retrain: str = "rewind"
     optimizer: str = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     batch_size: int = 1024
     l2: float = 1e-5
     max_epochs: int = 40
@@ -120,6 +124,15 @@ class Config:
             return self.search_epochs
         return {"budget": 20, "paper": 40}[self.search]
 
+    def rate(self) -> float:
+        """The learning rate: what was asked for, or what the model does with.
+
+        Among those tried, see `PRESETS`.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return DEEP_RATE if self.deep else LEARNING_RATES[self.model]
+
     def searched_parameters(self, dataset: data.Dataset) -> int:
         """How many entries compete for a budget."""
         columns = self.embedding_dim + (self.linear == "pep")
@@ -142,6 +155,8 @@ class Config:
         """
         keras.utils.set_random_seed(self.seed)
         features, dim = dataset.feature_count, self.embedding_dim
+        if budget is not None and self.linear == "pep":
+            budget -= features  # which buys first-order weights
         layer: Any = "dense"
         if embedding == "pep":
             layer = PEPEmbedding(
@@ -156,7 +171,7 @@ class Config:
         elif embedding == "uniform":
             assert budget is not None
             dim = budget // features
-            if not dim:
+            if dim < 1:
                 raise ValueError(
                     f"A table of one column has more than {budget:,} "
                     "parameters."
@@ -178,9 +193,13 @@ class Config:
             dataset.field_sizes, dim, layer, name=self.model, **settings
         )
         model.build()
+        self.compile_model(model)
+        return model
+
+    def compile_model(self, model: keras.Model) -> None:
+        """Compiles a model whose outputs are logits."""
         model.compile(
-            OPTIMIZERS[self.optimizer](self.learning_rate, l2=self.l2),
+            OPTIMIZERS[self.optimizer](self.rate(), l2=self.l2),
             keras.losses.BinaryCrossentropy(from_logits=True),
             steps_per_execution=_STEPS_PER_EXECUTION[self.search],
         )
-        return model

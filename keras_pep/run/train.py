@@ -64,6 +64,7 @@ def train(
         "config.json",
         {
             **config.to_dict(),
+            "learning_rate": config.rate(),
             "environment": _environment(),
             "data_fingerprint": dataset.fingerprint(),
         },
@@ -139,8 +140,18 @@ class _Run:
             table = sum(
                 int(np.prod(v.shape)) for v in model.embedding.trainable_weights
             )
+            if self.config.linear == "pep":  # then a budget counts them too
+                table += self.dataset.feature_count
             entry = self.fit_until_best(model, f"{method}-{budget}", table)
-            entries.append({"method": method, "target": budget, **entry})
+            full = self.config.searched_parameters(self.dataset)
+            entries.append(
+                {
+                    "method": method,
+                    "target": budget,
+                    "sparsity": round(1 - table / full, 6),
+                    **entry,
+                }
+            )
         return entries
 
     def magnitude(self, budgets: Sequence[int]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,9 @@ class PEPRetraining(keras.callbacks.Callback):
             By default half of the epochs of `fit`.
         start: What to retrain from: `"rewind"`, every weight at its initial
             value, or `"finetune"`, at the value the search has left.
-        monitor: Which figure of the logs is best, and at the same time when
-            to stop. Without validation data, pass `"loss"`.
+        monitor: Figure of the logs by which an epoch is best. Only epochs that
+            were retraining from their first step count. Without validation
+            data, pass `"loss"`.
         mode: `"min"`, `"max"`, or `"auto"`: `"max"` if the name of the figure
             ends in `auc` or `acc` or `accuracy`, `"min"` otherwise.
         patience: Integer. How many epochs of retraining without a better
@@ -55,13 +57,16 @@ class PEPRetraining(keras.callbacks.Callback):
         best: The best figure of the retraining so far, or None.
 
     Warns:
-        BudgetNotReachedWarning: If `fit` ended before the budget was met. The
-            model is as the search has left it.
+        BudgetNotReachedWarning: If the search ended before the budget was met.
+            The model is as the search has left it, and `fit` is over.
+        UserWarning: If `fit` ended before retraining began, or no epoch of it
+            had the figure to be monitored.
 
     Raises:
         ValueError: If an argument is not as described, a budget is out of
-            range, the model is not built or not at its initial values, or
-            `fit` leaves no epoch for retraining.
+            range, the model is not built or not at its initial values, its
+            optimizer has been used before, or `fit` leaves no epoch for
+            retraining.
 
     Example:
 
@@ -132,38 +137,23 @@ class PEPRetraining(keras.callbacks.Callback):
         self.mode = mode
         self.patience = patience
         self.ticket_path = ticket_path
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Begins the search."""
-        epochs = self.params["epochs"]
-        search_epochs = self.search_epochs or max(1, epochs // 2)
-        if search_epochs >= epochs:
-            raise ValueError(
-                "The epochs of `fit` must leave some for retraining. Received: "
-                f"epochs={epochs}, search_epochs={search_epochs}"
-            )
-        budget = self.budget
-        if budget is None:
-            assert self.sparsity is not None
-            size = sum(
-                layer.input_dim * layer.output_dim
-                for layer in pep_layers(self.model)
-            )
-            budget = round((1 - self.sparsity) * size)
-        self._search: TicketCollector = make_collector(
-            self.method, [budget], search_epochs
-        )
-        self._search.set_params(self.params)
-        self._search.set_model(self.model)
-        self._search.on_train_begin(logs)
         self.ticket: Ticket | None = None
         self.best: float | None = None
-        self._retraining = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Forgets what an earlier `fit` has found."""
+        self._search: TicketCollector | None = None
+        self.ticket, self.best = None, None
+        self._retraining = self._whole_epoch = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Passes it on to the search."""
-        if not self._retraining:
+        """Begins the search, in the first epoch."""
+        if self._search is None:
+            self._begin_search(epoch)
+        assert self._search is not None
+        if self.ticket is None:
             self._search.on_epoch_begin(epoch, logs)
+        self._whole_epoch = self.ticket is not None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Changes over to retraining, once the ticket is there."""
@@ -174,6 +164,7 @@ class PEPRetraining(keras.callbacks.Callback):
         """Lets the search look at the tables."""
         if self.ticket is not None:
             return
+        assert self._search is not None
         self._search.on_train_batch_end(batch, logs)
         if self._search.tickets:
             (self.ticket,) = self._search.tickets
@@ -185,36 +176,32 @@ class PEPRetraining(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Adds what is left to the logs; remembers the best of retraining."""
-        if logs is None:
-            logs = {}
+        assert self._search is not None
+        logs = {} if logs is None else logs
         self._search.on_epoch_end(epoch, logs)
-        if not self._retraining:
-            return
-        if self.monitor not in logs:
-            raise ValueError(
-                f"`monitor` must be one of {', '.join(logs)}: give `fit` "
-                "validation data, or another `monitor`. "
-                f"Received: monitor={self.monitor!r}"
-            )
-        figure = float(logs[self.monitor])
-        sign = 1 if self.mode == "max" else -1
-        if self.best is None or sign * figure > sign * self.best:
-            if not math.isfinite(figure):
-                return
-            self.best, self._best_epoch = figure, epoch
-            self._best_tables = {
-                layer.name: SparseTable.from_dense(
-                    ops.convert_to_numpy(layer.embeddings)
-                )
-                for layer in pep_layers(self.model)
-            }
-            self._best_weights = values_of(other_weights(self.model))
-        elif self.patience and epoch - self._best_epoch >= self.patience:
-            self.model.stop_training = True
+        if self.ticket is None and epoch == self._last_of_search:
+            self.model.stop_training = True  # on_train_end warns
+        if self._whole_epoch and self.monitor in logs:
+            self._compare(epoch, float(logs[self.monitor]))
 
     def on_train_end(self, logs: Any = None) -> None:
         """Restores the best weights of the retraining."""
-        if self.ticket is None:
+        if self.best is not None:
+            self._assign(self._best_tables, self._best_weights)
+        elif self._retraining:
+            warnings.warn(
+                f"No epoch of retraining was best by {self.monitor!r}, so that "
+                "the weights are those of the last one: give `fit` validation "
+                "data, or another `monitor`.",
+                stacklevel=2,
+            )
+        elif self.ticket is not None:
+            warnings.warn(
+                "`fit` ended before retraining began. The ticket is there, the "
+                "weights are those of the search.",
+                stacklevel=2,
+            )
+        elif self._search is not None:
             warnings.warn(
                 f"No ticket for the budget {self._search.missing[0]:,}: after "
                 f"{self._search.step:,} steps {self._search.count():,} "
@@ -222,50 +209,86 @@ class PEPRetraining(keras.callbacks.Callback):
                 BudgetNotReachedWarning,
                 stacklevel=2,
             )
-        if self.best is not None:
-            self._assign(self._best_tables, self._best_weights)
+
+    def _begin_search(self, epoch: int) -> None:
+        epochs = self.params["epochs"] - epoch
+        search_epochs = self.search_epochs or max(1, epochs // 2)
+        if search_epochs >= epochs:
+            raise ValueError(
+                "The epochs of `fit` must leave some for retraining. Received: "
+                f"epochs={epochs}, search_epochs={search_epochs}"
+            )
+        layers = pep_layers(self.model)
+        budget = self.budget
+        if self.sparsity is not None:
+            size = sum(x.input_dim * x.output_dim for x in layers)
+            budget = round((1 - self.sparsity) * size)
+        assert budget is not None
+        if int(ops.convert_to_numpy(self.model.optimizer.iterations)):
+            raise ValueError(
+                "The optimizer has been used before, so that it could not "
+                "start afresh for retraining: compile the model with a new one."
+            )
+        self._search = make_collector(self.method, [budget], search_epochs)
+        self._search.set_params(self.params)
+        self._search.set_model(self.model)
+        self._search.on_train_begin()
+        # Every slot of an optimizer begins with one number everywhere.
+        self._first = [
+            ops.convert_to_numpy(variable).ravel()[:1]
+            for variable in self.model.optimizer.variables
+        ]
+        self._last_of_search = epoch + search_epochs - 1
+        self._tables = [layer.name for layer in layers]
+
+    def _compare(self, epoch: int, figure: float) -> None:
+        """Remembers the weights if they are the best so far."""
+        sign = 1 if self.mode == "max" else -1
+        if not math.isnan(figure) and (
+            self.best is None or sign * figure > sign * self.best
+        ):
+            self.best, self._best_epoch = figure, epoch
+            self._best_tables = {
+                layer.name: SparseTable.from_dense(
+                    ops.convert_to_numpy(layer.embeddings)
+                )
+                for layer in pep_layers(self.model)
+            }
+            self._best_weights = values_of(
+                other_weights(self.model, self._tables)
+            )
+        elif (
+            self.best is not None
+            and self.patience
+            and epoch - self._best_epoch >= self.patience
+        ):
+            self.model.stop_training = True
 
     def _begin_retraining(self, ticket: Ticket) -> None:
         if self.start == "rewind":
             self._assign(ticket.tables, ticket.weights)
         else:
             self._assign(ticket.learned_tables(), ticket.learned_weights)
-        _restart(self.model.optimizer)
+        optimizer = self.model.optimizer
+        rate = getattr(optimizer, "_learning_rate", None)
+        for variable, first in zip(
+            optimizer.variables, self._first, strict=True
+        ):
+            # A schedule or another callback decides on the learning rate.
+            if first.size and variable is not rate:
+                variable.assign(
+                    ops.full(variable.shape, first[0], variable.dtype)
+                )
         self._retraining = True
 
-    def _assign(self, tables: Any, weights: Any) -> None:
+    def _assign(
+        self,
+        tables: Mapping[str, SparseTable],
+        weights: Sequence[np.ndarray],
+    ) -> None:
         for layer in pep_layers(self.model):
             layer.assign_sparse(tables[layer.name])
         for weight, value in zip(
-            other_weights(self.model), weights, strict=True
+            other_weights(self.model, self._tables), weights, strict=True
         ):
             weight.assign(value)
-
-
-def _restart(optimizer: keras.optimizers.Optimizer) -> None:
-    """Sets everything an optimizer remembers to what it was before step one.
-
-    Every slot begins with the same number everywhere. Which, is seen from an
-    optimizer of the same settings for variables of one entry each.
-    """
-    fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build([_one_entry_of(v) for v in optimizer._trainable_variables])
-    for variable, first in zip(
-        optimizer.variables, fresh.variables, strict=True
-    ):
-        if variable is not getattr(optimizer, "_learning_rate", None):
-            value = ops.ravel(ops.convert_to_tensor(first))[0]
-            variable.assign(ops.full(variable.shape, value, variable.dtype))
-
-
-def _one_entry_of(variable: keras.Variable) -> keras.Variable:
-    """A variable that an optimizer treats alike."""
-    one = keras.Variable(
-        np.zeros((1,) * len(variable.shape)),
-        dtype=variable.dtype,
-        name=variable.name,
-    )
-    for mark in ("is_table", "is_threshold"):
-        if hasattr(variable, mark):
-            setattr(one, mark, getattr(variable, mark))
-    return one

@@ -26,6 +26,12 @@ class TicketCollector(keras.callbacks.Callback):
         step: Training steps so far.
     """
 
+    # Whether it is L2 that raises thresholds. Where it is not, thresholds
+    # should be what the loss makes of them: see `AdamL2`.
+    pulls_thresholds = False
+    # Whether thresholds are part of what is learned.
+    learns_thresholds = True
+
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__()
         self.missing = sorted({_whole(b) for b in budgets}, reverse=True)
@@ -57,7 +63,10 @@ class TicketCollector(keras.callbacks.Callback):
                     "own, make an initializer of them."
                 )
             layer.clock.assign(0.0)
-        self._weights = values_of(other_weights(self.model))
+            layer.threshold_logits.is_pulled = self.pulls_thresholds
+        self._weights = values_of(
+            other_weights(self.model, [layer.name for layer in layers])
+        )
         # Left to the first step, its slots would be made while a graph is
         # traced, and take twice their memory.
         self.model.optimizer.build(self.model.trainable_variables)
@@ -118,7 +127,13 @@ class TicketCollector(keras.callbacks.Callback):
         """Takes the ticket of the next budget; the last one ends the search."""
         budget = self.missing.pop(0)
         self.tickets.append(
-            Ticket.from_model(self.model, self._weights, budget, self.step)
+            Ticket.from_model(
+                self.model,
+                self._weights,
+                budget,
+                self.step,
+                shrunk=self.learns_thresholds,
+            )
         )
         if not self.missing:
             self.model.stop_training = True

@@ -23,6 +23,8 @@ class LargestEntries(TicketCollector):
           starting over from initial values
     """
 
+    learns_thresholds = False
+
     def __init__(self, budgets: Sequence[int], epochs: int) -> None:
         super().__init__(budgets)
         self.epochs = epochs

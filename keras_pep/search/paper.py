@@ -22,6 +22,8 @@ class RisingThresholds(TicketCollector):
         budgets: How many embedding parameters may stay, one ticket for each.
     """
 
+    pulls_thresholds = True
+
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__(budgets)
         self._pace = 0.0

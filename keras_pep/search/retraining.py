@@ -142,7 +142,7 @@ def pruned_model(
     for name, table in tables.items():
         pruned[name].assign_sparse(table)
     if weights is not None:
-        _assign(other_weights(small), weights, model)
+        _assign(other_weights(small, ticket.tables), weights, model)
     for layer in small._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # what it computes with follows weights

@@ -1,7 +1,7 @@
 """What a search finds: which entries stay, and where they started."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class Ticket:
         weights: Sequence[np.ndarray],
         budget: int,
         step: int,
+        *,
+        shrunk: bool = True,
     ) -> "Ticket":
         """The ticket of a model as it is pruned now.
 
@@ -72,11 +74,15 @@ class Ticket:
             weights: See the attributes, as are `budget` and `step`.
             budget: See the attributes.
             step: See the attributes.
+            shrunk: Whether the learned values are those that are looked up,
+                less their thresholds, or those of the table.
         """
         tables, learned = {}, {}
         for layer in pep_layers(model):
             values = layer.pruned_embeddings()
             mask = values != 0
+            if not shrunk:
+                values = np.asarray(ops.convert_to_numpy(layer.embeddings))
             learned[layer.name] = values[mask]
             tables[layer.name] = SparseTable.from_dense(
                 layer.initial_embeddings(), mask
@@ -85,7 +91,7 @@ class Ticket:
             tables=tables,
             weights=tuple(weights),
             learned_values=learned,
-            learned_weights=values_of(other_weights(model)),
+            learned_weights=values_of(other_weights(model, tables)),
             budget=budget,
             step=step,
         )
@@ -209,15 +215,22 @@ def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
     return layers
 
 
-def other_weights(model: keras.Model) -> list[keras.Variable]:
-    """Weights that are not part of an embedding table of ours."""
-    tables = {
+def other_weights(
+    model: keras.Model, tables: Collection[str]
+) -> list[keras.Variable]:
+    """Weights that are not part of a searched table, or what became of it.
+
+    Args:
+        model: The searched model, or the pruned one.
+        tables: Names of the layers that were searched.
+    """
+    searched = {
         id(weight)
         for layer in model._flatten_layers()
-        if isinstance(layer, TableEmbedding)
+        if isinstance(layer, TableEmbedding) and layer.name in tables
         for weight in layer.weights
     }
-    return [w for w in model.weights if id(w) not in tables]
+    return [w for w in model.weights if id(w) not in searched]
 
 
 def values_of(weights: Sequence[keras.Variable]) -> tuple[np.ndarray, ...]:

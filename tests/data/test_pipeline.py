@@ -38,3 +38,8 @@ def test_the_shuffle_is_exact():
     ids = np.concatenate([x[:, 0] for x, _ in epoch(batches(split(), 10, 0))])
     correlation = np.corrcoef(ids, np.arange(1000))[0, 1]
     assert abs(correlation) < 4 / np.sqrt(1000)  # four standard deviations
+
+
+def test_the_end_of_an_epoch_does_not_wait_for_a_tuner():
+    """Its thread sleeps for up to as long as the epoch took."""
+    assert batches(split(), 64, 0).options().autotune.enabled is False

@@ -83,6 +83,17 @@ def test_a_table_that_lost_everything():
     np.testing.assert_array_equal(output, np.zeros((1, 2, 3)))
 
 
+def test_a_model_beside_an_empty_table_trains():
+    """Warnings are errors here: of a gradient that does not exist, say."""
+    ids = keras.Input((2,), dtype="int32")
+    table = keras_pep.PrunedEmbedding.from_dense(np.zeros((5, 3)))
+    hidden = keras.layers.Flatten()(table(ids))
+    model = keras.Model(ids, keras.layers.Dense(1)(hidden))
+    model.compile(keras_pep.optimizers.LazyAdam(0.1, l2=0.1), "mse")
+    model.fit(np.ones((8, 2)), np.ones((8, 1)), epochs=9, verbose=0)
+    assert model.predict(np.zeros((1, 2)), verbose=0)[0, 0] > 0.5
+
+
 def test_saved_model_predicts_the_same(tmp_path):
     layer = keras_pep.PrunedEmbedding.from_dense(sparse_table(), mask_zero=True)
     model = keras.Sequential([keras.Input((3,), dtype="int32"), layer])

@@ -128,6 +128,32 @@ def test_first_order_weights_can_be_pruned_too():
     )
 
 
+def test_first_order_thresholds_start_with_the_others():
+    table = keras_pep.PEPEmbedding(12, 6, threshold_init=-4.0)
+    model = FM(SIZES, 6, table, linear="pep")
+    assert model.linear.embedding.threshold_init == -4.0
+
+
+def test_a_ticket_of_both_tables_makes_a_pruned_model():
+    random = np.random.default_rng(1)
+    tables = {
+        name: SparseTable.from_dense(
+            random.normal(size=(12, columns)).astype("float32"),
+            random.random((12, columns)) < 0.5,
+        )
+        for name, columns in (("embedding", 6), ("linear_weights", 1))
+    }
+    model = FM(SIZES, 6, "pruned", ticket=keras_pep.Ticket(tables))
+    weights = tables["linear_weights"].to_dense()[:, 0]
+    table = tables["embedding"].to_dense()
+    expected = [
+        weights[rows].sum()
+        + sum(table[i] @ table[j] for i, j in itertools.combinations(rows, 2))
+        for rows in ROWS
+    ]
+    np.testing.assert_allclose(model(IDS)[:, 0], expected, atol=1e-5)
+
+
 def test_any_layer_plugs_in():
     layer = keras_pep.PEPEmbedding(12, 6, "feature", threshold_init=-1.0)
     model = randomized(FM(SIZES, 6, layer))
@@ -166,10 +192,11 @@ def test_bad_arguments_are_named(arguments, message):
         FM(**{"field_sizes": SIZES, **arguments})
 
 
+@pytest.mark.parametrize("linear", ["pep", "dense"])
 @pytest.mark.parametrize("embedding", ["pep", "dense"])
-def test_half_precision_keeps_large_ids_apart(embedding):
+def test_half_precision_keeps_large_ids_apart(embedding, linear):
     """Float16 has no 4097: ids must not be cast to it."""
-    model = FM([5000, 3], 8, embedding, dtype="mixed_float16")
+    model = FM([5000, 3], 8, embedding, linear=linear, dtype="mixed_float16")
     output = model(np.array([[4097.0, 0.0], [4096.0, 0.0]]))
     assert keras.backend.standardize_dtype(output.dtype) == "float16"
     assert model.linear.compute_dtype == "float16"

@@ -197,9 +197,10 @@ def test_a_budget_out_of_reach_leaves_the_search_as_it_is(batches):
     model = fm(threshold_init=-15.0)
     callback = PEPRetraining(5, method="paper", monitor="loss")
     with pytest.warns(BudgetNotReachedWarning, match=r"budget 5.*80 steps"):
-        model.fit(
-            batches, epochs=2, verbose=0, shuffle=False, callbacks=[callback]
+        history = model.fit(
+            batches, epochs=5, verbose=0, shuffle=False, callbacks=[callback]
         )
+    assert history.epoch == [0, 1]  # half of them, to search
     assert callback.ticket is None
     assert callback.best is None
     assert model.embedding.nonzero_parameters() == 160
@@ -233,7 +234,121 @@ def test_bad_fits_are_refused(batches):
     fit = {"x": batches, "verbose": 0, "shuffle": False}
     with pytest.raises(ValueError, match="epochs=1, search_epochs=1"):
         fm().fit(**fit, epochs=1, callbacks=[PEPRetraining(60)])
-    with pytest.raises(ValueError, match="monitor='val_loss'"):
-        fm().fit(**fit, epochs=2, callbacks=[PEPRetraining(60)])
+    with pytest.raises(ValueError, match="epochs=2, search_epochs=3"):
+        fm().fit(
+            **fit,
+            epochs=6,
+            initial_epoch=4,
+            callbacks=[PEPRetraining(60, search_epochs=3)],
+        )
     with pytest.raises(ValueError, match="160 embedding parameters"):
         fm().fit(**fit, epochs=2, callbacks=[PEPRetraining(160)])
+    model = fm()
+    model.train_on_batch(*next(iter(batches)))
+    with pytest.raises(ValueError, match="a new one"):
+        model.fit(**fit, epochs=2, callbacks=[PEPRetraining(60)])
+
+
+def test_a_figure_that_is_not_there_is_said_at_the_end(batches):
+    with pytest.warns(UserWarning, match="best by 'val_loss'"):
+        fm().fit(
+            batches,
+            epochs=2,
+            verbose=0,
+            shuffle=False,
+            callbacks=[PEPRetraining(60)],
+        )
+
+
+def test_validation_now_and_then_is_enough(batches):
+    callback = PEPRetraining(60, search_epochs=1)
+    fm().fit(
+        batches,
+        validation_data=batches,
+        validation_freq=2,
+        epochs=4,
+        verbose=0,
+        shuffle=False,
+        callbacks=[callback],
+    )
+    assert callback.best is not None
+
+
+def test_a_fit_that_is_stopped_too_early_says_so(batches):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    callback = PEPRetraining(60, search_epochs=1, monitor="loss")
+    with pytest.warns(UserWarning, match="before retraining began"):
+        fm().fit(
+            batches,
+            epochs=4,
+            verbose=0,
+            shuffle=False,
+            callbacks=[callback, Stop()],
+        )
+    assert callback.ticket is not None
+
+
+def test_an_epoch_that_was_half_search_is_never_the_best(batches):
+    """The paper's method passes the budget in the midst of an epoch."""
+    model = fm(keras_pep.optimizers.AdamL2(0.02, l2=0.01), threshold_init=-6.0)
+    callback = PEPRetraining(80, method="paper", monitor="made_up")
+
+    class Figures(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["made_up"] = float(epoch)  # falls never: the first is best
+
+    model.fit(
+        batches,
+        epochs=40,
+        verbose=0,
+        shuffle=False,
+        callbacks=[Figures(), callback],
+    )
+    step = callback.ticket.step
+    assert step % STEPS
+    assert callback.best == step // STEPS + 1
+
+
+def test_a_schedule_of_ones_own_starts_afresh_too(batches):
+    class Warm(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.02 * keras.ops.minimum(1.0, (step + 1) / 10)
+
+    model = fm(keras_pep.optimizers.AdamL2(Warm()))
+    callback = PEPRetraining(60, search_epochs=1, monitor="loss")
+    model.fit(batches, epochs=3, verbose=0, shuffle=False, callbacks=[callback])
+    assert int(model.optimizer.iterations.numpy()) == 2 * STEPS
+
+
+def test_other_compact_tables_go_along(batches):
+    """One table is searched, another was pruned before."""
+    ids = keras.Input((2,), dtype="int32")
+    values = np.random.default_rng(0).normal(size=(10, 4)).astype("float32")
+    mask = np.arange(40).reshape(10, 4) % 3 == 0
+    vectors = keras.layers.Concatenate()(
+        [
+            keras_pep.PEPEmbedding(10, 4, name="table")(ids),
+            keras_pep.PrunedEmbedding.from_dense(values, mask, name="before")(
+                ids
+            ),
+        ]
+    )
+    model = keras.Model(
+        ids, keras.layers.Dense(1)(keras.layers.Flatten()(vectors))
+    )
+    model.compile(
+        keras_pep.optimizers.AdamL2(0.02),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    callback = PEPRetraining(20, search_epochs=1, monitor="loss")
+    model.fit(batches, epochs=2, verbose=0, shuffle=False, callbacks=[callback])
+    small = keras_pep.pruned_model(model, callback.ticket)
+    np.testing.assert_array_equal(
+        small.get_layer("before")(np.arange(10)), values * mask
+    )
+    now = keras_pep.pruned_model(model)
+    x = next(iter(batches))[0]
+    np.testing.assert_allclose(now(x), model(x), atol=1e-6)

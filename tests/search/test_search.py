@@ -69,6 +69,24 @@ def test_schedule_reaches_its_budget_when_epochs_are_very_short(batches):
     assert [t.embedding_parameters for t in tickets] in ([9], [10])
 
 
+def test_steps_are_counted_right_where_keras_runs_several_at_once(batches):
+    model = fm()
+    model.compile(
+        model.optimizer, model.loss, steps_per_execution=7
+    )  # 40 steps an epoch are 5 times 7 and one time 5
+    epochs = []
+
+    class Steps(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            epochs.append(int(self.model.optimizer.iterations.numpy()))
+
+    tickets = keras_pep.search(
+        model, batches, budgets=[100, 20], epochs=4, callbacks=[Steps()]
+    )
+    assert epochs == [40, 80, 120, 160]
+    assert tickets[-1].step == 160
+
+
 def test_paper_method_takes_the_ticket_at_the_step_it_is_passed(batches):
     counts = {}
 
@@ -194,6 +212,8 @@ def test_magnitude_keeps_the_largest_entries_of_the_full_table(batches):
         mask = ticket.tables["pep_embedding"].mask().ravel()
         assert ticket.budget - 1 <= mask.sum() <= ticket.budget
         assert size[mask].min() > size[~mask].max()
+        learned = ticket.learned_tables()["pep_embedding"].to_dense().ravel()
+        np.testing.assert_array_equal(learned, table["values"].ravel() * mask)
 
 
 def test_a_strangers_functional_model_with_two_tables(batches):
@@ -416,3 +436,19 @@ def test_the_clock_starts_at_zero(batches):
     model.embedding.clock.assign(5.0)
     (ticket,) = keras_pep.search(model, batches, budgets=[60], epochs=2)
     assert ticket.step > 0.3 * 2 * STEPS  # not before learning
+
+
+@pytest.mark.parametrize("method", ["budget", "magnitude", "paper"])
+def test_l2_pulls_thresholds_in_the_papers_search_alone(batches, method):
+    """Of a feature that no example has, they move by L2 or not at all."""
+    seen = batches.map(lambda ids, y: (tf.minimum(ids, 8), y))
+    model = fm(threshold_init=-5.0)
+    model.compile(keras_pep.optimizers.AdamL2(0.02), model.loss)
+    try:
+        keras_pep.search(model, seen, budgets=[60], epochs=1, method=method)
+    except BudgetNotReachedWarning:
+        assert method == "paper"
+    logits = model.embedding.threshold_logits.numpy()[9]
+    # 40 steps of one learning rate each.
+    expected = -5.0 + (0.8 if method == "paper" else 0.0)
+    np.testing.assert_allclose(logits, expected, atol=0.02)

@@ -1,7 +1,7 @@
 """Time of a training step of FM in `model.fit`, by embedding layer.
 
 Example:
-    python -m benchmarks.step_time
+    python -m benchmarks.granularities
 
 The shape is MovieLens-1M with the paper's features: 4,129 features in seven
 fields, base dimension 64, batches of 1,024, Adam with L2 on every weight. The

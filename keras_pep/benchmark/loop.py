@@ -1,0 +1,117 @@
+"""How much of the training loop is training."""
+
+import statistics
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pep.callbacks import ExactValidation
+from keras_pep.data import Split, batches, load
+from keras_pep.models import FM
+from keras_pep.run.config import Config
+from keras_pep.run.progress import EpochLog
+from keras_pep.search import search
+
+# MovieLens-1M with the paper's features.
+_FIELD_SIZES = (278, 2, 7, 21, 3439, 81, 301)
+_ROWS = {"train": 591_209, "validation": 73_901}
+
+
+def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
+    """Compares `keras-pep train` with its bare training step.
+
+    The loop is the search by budget as the command runs it: batches shuffled
+    and gathered, the clock set, validation AUC after every epoch. The bare
+    step is the same step, compiled, on the same batch again and again.
+
+    Args:
+        data_dir: Folder of MovieLens-1M; by default, random data of its shape.
+        epochs: Length of the search. The first epoch is not counted.
+
+    Returns:
+        A table.
+    """
+    train, validation, field_sizes = _data(data_dir)
+    config = Config()
+    model, other = (FM(field_sizes, config.embedding_dim) for _ in range(2))
+    for each in (model, other):
+        each.build()
+        config.compile_model(each)
+    bare = _BareStep(other, train, config.batch_size)
+    history: list[dict[str, Any]] = []
+    steps = -(-len(train) // config.batch_size)
+    search(
+        model,
+        batches(train, config.batch_size, seed=0),
+        budgets=[30_000],
+        epochs=epochs,
+        callbacks=[
+            bare,
+            ExactValidation(validation.ids, validation.labels),
+            EpochLog("search", history, lambda _: None, bar=False),
+        ],
+    )
+    loop = [row["seconds"] / steps * 1e3 for row in history[1:]]
+    medians = statistics.median(bare.milliseconds), statistics.median(loop)
+    lines = [
+        "| per training step | ms | fastest - slowest |",
+        "|---|---:|---:|",
+    ]
+    for name, median, times in zip(
+        ("bare step", "keras-pep train, search by budget"),
+        medians,
+        (bare.milliseconds, loop),
+        strict=True,
+    ):
+        lines.append(
+            f"| {name} | {median:.2f} | {min(times):.2f} - {max(times):.2f} |"
+        )
+    share = medians[0] / medians[1]
+    return "\n".join(
+        [*lines, "", f"The loop reaches {share:.0%} of the bare throughput."]
+    )
+
+
+class _BareStep(keras.callbacks.Callback):
+    """Times steps of another model before every epoch."""
+
+    def __init__(
+        self, other: keras.Model, train: Split, batch_size: int
+    ) -> None:
+        super().__init__()
+        import tensorflow as tf
+
+        self.milliseconds: list[float] = []
+        self._batch = next(iter(batches(train, batch_size, seed=1)))
+        other.optimizer.build(other.trainable_variables)
+        self._step = tf.function(other.train_step)
+        self._step(self._batch)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Runs 200 steps."""
+        began = time.perf_counter()
+        for _ in range(200):
+            self._step(self._batch)
+        self.milliseconds.append((time.perf_counter() - began) / 200 * 1e3)
+
+
+def _data(data_dir: str | None) -> tuple[Split, Split, tuple[int, ...]]:
+    if data_dir is not None:
+        dataset = load("movielens", data_dir, features="paper")
+        return dataset.train, dataset.validation, dataset.field_sizes
+    random = np.random.default_rng(0)
+    splits = []
+    for rows in _ROWS.values():
+        columns = [
+            random.choice(size, rows, p=_zipf(size)) for size in _FIELD_SIZES
+        ]
+        labels = random.integers(0, 2, rows).astype(np.float32)
+        splits.append(Split(np.stack(columns, axis=1).astype(np.int32), labels))
+    return splits[0], splits[1], _FIELD_SIZES
+
+
+def _zipf(size: int) -> np.ndarray:
+    shares = 1 / np.arange(1, size + 1)
+    return np.asarray(shares / shares.sum())

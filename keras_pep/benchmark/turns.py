@@ -1,12 +1,17 @@
 """Measuring several programs side by side: processes that take turns."""
 
+import contextlib
 import multiprocessing
+import os
 import resource
 import statistics
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
 # Yields once when its libraries are loaded, whatever it likes, and from then on
 # the milliseconds per step of one block after the other.
@@ -51,28 +56,72 @@ def take_turns(
         blocks: How often each runs, after one run to warm up.
 
     Raises:
-        RuntimeError: If a program fails; its own traceback is on stderr.
+        RuntimeError: If a program fails; it says why.
     """
-    context = multiprocessing.get_context("spawn")
-    running = {}
-    for name, program in programs.items():
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve, args=(program, theirs), daemon=True
-        )
-        process.start()
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for name, program in programs.items():
+            log = stack.enter_context(tempfile.TemporaryFile())
+            running[name] = _Running(name, program, log)
+            running[name].ask(None)  # prepared, one after the other
+        times: dict[str, list[float]] = {name: [] for name in running}
+        for _ in range(blocks):
+            for name, process in running.items():
+                times[name].append(process.ask("block"))
+        return {
+            name: Measured(times[name], int(process.ask("memory")))
+            for name, process in running.items()
+        }
+
+
+class _Running:
+    """A program in its process.
+
+    Args:
+        name: Its name.
+        program: The program.
+        log: Where its errors go. What libraries log as they are loaded is of
+            interest only if it fails.
+    """
+
+    def __init__(self, name: str, program: Program, log: IO[bytes]) -> None:
+        self.name = name
+        self._log = log
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        with _stderr_to(log.fileno()):
+            context.Process(
+                target=_serve, args=(program, theirs), daemon=True
+            ).start()
         theirs.close()
-        running[name] = process, ours
-        _ask(name, ours, None)  # prepared, one after the other
-    times: dict[str, list[float]] = {name: [] for name in running}
-    memory = {}
-    for _ in range(blocks):
-        for name, (_, ours) in running.items():
-            times[name].append(_ask(name, ours, "block"))
-    for name, (process, ours) in running.items():
-        memory[name] = int(_ask(name, ours, "memory"))
-        process.join()
-    return {name: Measured(times[name], memory[name]) for name in running}
+
+    def ask(self, question: str | None) -> float:
+        """Asks for a block or the memory, or waits for it to be prepared."""
+        try:
+            if question is not None:
+                self._pipe.send(question)
+            answer: float = self._pipe.recv()
+        except (EOFError, BrokenPipeError) as error:
+            self._log.seek(0)
+            lines = self._log.read().decode(errors="replace").splitlines()
+            reason = lines[-1] if lines else "it ended without a word"
+            raise RuntimeError(
+                f"The benchmark of {self.name!r} failed: {reason}"
+            ) from error
+        return answer
+
+
+@contextlib.contextmanager
+def _stderr_to(target: int) -> Iterator[None]:
+    """Lets what is started meanwhile write its errors elsewhere."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(target, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _serve(program: Program, connection: Connection) -> None:
@@ -84,16 +133,6 @@ def _serve(program: Program, connection: Connection) -> None:
     while connection.recv() == "block":
         connection.send(next(turns))
     connection.send(peak() - before)
-
-
-def _ask(name: str, connection: Connection, question: str | None) -> float:
-    try:
-        if question is not None:
-            connection.send(question)
-        answer: float = connection.recv()
-    except (EOFError, BrokenPipeError) as error:
-        raise RuntimeError(f"The benchmark of {name!r} failed.") from error
-    return answer
 
 
 def peak() -> int:

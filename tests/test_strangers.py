@@ -1,6 +1,7 @@
 """Models as somebody would write them who has only read the README."""
 
 import keras
+import keras_rs
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -82,7 +83,6 @@ def test_two_towers_in_one_fit(rows, batches, tmp_path):
 
 def test_a_deep_and_cross_network_of_keras_rs(rows, batches, tmp_path):
     """Functional: one table a feature, keras-rs layers on top."""
-    keras_rs = pytest.importorskip("keras_rs")
     inputs = {
         name: keras.Input((), dtype="int32", name=name)
         for name in ("user", "item")

@@ -1,5 +1,6 @@
 """A pruned table in memory: compressed sparse rows, in the narrowest types."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,8 +57,8 @@ class SparseTable:
     def _columns_ascend(self) -> bool:
         if not self.values.size:
             return True
-        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.row_splits))
-        places = rows * self.output_dim + self.columns
+        rows, columns = self.places()
+        places = rows * self.output_dim + columns
         in_range = 0 <= self.columns.min() <= self.columns.max()
         return bool(
             in_range
@@ -84,7 +85,46 @@ class SparseTable:
                 f"Received: table of shape {table.shape}, mask of shape "
                 f"{mask.shape}"
             )
-        sizes = np.count_nonzero(mask, axis=1)
+        return cls._of(
+            table[mask],
+            np.nonzero(mask)[1],
+            np.count_nonzero(mask, axis=1),
+            table.shape[1],
+        )
+
+    @classmethod
+    def from_blocks(cls, blocks: Iterable[np.ndarray]) -> "SparseTable":
+        """Keeps what is not zero in a table that comes some rows at a time.
+
+        Args:
+            blocks: At least one float array of shape `(some, output_dim)`.
+
+        Raises:
+            ValueError: If too many are kept.
+        """
+        values, columns, sizes = [], [], []
+        for block in blocks:
+            mask = block != 0
+            values.append(block[mask])
+            columns.append(
+                np.nonzero(mask)[1].astype(column_dtype(block.shape[1]))
+            )
+            sizes.append(np.count_nonzero(mask, axis=1))
+        return cls._of(
+            np.concatenate(values),
+            np.concatenate(columns),
+            np.concatenate(sizes),
+            block.shape[1],
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        values: np.ndarray,
+        columns: np.ndarray,
+        sizes: np.ndarray,
+        output_dim: int,
+    ) -> "SparseTable":
         splits = np.concatenate([[0], np.cumsum(sizes)])
         if splits[-1] > np.iinfo(np.int32).max:
             raise ValueError(
@@ -92,10 +132,10 @@ class SparseTable:
                 f"Received: {splits[-1]:,} to keep"
             )
         return cls(
-            values=table[mask],
-            columns=np.nonzero(mask)[1].astype(column_dtype(table.shape[1])),
+            values=values,
+            columns=columns.astype(column_dtype(output_dim)),
             row_splits=splits.astype(np.int32),
-            output_dim=table.shape[1],
+            output_dim=output_dim,
         )
 
     @property
@@ -106,9 +146,13 @@ class SparseTable:
     def to_dense(self) -> np.ndarray:
         """The table with zeros for what was pruned."""
         table = np.zeros(self.shape, self.values.dtype)
-        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.row_splits))
-        table[rows, self.columns] = self.values
+        table[self.places()] = self.values
         return table
+
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of every kept entry, to index a table with."""
+        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.row_splits))
+        return rows, self.columns
 
     def with_values(self, values: np.ndarray) -> "SparseTable":
         """The same entries with other values."""
@@ -117,8 +161,7 @@ class SparseTable:
     def mask(self) -> np.ndarray:
         """Which entries are kept: boolean, of the table's shape."""
         mask = np.zeros(self.shape, dtype=bool)
-        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.row_splits))
-        mask[rows, self.columns] = True
+        mask[self.places()] = True
         return mask
 
     def embedding_sizes(self) -> np.ndarray:

@@ -174,6 +174,10 @@ class PEPEmbedding(TableEmbedding):
         """
         return np.concatenate(list(self._blocks()))
 
+    def sparse(self) -> SparseTable:
+        """What is kept, as it is looked up."""
+        return SparseTable.from_blocks(self._blocks())
+
     def mask(self) -> np.ndarray:
         """Which entries are kept: boolean, `(input_dim, output_dim)`."""
         return np.concatenate([block != 0 for block in self._blocks()])
@@ -267,7 +271,7 @@ class PEPEmbedding(TableEmbedding):
         `soft_threshold`. An optimizer that has run before must be reset, or
         its momentum moves them. `sparse` may have been taken from here by
         `SparseTable.from_dense(layer.initial_embeddings(), layer.mask())`, to
-        rewind what is kept.
+        rewind what is kept, or by `sparse`.
 
         Args:
             sparse: As many rows and columns as the table.
@@ -289,7 +293,7 @@ class PEPEmbedding(TableEmbedding):
         if not self.frozen:
             super().save_own_variables(store)
             return
-        sparse = SparseTable.from_dense(ops.convert_to_numpy(self.embeddings))
+        sparse = self.sparse()
         store["values"] = sparse.values
         store["columns"] = sparse.columns
         store["row_splits"] = sparse.row_splits

@@ -249,10 +249,7 @@ class PEPRetraining(keras.callbacks.Callback):
         ):
             self.best, self._best_epoch = figure, epoch
             self._best_tables = {
-                layer.name: SparseTable.from_dense(
-                    ops.convert_to_numpy(layer.embeddings)
-                )
-                for layer in pep_layers(self.model)
+                layer.name: layer.sparse() for layer in pep_layers(self.model)
             }
             self._best_weights = values_of(
                 other_weights(self.model, self._tables)

@@ -79,13 +79,15 @@ class Ticket:
         """
         tables, learned = {}, {}
         for layer in pep_layers(model):
-            values = layer.pruned_embeddings()
-            mask = values != 0
-            if not shrunk:
-                values = np.asarray(ops.convert_to_numpy(layer.embeddings))
-            learned[layer.name] = values[mask]
-            tables[layer.name] = SparseTable.from_dense(
-                layer.initial_embeddings(), mask
+            kept = layer.sparse()
+            places = kept.places()
+            learned[layer.name] = (
+                kept.values
+                if shrunk
+                else np.asarray(ops.convert_to_numpy(layer.embeddings))[places]
+            )
+            tables[layer.name] = kept.with_values(
+                layer.initial_embeddings()[places]
             )
         return cls(
             tables=tables,

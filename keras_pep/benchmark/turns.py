@@ -63,6 +63,7 @@ def take_turns(
         for name, program in programs.items():
             log = stack.enter_context(tempfile.TemporaryFile())
             running[name] = _Running(name, program, log)
+            stack.callback(running[name].end)
             running[name].ask(None)  # prepared, one after the other
         times: dict[str, list[float]] = {name: [] for name in running}
         for _ in range(blocks):
@@ -90,9 +91,10 @@ class _Running:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         with _stderr_to(log.fileno()):
-            context.Process(
+            self._process = context.Process(
                 target=_serve, args=(program, theirs), daemon=True
-            ).start()
+            )
+            self._process.start()
         theirs.close()
 
     def ask(self, question: str | None) -> float:
@@ -109,6 +111,13 @@ class _Running:
                 f"The benchmark of {self.name!r} failed: {reason}"
             ) from error
         return answer
+
+    def end(self) -> None:
+        """Ends the process, whether it is done or not."""
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+        self._process.close()
 
 
 @contextlib.contextmanager

@@ -19,10 +19,10 @@ import keras
 import numpy as np
 
 import keras_pep
-from keras_pep.data import Split, batches
+from keras_pep.benchmark.loop import FIELD_SIZES, random_split
+from keras_pep.data import batches
 from keras_pep.thresholds import GRANULARITIES
 
-FIELD_SIZES = (278, 2, 7, 21, 3439, 81, 301)
 DIM = 64
 BATCH = 1024
 
@@ -32,13 +32,7 @@ BATCH = 1024
 @click.option("--steps", default=200, show_default=True, help="Per block.")
 def main(blocks: int, steps: int) -> None:
     """Print median milliseconds per step, and the spread over blocks."""
-    random = np.random.default_rng(0)
-    rows = steps * BATCH
-    ids = [_zipf_ids(random, size, rows) for size in FIELD_SIZES]
-    split = Split(
-        np.stack(ids, axis=1).astype(np.int32),
-        random.integers(0, 2, rows).astype(np.float32),
-    )
+    split = random_split(np.random.default_rng(0), steps * BATCH)
     train = batches(split, BATCH, seed=0)
     models = {name: _model(layer) for name, layer in _layers().items()}
     times: dict[str, list[float]] = {name: [] for name in models}
@@ -87,11 +81,6 @@ def _model(layer: Callable[[], Any]) -> keras.Model:
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
     return model
-
-
-def _zipf_ids(random: np.random.Generator, size: int, rows: int) -> np.ndarray:
-    popularity = 1 / np.arange(1, size + 1)
-    return random.choice(size, rows, p=popularity / popularity.sum())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from keras_pep.run.progress import EpochLog
 from keras_pep.search import search
 
 # MovieLens-1M with the paper's features.
-_FIELD_SIZES = (278, 2, 7, 21, 3439, 81, 301)
+FIELD_SIZES = (278, 2, 7, 21, 3439, 81, 301)
 _ROWS = {"train": 591_209, "validation": 73_901}
 
 
@@ -102,16 +102,16 @@ def _data(data_dir: str | None) -> tuple[Split, Split, tuple[int, ...]]:
         dataset = load("movielens", data_dir, features="paper")
         return dataset.train, dataset.validation, dataset.field_sizes
     random = np.random.default_rng(0)
-    splits = []
-    for rows in _ROWS.values():
-        columns = [
-            random.choice(size, rows, p=_zipf(size)) for size in _FIELD_SIZES
-        ]
-        labels = random.integers(0, 2, rows).astype(np.float32)
-        splits.append(Split(np.stack(columns, axis=1).astype(np.int32), labels))
-    return splits[0], splits[1], _FIELD_SIZES
+    train, validation = (random_split(random, n) for n in _ROWS.values())
+    return train, validation, FIELD_SIZES
 
 
-def _zipf(size: int) -> np.ndarray:
-    shares = 1 / np.arange(1, size + 1)
-    return np.asarray(shares / shares.sum())
+def random_split(random: np.random.Generator, rows: int) -> Split:
+    """Rows of MovieLens' shape: Zipf ids in every field, labels by chance."""
+    columns = []
+    for size in FIELD_SIZES:
+        popularity = 1 / np.arange(1, size + 1)
+        shares = popularity / popularity.sum()
+        columns.append(random.choice(size, rows, p=shares))
+    labels = random.integers(0, 2, rows).astype(np.float32)
+    return Split(np.stack(columns, axis=1).astype(np.int32), labels)

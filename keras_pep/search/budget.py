@@ -1,19 +1,18 @@
 """The search by budget: the clock is set so that just enough is left."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_pep.search.clock import approach_clock
-from keras_pep.search.collector import TicketCollector
+from keras_pep.search.collector import TimedCollector
 
 _LEARNING = 0.3  # share of the search before anything is pruned
 _SETTINGS = 500  # how often the clock is set, at most
 
 
-class BudgetSchedule(TicketCollector):
+class BudgetSchedule(TimedCollector):
     """Sets the clock so that as many entries are left as a schedule allows.
 
     First the model learns with thresholds
@@ -27,16 +26,11 @@ class BudgetSchedule(TicketCollector):
         epochs: Length of the search.
     """
 
-    def __init__(self, budgets: Sequence[int], epochs: int) -> None:
-        super().__init__(budgets)
-        self.epochs = epochs
-
     def on_train_begin(self, logs: Any = None) -> None:
         """Lays the schedule out."""
         super().on_train_begin(logs)
-        self._end = self.epochs * self.steps_per_epoch()
-        self._start = int(_LEARNING * self._end)
-        self._gap = -(-self._end // _SETTINGS)
+        self._start = int(_LEARNING * self.end)
+        self._gap = -(-self.end // _SETTINGS)
         self._next = self._gap
         self._random = np.random.default_rng(0)
         self._smallest = self.missing[-1]
@@ -44,7 +38,7 @@ class BudgetSchedule(TicketCollector):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Sets the clock, every few steps, and takes the tickets due."""
         super().on_train_batch_end(batch, logs)
-        if self.step < min(self._next, self._end):
+        if self.step < min(self._next, self.end):
             return
         self._next = self.step + self._gap
         allowed = self._allowed()
@@ -56,6 +50,6 @@ class BudgetSchedule(TicketCollector):
 
     def _allowed(self) -> int:
         """How many entries the schedule leaves at this step."""
-        progress = (self.step - self._start) / (self._end - self._start)
+        progress = (self.step - self._start) / (self.end - self._start)
         share = self._smallest / self.size
         return round(self.size * math.pow(share, min(max(progress, 0.0), 1.0)))

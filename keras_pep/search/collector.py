@@ -109,20 +109,6 @@ class TicketCollector(keras.callbacks.Callback):
         except ValueError as error:
             raise ValueError(f"At step {self.step:,}: {error}") from error
 
-    def steps_per_epoch(self) -> int:
-        """How long an epoch is.
-
-        Raises:
-            ValueError: If that is not known.
-        """
-        steps = self.params.get("steps")
-        if steps is None:
-            raise ValueError(
-                "This search needs to know how long an epoch is: pass "
-                "`steps_per_epoch`, or data of known length."
-            )
-        return int(steps)
-
     def take_ticket(self) -> None:
         """Takes the ticket of the next budget; the last one ends the search."""
         budget = self.missing.pop(0)
@@ -137,6 +123,37 @@ class TicketCollector(keras.callbacks.Callback):
         )
         if not self.missing:
             self.model.stop_training = True
+
+
+class TimedCollector(TicketCollector):
+    """Base of those that know in advance how long they take.
+
+    Args:
+        budgets: How many embedding parameters may stay, one ticket for each.
+        epochs: Length of the search.
+
+    Attributes:
+        end: Its last step, known once it has begun.
+    """
+
+    def __init__(self, budgets: Sequence[int], epochs: int) -> None:
+        super().__init__(budgets)
+        self.epochs = epochs
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Computes the last step.
+
+        Raises:
+            ValueError: If it is not known how long an epoch is.
+        """
+        super().on_train_begin(logs)
+        steps = self.params.get("steps")
+        if steps is None:
+            raise ValueError(
+                "This search needs to know how long an epoch is: pass "
+                "`steps_per_epoch`, or data of known length."
+            )
+        self.end: int = self.epochs * steps
 
 
 def check_budgets(budgets: Sequence[int], parameters: int) -> None:

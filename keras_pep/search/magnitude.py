@@ -1,14 +1,13 @@
 """The search by magnitude: a baseline that learns no thresholds."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_pep.search.collector import TicketCollector
+from keras_pep.search.collector import TimedCollector
 
 
-class LargestEntries(TicketCollector):
+class LargestEntries(TimedCollector):
     """Trains the full table, then keeps its largest entries.
 
     Thresholds are off until the last step; then every budget gets a ticket.
@@ -25,20 +24,15 @@ class LargestEntries(TicketCollector):
 
     learns_thresholds = False
 
-    def __init__(self, budgets: Sequence[int], epochs: int) -> None:
-        super().__init__(budgets)
-        self.epochs = epochs
-
     def on_train_begin(self, logs: Any = None) -> None:
         """Turns thresholds off."""
         super().on_train_begin(logs)
-        self._end = self.epochs * self.steps_per_epoch()
         for layer in self.layers:
             layer.clock.assign(-np.inf)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Takes the tickets, all in the last step."""
         super().on_train_batch_end(batch, logs)
-        while self.step >= self._end and self.missing:
+        while self.step >= self.end and self.missing:
             self.prune_to(self.missing[0])
             self.take_ticket()

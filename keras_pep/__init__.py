@@ -2,7 +2,13 @@
 
 from keras_pep import callbacks, data, layers, metrics, models, optimizers
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
-from keras_pep.search import Ticket, pruned_model, retrain, search
+from keras_pep.search import (
+    Ticket,
+    pruned_model,
+    retrain,
+    search,
+    soft_labels,
+)
 
 __version__ = "0.1.0"
 
@@ -19,4 +25,5 @@ __all__ = [
     "pruned_model",
     "retrain",
     "search",
+    "soft_labels",
 ]

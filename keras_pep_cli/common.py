@@ -1,6 +1,7 @@
 """What all commands share: quiet, debug, and errors in one line."""
 
 import functools
+import logging
 import math
 import os
 import sys
@@ -60,6 +61,7 @@ def _load_silently() -> None:
     try:
         import tensorflow as tf
 
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         import keras_pep.run  # noqa: F401
 
         tf.config.list_logical_devices()  # looks for a GPU, and says so

@@ -106,9 +106,8 @@ def _read_config(
             "field-dimension",
         ]
     ),
-    default="feature-dimension",
-    show_default=True,
-    help="Which entries of the table share a threshold.",
+    help="Which entries of the table share a threshold.  [default: global; "
+    "paper: feature-dimension]",
 )
 @click.option(
     "--search",
@@ -121,8 +120,20 @@ def _read_config(
 @click.option(
     "--search-epochs",
     type=click.IntRange(min=1),
-    help="Length of the search; by the paper's, at most.  [default: 20; "
+    help="Length of the search; by the paper's, at most.  [default: 15; "
     "paper: 40]",
+)
+@click.option(
+    "--search-dim",
+    type=click.IntRange(min=1),
+    help="Columns of the table that is searched. A wide one learns the ids of "
+    "users and items by heart.  [default: --embedding-dim]",
+)
+@click.option(
+    "--search-rate",
+    type=FiniteFloat(min=0, min_open=True),
+    help="Learning rate of the search by budget.  [default: fm: 3 times "
+    "--learning-rate; others: --learning-rate]",
 )
 @click.option(
     "--threshold-init",
@@ -153,11 +164,34 @@ def _read_config(
     "those the search has left.",
 )
 @click.option(
+    "--retrain-epochs",
+    type=click.IntRange(min=1),
+    help="Length of a retraining, over which the learning rate falls to zero; "
+    "by the paper's method, at most, and it stays.  [default: 16; paper: "
+    "--max-epochs]",
+)
+@click.option(
+    "--retrain-rate",
+    type=FiniteFloat(min=0, min_open=True),
+    help="Learning rate that retraining begins with, unless --search paper.  "
+    "[default: fm: 10 times --learning-rate; autoint without --deep: "
+    "--learning-rate; others: 3 times]",
+)
+@click.option(
+    "--distillation",
+    type=FiniteFloat(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Weight of the dense model's probabilities in the labels of search "
+    "and retraining. None with --no-baseline or --search paper.",
+)
+@click.option(
     "--compare",
-    type=click.Choice(["uniform", "mixed-dimension", "magnitude"]),
+    type=click.Choice(["uniform", "mixed-dimension", "magnitude", "paper"]),
     multiple=True,
     help="Train a baseline of each budget too: a full table with fewer "
-    "columns, columns by popularity, the largest entries. Repeatable.",
+    "columns, columns by popularity, the largest entries, the paper's "
+    "search; all of them as long, and on the same labels. Repeatable.",
 )
 @click.option(
     "--optimizer",
@@ -170,8 +204,8 @@ def _read_config(
 @click.option(
     "--learning-rate",
     type=FiniteFloat(min=0, min_open=True),
-    help="Of Adam, in all stages.  [default: 0.001; autoint without --deep: "
-    "0.003]",
+    help="Of Adam, for the dense model, and by the paper's method for all.  "
+    "[default: 0.001; autoint without --deep: 0.003]",
 )
 @click.option(
     "--batch-size",
@@ -237,7 +271,7 @@ def train(
     quiet: bool,
     data_dir: Path | None,
     features: str | None,
-    granularity: str,
+    granularity: str | None,
     optimizer: str,
     embedding_dim: int | None,
     model: str,
@@ -256,7 +290,7 @@ def train(
       keras-pep train --dataset movielens --data-dir ml-1m --features paper
         --search paper --budget 50000 --budget 30000
     """
-    from keras_pep.run import Config, RunDirectory, results_table
+    from keras_pep.run import SEARCHED, Config, RunDirectory, results_table
     from keras_pep.run import train as do_train
 
     for flag, value in (("--data-dir", data_dir), ("--features", features)):
@@ -271,10 +305,22 @@ def train(
             "search prunes nothing; use --search budget.",
             param_hint="--optimizer",
         )
+    for flag, value in (
+        ("--search-rate", options["search_rate"]),
+        ("--retrain-rate", options["retrain_rate"]),
+    ):
+        if value is not None and options["search"] == "paper":
+            raise click.BadParameter(
+                "the paper's method has one --learning-rate.", param_hint=flag
+            )
+    if model == "lr" and options["search_dim"] not in (None, 1):
+        raise click.BadParameter(
+            "lr has one weight per feature.", param_hint="--search-dim"
+        )
     for flag, unused in (
         ("--deep", options["deep"] and model != "autoint"),
         ("--linear", options["linear"] == "pep" and model in ("lr", "autoint")),
-        ("--compare", model == "lr" and {*options["compare"]} - {"magnitude"}),
+        ("--compare", model == "lr" and {*options["compare"]} - SEARCHED),
     ):
         if unused:
             raise click.BadParameter(
@@ -290,7 +336,7 @@ def train(
         dataset=dataset,
         data_dir=None if data_dir is None else str(data_dir.resolve()),
         features=features or "full",
-        granularity=granularity.replace("-", "_"),
+        granularity=granularity and granularity.replace("-", "_"),
         optimizer=optimizer.replace("-", "_"),
         embedding_dim=embedding_dim or (1 if model == "lr" else 64),
         model=model,

@@ -1,40 +1,50 @@
-from apps.reproduce.__main__ import table
+import pytest
+
+from apps.reproduce.__main__ import costs, table
 
 
-def test_table_gives_mean_and_spread():
-    runs = [
+@pytest.fixture
+def runs():
+    def entry(target, auc, **more):
+        return {
+            "target": target,
+            "sparsity": 1 - target / 1000,
+            "test": {"auc": auc},
+            "seconds": 30.0,
+            **more,
+        }
+
+    return [
         {
             "seed": seed,
             "dense": {
                 "embedding_parameters": 1000,
                 "test": {"auc": auc},
-                "bytes": 4000,
+                "seconds_to_best": 20.0,
             },
-            "budgets": [
-                {
-                    "target": 100,
-                    "sparsity": 0.9,
-                    "test": {"auc": auc - 0.01},
-                    "bytes": 600,
-                    "search_step": 1000 + seed,
-                }
-            ],
-            "baselines": [
-                {
-                    "method": "uniform",
-                    "target": 100,
-                    "test": {"auc": auc - 0.1},
-                    "bytes": 400,
-                }
-            ],
+            "search": {"seconds": 10.0 * (seed + 1)},
+            "budgets": [entry(50, auc - 0.02), entry(100, auc - 0.01)],
+            "baselines": [entry(100, auc - 0.1, method="uniform")]
+            + [entry(50, 0.7, method="paper")] * seed,
         }
         for seed, auc in ((0, 0.80), (1, 0.82))
     ]
-    rows = [line.strip("| ").split(" | ") for line in table(runs).splitlines()]
-    assert rows[0][:5] == ["budget", "pruned", "test AUC", "seed 0", "seed 1"]
+
+
+def test_table_gives_mean_and_spread_of_every_method(runs):
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table(runs).splitlines()
+    ]
+    assert rows[0] == ["budget", "pruned", "keras-pep", "uniform", "paper"]
     # The standard deviation of 0.80 and 0.82 is 0.02 / sqrt(2).
-    assert rows[2][:3] == ["1,000", "0.0%", "0.8100 ± 0.0141"]
-    assert rows[3][:3] == ["100", "90.0%", "0.8000 ± 0.0141"]
-    assert rows[3][5:] == ["1,000 / 1,001", "600"]
-    assert rows[4][:3] == ["100, uniform", "0.0%", "0.7100 ± 0.0141"]
-    assert rows[4][6:] == ["400"]
+    assert rows[2:] == [
+        ["1,000", "0.0%", "dense 0.8100 ± 0.0141", "", ""],
+        ["100", "90.0%", "0.8000 ± 0.0141", "0.7100 ± 0.0141", "-"],
+        ["50", "95.0%", "0.7900 ± 0.0141", "-", "0.7000 (1 seed)"],
+    ]
+
+
+def test_costs_are_told_in_times_of_the_dense_model(runs):
+    assert costs(runs).endswith("search 0.50 - 1.00, a retraining 1.50 - 1.50.")
+    assert costs([{**runs[0], "dense": None}]) == ""

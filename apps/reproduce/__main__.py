@@ -31,6 +31,8 @@ import click
 def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
     """Run `keras-pep train ARGUMENTS` for every seed; print a table.
 
+    With `--compare` among the arguments it has a column for every method.
+
     A run directory that holds the results of these arguments is not run again.
     """
     runs = []
@@ -52,38 +54,62 @@ def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
                 raise click.ClickException(f"seed {seed} failed, see above.")
             known.write_text(json.dumps(arguments))
         runs.append(json.loads((folder / "metrics.json").read_text()))
-    click.echo(table(runs))
+    click.echo(f"{table(runs)}\n\n{costs(runs)}")
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """Test AUC by budget and seed as Markdown: mean, spread, each run."""
-    seeds = [f"seed {run['seed']}" for run in runs]
-    lines = [
-        ["budget", "pruned", "test AUC", *seeds, "passed at step", "bytes"],
-        ["---:"] * (5 + len(seeds)),
-    ]
-    rows = [[run["dense"] for run in runs if run["dense"]]]
-    for kind in ("budgets", "baselines"):
-        entries = (run.get(kind, []) for run in runs)
-        rows += [list(row) for row in zip(*entries, strict=True)]
-    for row in filter(None, rows):
-        aucs = [entry["test"]["auc"] for entry in row]
-        steps = [f"{e['search_step']:,}" for e in row if "search_step" in e]
-        method, parameters = row[0].get("method"), row[0].get("target")
-        parameters = parameters or row[0]["embedding_parameters"]
+    """Test AUC by budget and method as Markdown, mean and spread of seeds."""
+    dense = [run["dense"] for run in runs if run["dense"]]
+    entries: dict[int, dict[str, list[dict[str, Any]]]] = {}
+    methods = ["keras-pep"]
+    for run in runs:
+        own = [{**entry, "method": methods[0]} for entry in run["budgets"]]
+        for entry in own + run["baselines"]:
+            of_budget = entries.setdefault(entry["target"], {})
+            of_budget.setdefault(entry["method"], []).append(entry)
+            if entry["method"] not in methods:
+                methods.append(entry["method"])
+    lines = [["budget", "pruned", *methods], ["---:"] * (2 + len(methods))]
+    if dense:
+        parameters = f"{dense[0]['embedding_parameters']:,}"
+        lines.append([parameters, "0.0%", f"dense {_mean(dense)}"])
+        lines[-1] += [""] * (len(methods) - 1)
+    for budget, found in sorted(entries.items(), reverse=True):
+        pruned = statistics.mean(
+            entry["sparsity"] for entry in next(iter(found.values()))
+        )
         lines.append(
             [
-                f"{parameters:,}" + (f", {method}" if method else ""),
-                f"{statistics.mean(e.get('sparsity', 0.0) for e in row):.1%}",
-                f"{statistics.mean(aucs):.4f} ± {statistics.stdev(aucs):.4f}"
-                if len(aucs) > 1
-                else f"{aucs[0]:.4f}",
-                *(f"{auc:.4f}" for auc in aucs),
-                " / ".join(steps),
-                f"{statistics.mean(e['bytes'] for e in row):,.0f}",
+                f"{budget:,}",
+                f"{pruned:.1%}",
+                *(_mean(found[m]) if m in found else "-" for m in methods),
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def costs(runs: Sequence[dict[str, Any]]) -> str:
+    """What the stages take, in times of training dense to its best epoch."""
+    searches, retrainings = [], []
+    for run in runs:
+        if run["dense"]:
+            unit = run["dense"]["seconds_to_best"]
+            searches.append(run["search"]["seconds"] / unit)
+            retrainings += [b["seconds"] / unit for b in run["budgets"]]
+    if not searches:
+        return ""
+    return (
+        "In times of training the dense model to its best epoch: the search "
+        f"{min(searches):.2f} - {max(searches):.2f}, a retraining "
+        f"{min(retrainings):.2f} - {max(retrainings):.2f}."
+    )
+
+
+def _mean(entries: Sequence[dict[str, Any]]) -> str:
+    aucs = [entry["test"]["auc"] for entry in entries]
+    if len(aucs) == 1:
+        return f"{aucs[0]:.4f} (1 seed)"
+    return f"{statistics.mean(aucs):.4f} ± {statistics.stdev(aucs):.4f}"
 
 
 if __name__ == "__main__":

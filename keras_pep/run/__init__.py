@@ -4,9 +4,10 @@ from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
 from keras_pep.run.evaluate import evaluate_run
 from keras_pep.run.table import results_table
-from keras_pep.run.train import train
+from keras_pep.run.train import SEARCHED, train
 
 __all__ = [
+    "SEARCHED",
     "Config",
     "RunDirectory",
     "RunError",

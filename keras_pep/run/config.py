@@ -1,7 +1,7 @@
 """The settings of a run, and what they build."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
@@ -21,25 +21,42 @@ from keras_pep.models import (
 )
 from keras_pep.optimizers import AdamL2, LazyAdam
 
-MODELS: Mapping[str, type[FieldModel]] = {
-    "lr": LogisticRegression,
-    "fm": FM,
-    "deepfm": DeepFM,
-    "autoint": AutoInt,
-}
 
-# Chosen on validation of MovieLens-1M, see the README.
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "lr": {},
-    "fm": {},
-    "deepfm": {"hidden_units": (100, 100), "dropout": 0.2},
-    "autoint": {"num_layers": 3, "num_heads": 2, "attention_units": 64},
-}
-LEARNING_RATES = {"lr": 1e-3, "fm": 1e-3, "deepfm": 1e-3, "autoint": 3e-3}
-# Beside the attention of AutoInt; then its learning rate is `DEEP_RATE`.
-DEEP_PART: Mapping[str, Any] = {"hidden_units": (100, 100), "dropout": 0.2}
+@dataclass(frozen=True)
+class Preset:
+    """What a model is trained with unless other settings are asked for.
 
-DEEP_RATE = 1e-3
+    Attributes:
+        kind: The model.
+        settings: Arguments of it.
+        learning_rate: Of Adam, for the full table.
+        faster_search: The search by budget multiplies the learning rate by it.
+        faster_retraining: So does retraining, at its beginning.
+    """
+
+    kind: type[FieldModel]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float = 1e-3
+    faster_search: float = 1.0
+    faster_retraining: float = 3.0
+
+
+_PERCEPTRON = {"hidden_units": (100, 100), "dropout": 0.2}
+_ATTENTION = {"num_layers": 3, "num_heads": 2, "attention_units": 64}
+
+# Chosen on validation of MovieLens-1M, see apps/reproduce/LOG.md.
+PRESETS: Mapping[str, Preset] = {
+    "lr": Preset(LogisticRegression),
+    "fm": Preset(FM, faster_search=3.0, faster_retraining=10.0),
+    "deepfm": Preset(DeepFM, _PERCEPTRON),
+    "autoint": Preset(
+        AutoInt, _ATTENTION, learning_rate=3e-3, faster_retraining=1.0
+    ),
+    "autoint+": Preset(AutoInt, {**_ATTENTION, **_PERCEPTRON}),
+}
+# Retraining ends at a learning rate of zero and began at a higher one, with
+# which the same L2 would be too much.
+_RETRAINING_L2 = 0.5
 
 OPTIMIZERS: Mapping[str, type[AdamL2]] = {
     "adam": AdamL2,
@@ -53,6 +70,9 @@ _STEPS_PER_EXECUTION = {"budget": 8, "paper": 1}
 # What is searched for if nothing is asked for. By the paper's method small
 # budgets may never be reached.
 DEFAULT_SPARSITIES = {"budget": (0.8, 0.9, 0.95), "paper": (0.8,)}
+# Budgets are met as well by a threshold that all entries share, at half the
+# cost: see the README.
+DEFAULT_GRANULARITIES = {"budget": "global", "paper": "feature_dimension"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +88,20 @@ class Config:
     max_bad_rows: float = 0.001
     model: str = "fm"
     embedding_dim: int = 64
-    granularity: str = "feature_dimension"
+    granularity: str | None = None
     search: str = "budget"
     search_epochs: int | None = None
+    search_dim: int | None = None
+    search_rate: float | None = None
     threshold_init: float = -15.0
     linear: str = "dense"
     deep: bool = False
     budget: tuple[int, ...] = ()
     sparsity: tuple[float, ...] = ()
     retrain: str = "rewind"
+    retrain_epochs: int | None = None
+    retrain_rate: float | None = None
+    distillation: float = 0.5
     optimizer: str = "adam"
     learning_rate: float | None = None
     batch_size: int = 1024
@@ -122,24 +147,67 @@ class Config:
         """Length of the search; by the paper's method, at most."""
         if self.search_epochs is not None:
             return self.search_epochs
-        return {"budget": 20, "paper": 40}[self.search]
+        return {"budget": 15, "paper": 40}[self.search]
+
+    def epochs_of_retraining(self) -> int:
+        """Length of a retraining; by the paper's method, at most."""
+        if self.retrain_epochs is not None:
+            return self.retrain_epochs
+        longest = {"budget": 16, "paper": self.max_epochs}[self.search]
+        return min(longest, self.max_epochs)
+
+    def shared_by(self) -> str:
+        """The granularity: which entries share a threshold."""
+        return self.granularity or DEFAULT_GRANULARITIES[self.search]
 
     def rate(self) -> float:
-        """The learning rate: what was asked for, or what the model does with.
-
-        Among those tried, see `PRESETS`.
-        """
+        """The learning rate of the dense model."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return DEEP_RATE if self.deep else LEARNING_RATES[self.model]
+        return self._preset.learning_rate
 
-    def searched_parameters(self, dataset: data.Dataset) -> int:
-        """How many entries compete for a budget."""
+    def share_of_dense(self) -> float:
+        """The weight of the dense model's probabilities in the labels."""
+        as_in_paper = self.search == "paper" or not self.baseline
+        return 0.0 if as_in_paper else self.distillation
+
+    @property
+    def _preset(self) -> Preset:
+        return PRESETS[self.model + "+" * self.deep]
+
+    def rate_of_search(self) -> float:
+        """The learning rate of the search."""
+        if self.search == "paper":
+            return self.rate()
+        return self.search_rate or self.rate() * self._preset.faster_search
+
+    def rate_of_retraining(self) -> float:
+        """The learning rate that retraining begins with."""
+        if self.search == "paper":
+            return self.rate()
+        rate = self.rate() * self._preset.faster_retraining
+        return self.retrain_rate or rate
+
+    def dim_of_search(self) -> int:
+        """How many columns the searched table has."""
+        return self.search_dim or self.embedding_dim
+
+    def parameters(self, dataset: data.Dataset) -> int:
+        """How many entries the dense model has of what budgets count."""
         columns = self.embedding_dim + (self.linear == "pep")
         return dataset.feature_count * columns
 
+    def searched_parameters(self, dataset: data.Dataset) -> int:
+        """How many entries compete for a budget."""
+        columns = self.dim_of_search() + (self.linear == "pep")
+        return dataset.feature_count * columns
+
     def build_model(
-        self, dataset: data.Dataset, embedding: str, budget: int | None = None
+        self,
+        dataset: data.Dataset,
+        embedding: str,
+        budget: int | None = None,
+        optimizer: keras.Optimizer | None = None,
     ) -> FieldModel:
         """A compiled model, its initial weights drawn from the seed.
 
@@ -149,6 +217,7 @@ class Config:
                 fit a budget: `"uniform"`, the full one with fewer columns, or
                 `"mixed-dimension"`.
             budget: Parameters of such a table.
+            optimizer: What to train with; by default as the dense model.
 
         Raises:
             ValueError: If the budget is too small for a single column.
@@ -159,10 +228,11 @@ class Config:
             budget -= features  # which buys first-order weights
         layer: Any = "dense"
         if embedding == "pep":
+            dim = self.dim_of_search()
             layer = PEPEmbedding(
                 features,
                 dim,
-                granularity=self.granularity,
+                granularity=self.shared_by(),
                 field_sizes=dataset.field_sizes,
                 threshold_init=self.threshold_init,
                 embeddings_initializer="glorot_uniform",
@@ -184,22 +254,44 @@ class Config:
                 dim,
                 name="embedding",
             )
-        settings = dict(PRESETS[self.model])
+        settings = dict(self._preset.settings)
         if self.model in ("fm", "deepfm"):
             settings["linear"] = self.linear if embedding == "pep" else "dense"
-        if self.deep:
-            settings.update(DEEP_PART)
-        model = MODELS[self.model](
+        model = self._preset.kind(
             dataset.field_sizes, dim, layer, name=self.model, **settings
         )
         model.build()
-        self.compile_model(model)
+        self.compile_model(model, optimizer)
         return model
 
-    def compile_model(self, model: keras.Model) -> None:
-        """Compiles a model whose outputs are logits."""
+    def compile_model(
+        self, model: keras.Model, optimizer: keras.Optimizer | None = None
+    ) -> None:
+        """Compiles a model whose outputs are logits, as the dense one is."""
         model.compile(
-            OPTIMIZERS[self.optimizer](self.rate(), l2=self.l2),
+            optimizer or self.adam(self.rate()),
             keras.losses.BinaryCrossentropy(from_logits=True),
             steps_per_execution=_STEPS_PER_EXECUTION[self.search],
         )
+
+    def search_optimizer(self) -> keras.Optimizer:
+        """What the search trains with."""
+        return self.adam(self.rate_of_search())
+
+    def retraining_optimizer(self, steps: int) -> keras.Optimizer:
+        """What a small model is trained with: a learning rate that falls.
+
+        Args:
+            steps: Of the whole training. By the paper's method the rate is
+                that of the dense model at each of them.
+        """
+        if self.search == "paper":
+            return self.adam(self.rate())
+        falling = keras.optimizers.schedules.PolynomialDecay(
+            self.rate_of_retraining(), steps, 0.0
+        )
+        return self.adam(falling, _RETRAINING_L2)
+
+    def adam(self, rate: Any, share_of_l2: float = 1.0) -> keras.Optimizer:
+        """The optimizer, at a rate and with a share of its L2."""
+        return OPTIMIZERS[self.optimizer](rate, l2=share_of_l2 * self.l2)

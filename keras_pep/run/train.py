@@ -5,7 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -24,7 +24,11 @@ from keras_pep.search import (
     check_budgets,
     retrain,
     search,
+    soft_labels,
 )
+
+# Baselines that search for a ticket.
+SEARCHED = frozenset({"magnitude", "paper"})
 
 
 def train(
@@ -56,15 +60,21 @@ def train(
         RunError: If the directory is in use, or no budget was reached.
     """
     dataset = config.load_data()
-    parameters = config.searched_parameters(dataset)
-    budgets = config.budgets(parameters)
-    check_budgets(budgets, parameters)
+    budgets = config.budgets(config.parameters(dataset))
+    check_budgets(budgets, config.searched_parameters(dataset))
     directory.create(force=force)
     directory.write_json(
         "config.json",
         {
             **config.to_dict(),
             "learning_rate": config.rate(),
+            "search_rate": config.rate_of_search(),
+            "retrain_rate": config.rate_of_retraining(),
+            "search_dim": config.dim_of_search(),
+            "granularity": config.shared_by(),
+            "search_epochs": config.epochs_of_search(),
+            "retrain_epochs": config.epochs_of_retraining(),
+            "distillation": config.share_of_dense(),
             "environment": _environment(),
             "data_fingerprint": dataset.fingerprint(),
         },
@@ -85,6 +95,9 @@ class _Run:
     say: Say
     bar: bool
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rows = self.dataset.train
 
     def go(self, budgets: Sequence[int]) -> dict[str, Any]:
         config, dataset = self.config, self.dataset
@@ -118,22 +131,38 @@ class _Run:
         return metrics
 
     def dense(self) -> dict[str, Any]:
-        """Trains the model with the full table, to its best epoch."""
-        model = self.config.build_model(self.dataset, "dense")
-        return self.fit_until_best(
-            model, "dense", self.config.searched_parameters(self.dataset)
+        """Trains the model with the full table, to its best epoch.
+
+        From then on labels are mixed with what it has learned.
+        """
+        config = self.config
+        model = config.build_model(self.dataset, "dense")
+        parameters = config.parameters(self.dataset)
+        began = time.perf_counter()
+        model.fit(
+            self.batches(),
+            epochs=config.max_epochs,
+            callbacks=self._until_best("dense", parameters, config.patience),
+            shuffle=False,  # the batches are
+            verbose=0,
         )
+        if share := config.share_of_dense():
+            labels = soft_labels(model, self.rows.ids, self.rows.labels, share)
+            self.rows = replace(self.rows, labels=labels)
+        return self._result("dense", model, parameters, began)
 
     def compare(
         self, method: str, budgets: Sequence[int]
     ) -> list[dict[str, Any]]:
-        """Does with the budgets what a simpler method does."""
-        if method == "magnitude":
-            return self.magnitude(budgets)
+        """Does with the budgets what another method does."""
+        if method in SEARCHED:
+            return self.compare_search(method, budgets)
         entries = []
         for budget in budgets:
             try:
-                model = self.config.build_model(self.dataset, method, budget)
+                model = self.config.build_model(
+                    self.dataset, method, budget, self._retraining_optimizer()
+                )
             except ValueError as error:
                 self.say(f"no {method} table for {budget:,}: {error}")
                 continue
@@ -142,56 +171,74 @@ class _Run:
             )
             if self.config.linear == "pep":  # then a budget counts them too
                 table += self.dataset.feature_count
-            entry = self.fit_until_best(model, f"{method}-{budget}", table)
-            full = self.config.searched_parameters(self.dataset)
+            name = f"{method}-{budget}"
+            began = time.perf_counter()
+            model.fit(
+                self.batches(),
+                shuffle=False,
+                verbose=0,
+                **self._retraining(name, table),
+            )
+            full = self.config.parameters(self.dataset)
             entries.append(
                 {
                     "method": method,
                     "target": budget,
                     "sparsity": round(1 - table / full, 6),
-                    **entry,
+                    **self._result(name, model, table, began),
                 }
             )
         return entries
 
-    def magnitude(self, budgets: Sequence[int]) -> list[dict[str, Any]]:
-        """Keeps the largest entries of the trained table, and rewinds."""
-        model = self.config.build_model(self.dataset, "pep")
-        tickets = search(
-            model,
-            self.batches(),
-            budgets=budgets,
-            method="magnitude",
-            epochs=self.config.epochs_of_search(),
-            callbacks=[self._validation(), self._log("magnitude")],
+    def compare_search(
+        self, method: str, budgets: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Finds the tickets by another search, and retrains them alike."""
+        config, rows = self.config, self.rows
+        # Magnitude does better at the dense model's rate than at a higher one.
+        rate = config.search_rate or config.rate()
+        if method == "paper":
+            config = replace(
+                config,
+                search=method,
+                search_dim=None,
+                granularity=None,
+                optimizer="adam",
+            )
+            rows, rate = self.dataset.train, config.rate()
+        model = config.build_model(
+            self.dataset, "pep", optimizer=config.adam(rate)
         )
+        began = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BudgetNotReachedWarning)
+            tickets = search(
+                model,
+                data.batches(rows, config.batch_size, config.seed),
+                budgets=budgets,
+                method=method,
+                epochs=config.epochs_of_search(),
+                callbacks=[self._validation(), self._log(method)],
+            )
+        seconds = round(time.perf_counter() - began, 2)
+        for budget in {*budgets} - {ticket.budget for ticket in tickets}:
+            self.say(f"no {method} table for {budget:,}: not reached")
         return [
             {
-                "method": "magnitude",
-                **self.retrain(model, ticket, f"magnitude-{ticket.budget}"),
+                "method": method,
+                "search_seconds": seconds,
+                **self.retrain(model, ticket, f"{method}-{ticket.budget}"),
             }
             for ticket in tickets
         ]
-
-    def fit_until_best(
-        self, model: keras.Model, name: str, parameters: int
-    ) -> dict[str, Any]:
-        """Trains a model as it is to its best epoch."""
-        began = time.perf_counter()
-        model.fit(
-            self.batches(),
-            epochs=self.config.max_epochs,
-            callbacks=self._until_best(name, parameters),
-            shuffle=False,  # the batches are
-            verbose=0,
-        )
-        return self._result(name, model, parameters, began)
 
     def search(
         self, budgets: Sequence[int]
     ) -> tuple[keras.Model, list[Ticket], dict[str, Any]]:
         """Searches, and saves the tickets."""
-        model = self.config.build_model(self.dataset, "pep")
+        model = self.config.build_model(
+            self.dataset, "pep", optimizer=self.config.search_optimizer()
+        )
         began = time.perf_counter()
         with warnings.catch_warnings():
             # Reported by the run, with what to do about it.
@@ -206,7 +253,7 @@ class _Run:
             )
         result = {
             "method": self.config.search,
-            "granularity": self.config.granularity,
+            "granularity": self.config.shared_by(),
             "steps": self.history[-1]["step"],
             "seconds": round(time.perf_counter() - began, 2),
         }
@@ -226,6 +273,7 @@ class _Run:
         self, model: keras.Model, ticket: Ticket, name: str
     ) -> dict[str, Any]:
         """Trains the small model of a ticket, to its best epoch."""
+        parameters = self.config.parameters(self.dataset)
         keras.utils.set_random_seed(self.config.seed)
         began = time.perf_counter()
         small = retrain(
@@ -233,12 +281,12 @@ class _Run:
             ticket,
             self.batches(),
             start=self.config.retrain,
-            epochs=self.config.max_epochs,
-            callbacks=self._until_best(name, ticket.embedding_parameters),
+            optimizer=self._retraining_optimizer(),
+            **self._retraining(name, ticket.embedding_parameters),
         )
         return {
             "target": ticket.budget,
-            "sparsity": round(ticket.sparsity, 6),
+            "sparsity": round(1 - ticket.embedding_parameters / parameters, 6),
             "search_step": ticket.step,
             "retrain": self.config.retrain,
             **self._result(name, small, ticket.embedding_parameters, began),
@@ -251,6 +299,8 @@ class _Run:
         """Saves a trained model and evaluates it."""
         seconds = time.perf_counter() - began
         self.directory.write_history(self.history)
+        epochs = [row for row in self.history if row["stage"] == name]
+        best = max(range(len(epochs)), key=lambda n: epochs[n]["val_auc"])
         return {
             "embedding_parameters": parameters,
             "total_parameters": sum(
@@ -259,6 +309,11 @@ class _Run:
             "bytes": self.directory.save_model(name, model),
             "steps": self.history[-1]["step"],
             "seconds": round(seconds, 2),
+            "best_epoch": best + 1,
+            # Of its epochs up to the best, with their validation.
+            "seconds_to_best": round(
+                sum(row["seconds"] for row in epochs[: best + 1]), 2
+            ),
             **{
                 split: evaluate(model, rows.ids, rows.labels)
                 for split, rows in self.dataset.splits.items()
@@ -282,9 +337,7 @@ class _Run:
 
     def batches(self) -> Any:
         """Training batches, in the same order for every stage."""
-        return data.batches(
-            self.dataset.train, self.config.batch_size, self.config.seed
-        )
+        return data.batches(self.rows, self.config.batch_size, self.config.seed)
 
     def _validation(self) -> ExactValidation:
         rows = self.dataset.validation
@@ -293,10 +346,27 @@ class _Run:
     def _log(self, stage: str) -> EpochLog:
         return EpochLog(stage, self.history, self.say, self.bar)
 
+    def _retraining_optimizer(self) -> keras.Optimizer:
+        steps = -(-len(self.rows) // self.config.batch_size)
+        return self.config.retraining_optimizer(
+            steps * self.config.epochs_of_retraining()
+        )
+
+    def _retraining(self, stage: str, parameters: int) -> dict[str, Any]:
+        """Arguments of `fit` for a table that fits a budget."""
+        config = self.config
+        epochs = config.epochs_of_retraining()
+        # While the learning rate falls there is no telling which epoch is best.
+        patience = config.patience if config.search == "paper" else epochs
+        return {
+            "epochs": epochs,
+            "callbacks": self._until_best(stage, parameters, patience),
+        }
+
     def _until_best(
-        self, stage: str, parameters: int
+        self, stage: str, parameters: int, patience: int
     ) -> list[keras.callbacks.Callback]:
-        """Callbacks that train until validation AUC stops rising."""
+        """Callbacks that keep the epoch of the best validation AUC."""
         return [
             self._validation(),
             KeptParameters(parameters),
@@ -304,7 +374,7 @@ class _Run:
             keras.callbacks.EarlyStopping(
                 monitor="val_auc",
                 mode="max",
-                patience=self.config.patience,
+                patience=patience,
                 restore_best_weights=True,
             ),
         ]

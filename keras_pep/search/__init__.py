@@ -2,6 +2,7 @@
 
 from keras_pep.search.callback import PEPRetraining
 from keras_pep.search.collector import check_budgets
+from keras_pep.search.distillation import soft_labels
 from keras_pep.search.retraining import STARTS, pruned_model, retrain
 from keras_pep.search.search import METHODS, BudgetNotReachedWarning, search
 from keras_pep.search.ticket import Ticket, pep_layers
@@ -17,4 +18,5 @@ __all__ = [
     "pruned_model",
     "retrain",
     "search",
+    "soft_labels",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from keras_pep.search.clock import approach_clock
 from keras_pep.search.collector import TimedCollector
 
-_LEARNING = 0.3  # share of the search before anything is pruned
+_LEARNING = 0.2  # share of the search before anything is pruned
 _SETTINGS = 500  # how often the clock is set, at most
 
 

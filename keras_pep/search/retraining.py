@@ -22,6 +22,7 @@ def retrain(
     validation: Any = None,
     *,
     start: str = "rewind",
+    optimizer: keras.Optimizer | None = None,
     epochs: int = 20,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fit_arguments: Any,
@@ -30,11 +31,14 @@ def retrain(
 
     Args:
         model: The compiled model that was searched. It is left as it is; the
-            new one is compiled with the same settings.
+            new one is compiled with the same settings, but for `optimizer`.
         ticket: What the search has found.
         train: What `model.fit` takes as `x`, a `tf.data.Dataset` for example.
         validation: What `model.fit` takes as `validation_data`, if anything.
         start: See `pruned_model`.
+        optimizer: What to train with: a copy of it, fresh. By default one
+            with the settings of the searched model's. A rate that falls to
+            zero suits small tables: see `keras.optimizers.schedules`.
         epochs: Number of epochs, unless a callback stops earlier.
         callbacks: Further callbacks for `model.fit`, such as
             `keras.callbacks.EarlyStopping`.
@@ -59,8 +63,11 @@ def retrain(
         scope = {loss.__name__: loss}
     else:
         scope = {type(loss).__name__: type(loss)}
+    config = model.get_compile_config()
+    if optimizer is not None:
+        config["optimizer"] = keras.saving.serialize_keras_object(optimizer)
     with keras.saving.custom_object_scope(scope):  # registered or not
-        small.compile_from_config(model.get_compile_config())
+        small.compile_from_config(config)
     small.fit(
         train,
         validation_data=validation,

@@ -141,7 +141,7 @@ def test_tickets_and_models_belong_together(train, tmp_path):
 
 
 def test_baselines_of_the_same_budget_are_compared(train, tmp_path):
-    methods = ("uniform", "mixed-dimension", "magnitude")
+    methods = ("uniform", "mixed-dimension", "magnitude", "paper")
     budgets = 400, 30  # the smaller one does not hold a column
     arguments = [x for m in methods for x in ("--compare", m)]
     arguments += [x for b in budgets for x in ("--budget", b)]
@@ -156,6 +156,7 @@ def test_baselines_of_the_same_budget_are_compared(train, tmp_path):
         ("magnitude", 30),
     }
     assert "no uniform table for 30" in result.output
+    assert "no paper table for 400: not reached" in result.output
     features = metrics["feature_count"]
     for (method, target), entry in found.items():
         kept = entry["embedding_parameters"]
@@ -300,7 +301,7 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
     steps, curves = [], []
     for baseline in ("--baseline", "--no-baseline"):
         arguments = ("--budget", 300, "--max-epochs", 2, baseline, "--force")
-        assert train(*arguments).exit_code == 0
+        assert train(*arguments, "--distillation", 0).exit_code == 0
         history = pd.read_csv(tmp_path / "run" / "history.csv")
         search = history[history["stage"] == "search"]
         steps.append(search["step"].tolist())
@@ -329,6 +330,8 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
         (["--linear", "pep", "--model", "autoint"], "not an option of autoint"),
         (["--compare", "uniform", "--model", "lr"], "not an option of lr"),
         (["--compare", "smaller"], "'smaller' is not one of"),
+        (["--search", "paper", "--retrain-rate", "1"], "--retrain-rate"),
+        (["--model", "lr", "--search-dim", "2"], "--search-dim"),
         (["--retrain", "twice"], "'twice' is not one of"),
         (
             ["--optimizer", "lazy-adam", "--search", "paper"],
@@ -445,6 +448,68 @@ def test_the_papers_search_takes_what_it_reaches(train, tmp_path):
     assert 0 < budget["embedding_parameters"] <= 500
     assert 0 < budget["search_step"] <= metrics["search"]["steps"]
     assert invoke("evaluate", tmp_path / "run").exit_code == 0
+
+
+def test_the_papers_search_is_a_baseline_too(train, tmp_path):
+    result = train(
+        *("--compare", "paper", "--budget", 500, "--search-epochs", 150),
+        *("--threshold-init", -6, "--learning-rate", 0.02, "--l2", 0.01),
+    )
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    (entry,) = metrics["baselines"]
+    assert entry["method"] == "paper"
+    assert 0 < entry["embedding_parameters"] <= 500
+    assert entry["search_step"] < metrics["search"]["steps"]
+    assert entry["search_seconds"] > 0
+    assert metrics["search"]["granularity"] == "global"
+
+
+def test_a_narrower_table_is_searched_for_the_same_budget(train, tmp_path):
+    arguments = ("--budget", 100, "--search-dim", 3, "--search-rate", 0.01)
+    result = train(*arguments)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    features = metrics["feature_count"]
+    assert metrics["dense"]["embedding_parameters"] == 8 * features
+    (budget,) = metrics["budgets"]
+    kept = budget["embedding_parameters"]
+    assert kept == close_to(100)
+    assert budget["sparsity"] == pytest.approx(
+        1 - kept / (8 * features), abs=1e-6
+    )
+    ticket = keras_pep.Ticket.load(tmp_path / "run" / "budget-100.ticket.npz")
+    assert ticket.tables["embedding"].shape == (features, 3)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    found = [config[f"{stage}_rate"] for stage in ("learning", "search")]
+    assert found == [0.001, 0.01]
+
+    arguments = ("--budget", 4 * features, "--search-dim", 3, "--force")
+    result = train(*arguments)
+    assert result.exit_code == 1
+    assert f"less than the {3 * features:,} embedding" in result.output
+
+
+def test_labels_are_softened_by_the_dense_model_if_there_is_one(
+    train, tmp_path
+):
+    losses, shares = {}, {}
+    for name, arguments in {
+        "half": (),
+        "none": ("--distillation", 0),
+        "no teacher": ("--no-baseline",),
+    }.items():
+        arguments += ("--budget", 300, "--force", "--learning-rate", 0.03)
+        assert train(*arguments).exit_code == 0
+        history = pd.read_csv(tmp_path / "run" / "history.csv")
+        losses[name] = history[history["stage"] == "search"]["loss"].to_numpy()
+        config = json.loads((tmp_path / "run" / "config.json").read_text())
+        shares[name] = config["distillation"]
+    assert shares == {"half": 0.5, "none": 0.0, "no teacher": 0.0}
+    # Sums of float32 in another order.
+    np.testing.assert_allclose(losses["none"], losses["no teacher"], atol=1e-5)
+    # Labels between 0 and 1 have more entropy.
+    assert (losses["half"] > losses["none"] + 0.001).all()
 
 
 def test_help_is_there_at_once():

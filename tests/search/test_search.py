@@ -452,3 +452,19 @@ def test_l2_pulls_thresholds_in_the_papers_search_alone(batches, method):
     # 40 steps of one learning rate each.
     expected = -5.0 + (0.8 if method == "paper" else 0.0)
     np.testing.assert_allclose(logits, expected, atol=0.02)
+
+
+def test_a_small_model_is_trained_with_an_optimizer_of_its_own(batches):
+    model = fm()
+    (ticket,) = keras_pep.search(model, batches, budgets=[60], epochs=1)
+    falling = keras.optimizers.schedules.PolynomialDecay(0.1, 2 * STEPS, 0.0)
+    optimizer = keras_pep.optimizers.AdamL2(falling, l2=0.25)
+    small = keras_pep.retrain(
+        model, ticket, batches, optimizer=optimizer, epochs=1
+    )
+    assert small.optimizer is not optimizer
+    assert not optimizer.built
+    assert small.optimizer.l2 == 0.25
+    # Halfway down.
+    assert float(small.optimizer.learning_rate) == pytest.approx(0.05)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.02)

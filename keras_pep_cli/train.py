@@ -120,7 +120,7 @@ def _read_config(
 @click.option(
     "--search-epochs",
     type=click.IntRange(min=1),
-    help="Length of the search; by the paper's, at most.  [default: 15; "
+    help="Length of the search; by the paper's, at most.  [default: 20; "
     "paper: 40]",
 )
 @click.option(

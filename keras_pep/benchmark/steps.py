@@ -23,6 +23,7 @@ _TINY = 3_900  # rows, to load libraries and start threads with
 
 PEP = "PEPEmbedding, LazyAdam"
 PEP_L2 = "PEPEmbedding, LazyAdam with L2"
+PEP_ONE = "PEPEmbedding, one threshold, LazyAdam"
 ROWS = "rows alone, LazyAdam"
 KERAS_LAZY = "keras.layers.Embedding, LazyAdam"
 KERAS = "keras.layers.Embedding, Keras Adam"
@@ -35,8 +36,8 @@ def step_table(
     """Times FM steps of plain and PEP embeddings side by side.
 
     Factorization machines, 39 fields of equal size with Zipf ids, d = 24,
-    batches of 1,024; PEP with a threshold per entry. Everything but PyTorch is
-    timed inside `model.fit`.
+    batches of 1,024; PEP with a threshold per entry, or with one for all.
+    Everything but PyTorch is timed inside `model.fit`.
 
     Args:
         blocks: How often each variant has its turn.
@@ -53,6 +54,8 @@ def step_table(
             (PEP, small),
             (PEP, large),
             (PEP_L2, small),
+            (PEP_ONE, small),
+            (PEP_ONE, large),
             (ROWS, small),
             (ROWS, large),
             (KERAS_LAZY, small),
@@ -90,6 +93,7 @@ def _ratios(
     results: dict[tuple[str, int], Measured], small: int, large: int
 ) -> list[str]:
     pep, pep_large = results[PEP, small], results[PEP, large]
+    one, one_large = results[PEP_ONE, small], results[PEP_ONE, large]
     # Table and thresholds, and Adam's two moments of each; first-order
     # weights and theirs.
     needed = large * 4 * (2 * DIM * 3 + 3)
@@ -99,11 +103,19 @@ def _ratios(
         f"{pep_large.median / pep.median:.2f} x the time, for "
         f"{distinct[large] / distinct[small]:.2f} x the distinct ids a batch "
         f"({distinct[large]:,} against {distinct[small]:,})",
+        f"One threshold, {large / 1e6:g} M rows against {small / 1e6:g} M: "
+        f"{one_large.median / one.median:.2f} x the time",
     ]
     for name in (ROWS, KERAS_LAZY, KERAS, TORCH):
         if (name, small) in results:
-            ratio = pep.median / results[name, small].median
-            lines.append(f"PEP against {_title(name, small)}: {ratio:.2f} x")
+            ratios = [
+                f"{x.median / results[name, small].median:.2f} x"
+                for x in (pep, one)
+            ]
+            lines.append(
+                f"PEP against {_title(name, small)}: {ratios[0]}, "
+                f"with one threshold {ratios[1]}"
+            )
     lines += [
         f"PEP against {_title(ROWS, large)}: "
         f"{pep_large.median / results[ROWS, large].median:.2f} x",
@@ -153,8 +165,12 @@ def _keras_steps(name: str, rows: int, steps: int) -> Iterator[float]:
     size = rows // FIELDS
     shape = (FIELDS * size, DIM)
     embedding: Any = "dense"
-    if name in (PEP, PEP_L2):
-        embedding = keras_pep.PEPEmbedding(*shape, name="embedding")
+    if name in (PEP, PEP_L2, PEP_ONE):
+        embedding = keras_pep.PEPEmbedding(
+            *shape,
+            "global" if name == PEP_ONE else "feature_dimension",
+            name="embedding",
+        )
     elif name == ROWS:
         embedding = RowsAlone(*shape, name="embedding")
     model = keras_pep.models.FM([size] * FIELDS, DIM, embedding)

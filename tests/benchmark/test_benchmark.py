@@ -51,7 +51,14 @@ def test_a_program_that_fails_is_named_and_nothing_else_said(capfd):
 
 @pytest.mark.parametrize(
     "name",
-    [steps.PEP, steps.PEP_L2, steps.ROWS, steps.KERAS_LAZY, steps.KERAS],
+    [
+        steps.PEP,
+        steps.PEP_L2,
+        steps.PEP_ONE,
+        steps.ROWS,
+        steps.KERAS_LAZY,
+        steps.KERAS,
+    ],
 )
 def test_every_variant_trains(name):
     turns = steps._keras_steps(name, 3_900, 2)

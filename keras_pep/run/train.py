@@ -210,16 +210,7 @@ class _Run:
             self.dataset, "pep", optimizer=config.adam(rate)
         )
         began = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BudgetNotReachedWarning)
-            tickets = search(
-                model,
-                data.batches(rows, config.batch_size, config.seed),
-                budgets=budgets,
-                method=method,
-                epochs=config.epochs_of_search(),
-                callbacks=[self._validation(), self._log(method)],
-            )
+        tickets = self._tickets(model, rows, budgets, method, method, config)
         seconds = round(time.perf_counter() - began, 2)
         for budget in {*budgets} - {ticket.budget for ticket in tickets}:
             self.say(f"no {method} table for {budget:,}: not reached")
@@ -240,17 +231,10 @@ class _Run:
             self.dataset, "pep", optimizer=self.config.search_optimizer()
         )
         began = time.perf_counter()
-        with warnings.catch_warnings():
-            # Reported by the run, with what to do about it.
-            warnings.simplefilter("ignore", BudgetNotReachedWarning)
-            tickets = search(
-                model,
-                self.batches(),
-                budgets=budgets,
-                method=self.config.search,
-                epochs=self.config.epochs_of_search(),
-                callbacks=[self._validation(), self._log("search")],
-            )
+        method, config = self.config.search, self.config
+        tickets = self._tickets(
+            model, self.rows, budgets, method, "search", config
+        )
         result = {
             "method": self.config.search,
             "granularity": self.config.shared_by(),
@@ -268,6 +252,27 @@ class _Run:
                 "budget."
             )
         return model, tickets, result
+
+    def _tickets(
+        self,
+        model: keras.Model,
+        rows: data.Split,
+        budgets: Sequence[int],
+        method: str,
+        stage: str,
+        config: Config,
+    ) -> list[Ticket]:
+        """Searches. What is not reached is for the caller to report."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BudgetNotReachedWarning)
+            return search(
+                model,
+                data.batches(rows, config.batch_size, config.seed),
+                budgets=budgets,
+                method=method,
+                epochs=config.epochs_of_search(),
+                callbacks=[self._validation(), self._log(stage)],
+            )
 
     def retrain(
         self, model: keras.Model, ticket: Ticket, name: str

@@ -2,6 +2,14 @@
 
 from keras_pep.data.dataset import DataError, Dataset, Split
 from keras_pep.data.load import NAMES, load
-from keras_pep.data.pipeline import batches
+from keras_pep.data.pipeline import Batches, batches
 
-__all__ = ["NAMES", "DataError", "Dataset", "Split", "batches", "load"]
+__all__ = [
+    "NAMES",
+    "Batches",
+    "DataError",
+    "Dataset",
+    "Split",
+    "batches",
+    "load",
+]

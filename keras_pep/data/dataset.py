@@ -27,6 +27,11 @@ class Split:
     ids: np.ndarray
     labels: np.ndarray
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the ids are, and not in files."""
+        return isinstance(self.ids, np.ndarray)
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -68,6 +68,8 @@ def load(
         "movie_id": set(movies["movie_id"]),
     }
     ratings, bad_ratings = _read(folder / "ratings.dat", max_bad_rows, known)
+    # So that the split does not depend on the order of the source.
+    ratings = ratings.sort_values([*ratings.columns], ignore_index=True)
 
     # Users are known before they rate: all are part of the vocabularies. Time,
     # year and genres count as far as they occur, as with the authors.

@@ -1,6 +1,8 @@
+import keras
 import numpy as np
+import pytest
 
-from keras_pep.data import Split, batches
+from keras_pep.data import Batches, Split, batches
 
 
 def split(rows=1000):
@@ -43,3 +45,49 @@ def test_the_shuffle_is_exact():
 def test_the_end_of_an_epoch_does_not_wait_for_a_tuner():
     """Its thread sleeps for up to as long as the epoch took."""
     assert batches(split(), 64, 0).options().autotune.enabled is False
+
+
+def assert_same(ones, others):
+    assert len(ones) == len(others)
+    for (ids, labels), (other_ids, other_labels) in zip(
+        ones, others, strict=True
+    ):
+        np.testing.assert_array_equal(ids, other_ids)
+        np.testing.assert_array_equal(labels, other_labels)
+
+
+@pytest.mark.parametrize("position", [0, 5, 16, 20])
+def test_a_plain_loop_sees_the_same_batches_and_can_be_taken_up_again(position):
+    whole = Batches(split(), 64, seed=3)
+    expected = [*whole, *whole]
+    dataset = batches(split(), 64, 3, position)
+    assert_same(
+        [*epoch(dataset), *epoch(dataset)][: 32 - position], expected[position:]
+    )
+    rest = Batches(split(), 64, 3, position)
+    assert_same([*rest, *rest][: 32 - position], expected[position:])
+
+    stopped = Batches(split(), 64, seed=3)
+    seen = [batch for _, batch in zip(range(7), stopped, strict=False)]
+    assert_same(seen, expected[:7])
+    assert stopped.position == 7
+
+
+def test_fit_takes_a_plain_loop():
+    """The model notes what it sees, as another backend would."""
+    seen = []
+
+    class Notes(keras.Model):
+        def train_step(self, data):
+            seen.append(np.asarray(data[0])[:, 0])
+            return {"loss": 0.0}
+
+    model = Notes()
+    model.compile(run_eagerly=True)
+    source = Batches(split(), 64, seed=3)
+    model.fit(source, epochs=2, shuffle=False, verbose=0)
+    other = Batches(split(), 64, seed=3)
+    expected = [ids[:, 0] for ids, _ in [*other, *other]]
+    np.testing.assert_array_equal(
+        np.concatenate(seen), np.concatenate(expected)
+    )

@@ -19,13 +19,14 @@ class ExactValidation(keras.callbacks.Callback):
     `keras.callbacks.EarlyStopping(monitor="val_auc", mode="max")`.
 
     Args:
-        inputs: What the model is called on, an array.
+        inputs: What the model is called on: an array, or the ids of a
+            `keras_pep.data.Split`.
         labels: 0 or 1, `(rows,)`.
         batch_size: Rows to predict at once.
     """
 
     def __init__(
-        self, inputs: np.ndarray, labels: np.ndarray, batch_size: int = 8192
+        self, inputs: Any, labels: np.ndarray, batch_size: int = 8192
     ) -> None:
         super().__init__()
         self.inputs = inputs

@@ -1,8 +1,12 @@
 """Exact metrics over a whole split, as every figure of ours is computed."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pandas as pd
+
+_READ = 1 << 20  # rows that are in memory at once
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -44,7 +48,7 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
 
 def evaluate(
     model: keras.Model,
-    inputs: np.ndarray,
+    inputs: Any,
     labels: np.ndarray,
     batch_size: int = 8192,
 ) -> dict[str, float]:
@@ -52,15 +56,34 @@ def evaluate(
 
     Args:
         model: The model.
-        inputs: What the model is called on, an array.
+        inputs: What the model is called on: an array, or the ids of a
+            `keras_pep.data.Split`.
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         batch_size: Rows to predict at once.
 
     Returns:
         `{"auc": ..., "logloss": ...}`.
     """
-    logits = model.predict(inputs, batch_size=batch_size, verbose=0)
+    logits = predict(model, inputs, batch_size)
     return {"auc": auc(labels, logits), "logloss": log_loss(labels, logits)}
+
+
+def predict(
+    model: keras.Model, inputs: Any, batch_size: int = 8192
+) -> np.ndarray:
+    """Outputs of a model for rows that need not be in memory.
+
+    Args:
+        model: The model.
+        inputs: What the model is called on: an array, or the ids of a
+            `keras_pep.data.Split`.
+        batch_size: Rows to predict at once.
+    """
+    parts = [
+        model.predict(inputs[start : start + _READ], batch_size, verbose=0)
+        for start in range(0, len(inputs), _READ)
+    ]
+    return np.concatenate(parts)
 
 
 def _columns(

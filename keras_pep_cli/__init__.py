@@ -4,6 +4,7 @@ import click
 
 from keras_pep_cli.benchmark import benchmark
 from keras_pep_cli.evaluate import evaluate
+from keras_pep_cli.prepare import prepare
 from keras_pep_cli.train import train
 
 
@@ -19,5 +20,6 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(prepare)
 main.add_command(evaluate)
 main.add_command(benchmark)

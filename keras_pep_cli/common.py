@@ -61,7 +61,8 @@ def _load_silently() -> None:
     try:
         import tensorflow as tf
 
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         import keras_pep.run  # noqa: F401
 
         tf.config.list_logical_devices()  # looks for a GPU, and says so

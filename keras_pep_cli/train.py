@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from keras_pep_cli.common import FiniteFloat, command
+from keras_pep_cli.dataset import data_options, data_settings, short_name
 
 
 def _read_config(
@@ -43,31 +44,7 @@ def _read_config(
 
 
 @command
-@click.option(
-    "--dataset",
-    type=click.Choice(["movielens", "synthetic"]),
-    default="synthetic",
-    show_default=True,
-    help="What to train on.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder with the dataset's files.",
-)
-@click.option(
-    "--features",
-    type=click.Choice(["paper", "full"]),
-    help="MovieLens: the paper's seven fields, or also user and movie ids.  "
-    "[default: full]",
-)
-@click.option(
-    "--max-bad-rows",
-    type=FiniteFloat(0, 1),
-    default=0.001,
-    show_default=True,
-    help="Share of malformed rows that is left out and counted.",
-)
+@data_options
 @click.option(
     "--model",
     type=click.Choice(["lr", "fm", "deepfm", "autoint"]),
@@ -120,8 +97,8 @@ def _read_config(
 @click.option(
     "--search-epochs",
     type=click.IntRange(min=1),
-    help="Length of the search; by the paper's, at most.  [default: 20; "
-    "paper: 40]",
+    help="Length of the search; by the paper's, at most.  [default: fm: 20; "
+    "autoint without --deep: 12; others: 14; paper: 40]",
 )
 @click.option(
     "--search-dim",
@@ -167,8 +144,8 @@ def _read_config(
     "--retrain-epochs",
     type=click.IntRange(min=1),
     help="Length of a retraining, over which the learning rate falls to zero; "
-    "by the paper's method, at most, and it stays.  [default: 16; paper: "
-    "--max-epochs]",
+    "by the paper's method, at most, and it stays.  [default: fm: 16; autoint "
+    "without --deep: 12; others: 14; paper: --max-epochs]",
 )
 @click.option(
     "--retrain-rate",
@@ -269,13 +246,10 @@ def train(
     run_dir: Path | None,
     force: bool,
     quiet: bool,
-    data_dir: Path | None,
-    features: str | None,
     granularity: str | None,
     optimizer: str,
     embedding_dim: int | None,
     model: str,
-    dataset: str,
     **options: Any,
 ) -> None:
     """Train dense, search, and retrain a small model per budget.
@@ -287,18 +261,14 @@ def train(
     Examples:
       keras-pep train --dataset synthetic
       keras-pep train --dataset movielens --data-dir ml-1m --sparsity 0.95
+      keras-pep train --dataset clicks.csv --label clicked
       keras-pep train --dataset movielens --data-dir ml-1m --features paper
         --search paper --budget 50000 --budget 30000
     """
     from keras_pep.run import SEARCHED, Config, RunDirectory, results_table
     from keras_pep.run import train as do_train
 
-    for flag, value in (("--data-dir", data_dir), ("--features", features)):
-        if value is not None and dataset == "synthetic":
-            raise click.BadParameter(
-                "not an option of synthetic; add --dataset movielens.",
-                param_hint=flag,
-            )
+    settings = data_settings(options)
     if optimizer == "lazy-adam" and options["search"] == "paper":
         raise click.BadParameter(
             "lazy-adam has no L2 on thresholds, without which the paper's "
@@ -333,18 +303,17 @@ def train(
             param_hint="--embedding-dim",
         )
     config = Config(
-        dataset=dataset,
-        data_dir=None if data_dir is None else str(data_dir.resolve()),
-        features=features or "full",
+        **settings,
         granularity=granularity and granularity.replace("-", "_"),
         optimizer=optimizer.replace("-", "_"),
         embedding_dim=embedding_dim or (1 if model == "lr" else 64),
         model=model,
         **options,
     )
+    name = short_name(settings["dataset"])
     directory = RunDirectory(
         run_dir
-        or Path("runs", f"{dataset}-{model}-{time.strftime('%Y%m%d-%H%M%S')}")
+        or Path("runs", f"{name}-{model}-{time.strftime('%Y%m%d-%H%M%S')}")
     )
     metrics = do_train(
         config,

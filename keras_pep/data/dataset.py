@@ -2,13 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_pep.data.fields import Field, Vocabulary
+
 if TYPE_CHECKING:
     import pandas as pd
+
+    from keras_pep.data.stored import StoredColumns
+
+
+_COUNTED = 1 << 20  # rows that are counted at once
 
 
 class DataError(ValueError):
@@ -20,11 +27,13 @@ class Split:
     """Some rows of a dataset.
 
     Attributes:
-        ids: int32, `(rows, fields)`, each field numbered from 0.
+        ids: int32, `(rows, columns)`, each field numbered from 0: one column
+            for a field, or for each value of a list, where -1 is none. On
+            disk, slices and arrays of rows read it.
         labels: float32, `(rows,)`, 0 or 1.
     """
 
-    ids: np.ndarray
+    ids: "np.ndarray | StoredColumns"
     labels: np.ndarray
 
     @property
@@ -46,8 +55,11 @@ class Dataset:
         train: Rows to train on.
         validation: Rows to choose by.
         test: Rows to report.
-        vocabularies: For every field, in order, the raw value of each id.
+        vocabularies: For every field, in order, the value of each id.
         malformed: How many rows of the source were left out as malformed.
+        unknown: For every split and field, the share of values that have no
+            id of their own; of all 0 if not given.
+        stored_fingerprint: What `fingerprint` returns, where it is known.
         planted_sizes: For synthetic data, the embedding size each feature was
             generated with, `(features,)`; else None.
     """
@@ -57,8 +69,10 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    vocabularies: Mapping[str, np.ndarray]
+    vocabularies: Mapping[str, Vocabulary]
     malformed: int = 0
+    unknown: Mapping[str, np.ndarray] = field(default_factory=dict)
+    stored_fingerprint: str | None = None
     planted_sizes: np.ndarray | None = None
 
     @property
@@ -70,6 +84,11 @@ class Dataset:
     def field_sizes(self) -> tuple[int, ...]:
         """Number of features of each field."""
         return tuple(len(values) for values in self.vocabularies.values())
+
+    @property
+    def field_lengths(self) -> tuple[int, ...]:
+        """Number of columns of each field: more than one for lists."""
+        return tuple(v.field.length for v in self.vocabularies.values())
 
     @property
     def feature_count(self) -> int:
@@ -87,14 +106,14 @@ class Dataset:
 
     def counts(self) -> np.ndarray:
         """How often each feature occurs in training: int64, `(features,)`."""
-        return np.concatenate(
-            [
-                np.bincount(ids, minlength=size)
-                for ids, size in zip(
-                    self.train.ids.T, self.field_sizes, strict=True
-                )
-            ]
-        )
+        counts = [np.zeros(size, dtype=np.int64) for size in self.field_sizes]
+        places = np.repeat(np.arange(len(counts)), self.field_lengths)
+        for start in range(0, len(self.train), _COUNTED):
+            ids = self.train.ids[start : start + _COUNTED]
+            for column, place in zip(ids.T, places, strict=True):
+                seen = column[column >= 0]
+                counts[place] += np.bincount(seen, minlength=len(counts[place]))
+        return np.concatenate(counts)
 
     def fingerprint(self) -> str:
         """Changes when an id, a label, a split or a vocabulary does.
@@ -102,12 +121,15 @@ class Dataset:
         Returns:
             SHA-256, in hexadecimal.
         """
+        if self.stored_fingerprint is not None:
+            return self.stored_fingerprint
         digest = hashlib.sha256()
         for split in self.splits.values():
             digest.update(np.ascontiguousarray(split.ids).tobytes())
             digest.update(np.ascontiguousarray(split.labels).tobytes())
-        for field, values in self.vocabularies.items():
-            digest.update(repr((field, values.tolist())).encode())
+        for name, vocabulary in self.vocabularies.items():
+            values = list(vocabulary)
+            digest.update(repr((name, values)).encode())
         return digest.hexdigest()
 
     def __str__(self) -> str:
@@ -116,20 +138,46 @@ class Dataset:
             for name, split in self.splits.items()
         )
         fields = ", ".join(
-            f"{field} {size:,}"
-            for field, size in zip(self.fields, self.field_sizes, strict=True)
+            f"{name} {size:,}"
+            for name, size in zip(self.fields, self.field_sizes, strict=True)
         )
-        return (
-            f"{self.name}, features {self.features}\n"
-            f"rows: {rows}\n"
+        lines = [
+            f"{self.name}, features {self.features}",
+            f"rows: {rows}",
             f"features: {self.feature_count:,} in {len(self.fields)} fields "
-            f"({fields})"
-        )
+            f"({fields})",
+        ]
+        if self.unknown:
+            shares = ", ".join(
+                f"{name} {share.mean():.2%}"
+                for name, share in self.unknown.items()
+            )
+            lines.append(f"values without an id of their own: {shares}")
+        return "\n".join(lines)
+
+    def table(self) -> str:
+        """A line for every field: its features, and its unknown values."""
+        nothing = np.zeros(len(self.fields))
+        shares = {name: self.unknown.get(name, nothing) for name in self.splits}
+        width = max(len("field"), *(len(name) for name in self.fields))
+        lines = [
+            f"{'field':{width}}  kind      features  without an id: "
+            + "  ".join(f"{name:>10}" for name in shares)
+        ]
+        for place, (name, vocabulary) in enumerate(self.vocabularies.items()):
+            unknown = "  ".join(
+                f"{share[place]:10.2%}" for share in shares.values()
+            )
+            lines.append(
+                f"{name:{width}}  {vocabulary.field.kind:8}  "
+                f"{len(vocabulary):8,}  {'':15}{unknown}"
+            )
+        return "\n".join(lines)
 
 
 def encode(
     columns: Mapping[str, "pd.Series[Any]"], labels: Any
-) -> tuple[Split, dict[str, np.ndarray]]:
+) -> tuple[Split, dict[str, Vocabulary]]:
     """Numbers the values of every field in sorted order.
 
     Args:
@@ -141,10 +189,12 @@ def encode(
         All rows, and the vocabulary of every field.
     """
     ids, vocabularies = [], {}
-    for field, column in columns.items():
+    for name, column in columns.items():
         categories = column.astype("category").cat
         ids.append(categories.codes.to_numpy(dtype=np.int32))
-        vocabularies[field] = categories.categories.to_numpy()
+        vocabularies[name] = Vocabulary(
+            Field(name, name), categories.categories.to_numpy()
+        )
     rows = Split(np.stack(ids, axis=1), np.asarray(labels, dtype=np.float32))
     return rows, vocabularies
 

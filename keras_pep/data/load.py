@@ -1,41 +1,82 @@
 """One door to all datasets."""
 
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_pep.data import movielens, synthetic
 from keras_pep.data.dataset import DataError, Dataset
 
-NAMES = ("movielens", "synthetic")
+if TYPE_CHECKING:
+    from keras_pep.data.prepare import Source
+
+NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
+
+# Ids of all splits up to which a prepared dataset is read into memory.
+IN_MEMORY = 4 << 30
 
 
 def load(
-    name: str,
+    name: str | Path,
     data_dir: str | Path | None = None,
     *,
-    features: str = "full",
+    features: str | None = None,
+    label: str | None = None,
+    fields: Sequence[str] = (),
+    delimiter: str | None = None,
+    min_count: int = 10,
     seed: int = 0,
     max_bad_rows: float = 0.001,
+    in_memory: int = IN_MEMORY,
+    cache_dir: str | Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
     """Loads a dataset and splits it 80/10/10 at random.
 
+    Criteo, Avazu and files of one's own are prepared once, and found again
+    where the same is asked for of the same files.
+
     Args:
-        name: `"movielens"` (MovieLens-1M) or `"synthetic"`.
-        data_dir: Folder with the dataset's files as they are downloaded; not
-            used by `"synthetic"`.
-        features: Feature set of MovieLens, `"paper"` or `"full"`.
+        name: `"movielens"` (MovieLens-1M), `"movielens-100k"`, `"criteo"`,
+            `"avazu"`, `"synthetic"`, or the path of a file (`.csv`, `.tsv`,
+            `.parquet`) or of a folder of such files.
+        data_dir: Folder with the dataset's files as they are downloaded.
+            MovieLens, if there is none, comes by TensorFlow Datasets.
+        features: Feature set, `"paper"` or `"full"`; by default the larger one
+            that the dataset has.
+        label: Of files of one's own, the column of labels.
+        fields: Of these, the columns to learn from; see `tabular.source`.
+        delimiter: Of these, what divides columns.
+        min_count: Values in fewer training rows share one id of their field.
+            Not of MovieLens, where every value has an id.
         seed: Of the split, and of all that `"synthetic"` makes up.
         max_bad_rows: Share of malformed rows that is tolerated.
+        in_memory: Bytes of ids up to which a prepared dataset is held in
+            memory; a larger one stays on disk.
+        cache_dir: Where prepared datasets are kept; by default
+            `$KERAS_PEP_CACHE`, or else `~/.cache/keras-pep`.
+        say: Called with lines of progress.
 
     Raises:
         DataError: If there is no such dataset, or its files are missing or
             not as they should be.
     """
-    if name == "movielens":
-        dataset = movielens.load(data_dir, features, seed, max_bad_rows)
+    if name in ("movielens", "movielens-100k"):
+        dataset = movielens.load(
+            str(name), data_dir, features, seed, max_bad_rows
+        )
     elif name == "synthetic":
         dataset = synthetic.generate(seed)
     else:
-        raise DataError(f"No dataset {name!r}; there are {', '.join(NAMES)}.")
+        source = _source(
+            name, data_dir, features, label, fields, delimiter, min_count
+        )
+        dataset = _prepared(
+            source, seed, max_bad_rows, in_memory, cache_dir, say
+        )
     for split_name, split in dataset.splits.items():
         if not 0 < split.labels.sum() < len(split):
             raise DataError(
@@ -44,3 +85,56 @@ def load(
                 "of either kind: there is nothing to learn or to measure."
             )
     return dataset
+
+
+def _source(
+    name: str | Path,
+    data_dir: str | Path | None,
+    features: str | None,
+    label: str | None,
+    fields: Sequence[str],
+    delimiter: str | None,
+    min_count: int,
+) -> "Source":
+    from keras_pep.data import avazu, criteo, tabular
+
+    if name == "criteo":
+        return criteo.source(data_dir, features, min_count)
+    if name == "avazu":
+        return avazu.source(data_dir, features, min_count)
+    if not Path(name).exists() and Path(name).parent == Path():
+        raise DataError(
+            f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
+            "files and folders."
+        )
+    return tabular.source(name, label, fields, delimiter, min_count)
+
+
+def _prepared(
+    source: "Source",
+    seed: int,
+    max_bad_rows: float,
+    in_memory: int,
+    cache_dir: str | Path | None,
+    say: Callable[[str], None],
+) -> Dataset:
+    from keras_pep.data.prepare import prepare
+    from keras_pep.data.stored import FORMAT, open_folder
+
+    if cache_dir is None:
+        home = Path.home() / ".cache" / "keras-pep"
+        cache_dir = os.environ.get("KERAS_PEP_CACHE", home)
+    inputs = [
+        (str(path.resolve()), status.st_size, status.st_mtime_ns)
+        for path in source.files.paths
+        for status in [path.stat()]
+    ]
+    settings = asdict(source)
+    settings["files"].pop("paths")
+    key = repr((FORMAT, inputs, settings, seed, max_bad_rows))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = Path(cache_dir) / f"{source.name}-{digest}"
+    if not folder.is_dir():
+        prepare(source, folder, seed, max_bad_rows, say)
+    say(f"{source.name}: prepared in {folder}")
+    return open_folder(folder, in_memory)

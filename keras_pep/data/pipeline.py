@@ -126,19 +126,19 @@ class Batches(keras.utils.PyDataset):
         """
         ids, labels = self.split.ids, self.split.labels
         random = np.random.default_rng((self.seed, epoch))
-        if not self.split.in_memory:
-            rows, block = len(self.split), self._block
-            # A block that the end of the data cuts short stays where it is.
-            starts = np.arange(0, rows, block)
-            whole = rows // block
-            starts[:whole] = random.permutation(starts[:whole])
-            chosen = starts[number * _WINDOW : (number + 1) * _WINDOW]
-            parts = [slice(start, start + block) for start in chosen]
-            ids = np.concatenate([ids[part] for part in parts])
-            labels = np.concatenate([labels[part] for part in parts])
-            random = np.random.default_rng((self.seed, epoch, number))
-        order = random.permutation(np.arange(len(labels), dtype=np.int32))
-        return ids, labels, order
+        if isinstance(ids, np.ndarray):
+            return ids, labels, _shuffled(len(ids), random)
+        rows, block = len(self.split), self._block
+        # A block that the end of the data cuts short stays where it is.
+        starts = np.arange(0, rows, block)
+        whole = rows // block
+        starts[:whole] = random.permutation(starts[:whole])
+        chosen = starts[number * _WINDOW : (number + 1) * _WINDOW]
+        parts = [slice(start, start + block) for start in chosen]
+        random = np.random.default_rng((self.seed, epoch, number))
+        read = np.concatenate([ids[part] for part in parts])
+        labels = np.concatenate([labels[part] for part in parts])
+        return read, labels, _shuffled(len(read), random)
 
     @property
     def _block(self) -> int:
@@ -149,6 +149,10 @@ class Batches(keras.utils.PyDataset):
         if self.split.in_memory:
             return self.batches_per_epoch * self.batch_size
         return self._block * _WINDOW
+
+
+def _shuffled(rows: int, random: np.random.Generator) -> np.ndarray:
+    return random.permutation(np.arange(rows, dtype=np.int32))
 
 
 def batches(split: Split, batch_size: int, seed: int, position: int = 0) -> Any:

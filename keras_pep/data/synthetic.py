@@ -10,6 +10,7 @@ that popularity alone does not give the sizes away.
 import numpy as np
 
 from keras_pep.data.dataset import Dataset, Split, random_split
+from keras_pep.data.fields import Field, Vocabulary
 
 FIELDS = {"user": 600, "item": 400, "zip": 300, "genres": 120, "age": 7}
 SIZES = (0, 1, 2, 4, 8, 16)
@@ -60,8 +61,11 @@ def generate(seed: int = 0, rows: int = 250_000) -> Dataset:
         validation=validation,
         test=test,
         vocabularies={
-            field: np.array([f"{field}-{number}" for number in range(count)])
-            for field, count in FIELDS.items()
+            name: Vocabulary(
+                Field(name, name),
+                np.array([f"{name}-{number}" for number in range(count)]),
+            )
+            for name, count in FIELDS.items()
         },
         planted_sizes=np.concatenate(sizes),
     )

@@ -21,7 +21,8 @@ class Linear(keras.layers.Layer):
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
-        Integer tensor `(batch, fields)`, values in `[0, input_dim)`.
+        Integer tensor `(batch, columns)`, values in `[0, input_dim)`; if each
+        is to count less than 1, their shares, `(batch, columns)`.
 
     Output shape:
         `(batch, 1)`.
@@ -59,14 +60,16 @@ class Linear(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        """Adds up the weights of every example."""
+    def call(self, inputs: Any, shares: Any = None) -> Any:
+        """Adds up the weights of every example, each times its share."""
         if self.embedding is None:
             rows, spread = lookup.distinct(lookup.as_ids(inputs))
             weights = spread(lookup.take(self.kernel, rows))
         else:
             weights = self.embedding(inputs)
         weights = ops.cast(weights, self.variable_dtype)
+        if shares is not None:
+            weights = weights * ops.cast(shares, weights.dtype)[..., None]
         logits = ops.sum(weights, axis=-2) + self.bias
         return ops.cast(logits, self.compute_dtype)
 

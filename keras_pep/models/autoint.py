@@ -71,7 +71,8 @@ class AutoInt(FieldModel):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Logits of a batch of ids."""
-        vectors = hidden = self.embedding(self.table_rows(inputs))
+        rows = self.table_rows(inputs)
+        vectors = hidden = self.vectors(rows, self.shares(inputs))
         for interaction in self.interactions:
             hidden = interaction(hidden, training=training)
         logits = self.top(self.flatten(hidden))

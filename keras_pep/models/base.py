@@ -25,10 +25,14 @@ class FieldModel(keras.Model):
             `sum(field_sizes)` features, such as a `PEPEmbedding` with other
             arguments.
         ticket: The `Ticket` of a pruned embedding.
+        field_lengths: Number of columns of each field, by default 1. A field
+            of several is a list of features, whose vectors are averaged; a
+            column of -1 is no feature.
         **kwargs: `name`, `dtype` and other arguments of `keras.Model`.
 
     Input shape:
-        Integer tensor `(batch, fields)`, each field numbered from 0.
+        Integer tensor `(batch, sum(field_lengths))`, each field numbered from
+        0.
 
     Output shape:
         Logits, `(batch, 1)`.
@@ -43,6 +47,7 @@ class FieldModel(keras.Model):
         embedding_dim: int = 64,
         embedding: str | keras.layers.Layer = "pep",
         ticket: "Ticket | None" = None,
+        field_lengths: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -51,6 +56,15 @@ class FieldModel(keras.Model):
         )
         if not self.field_sizes:
             raise ValueError("`field_sizes` must name at least one field.")
+        self.field_lengths = tuple(
+            positive_integer("field_lengths", length)
+            for length in field_lengths or (1,) * len(self.field_sizes)
+        )
+        if len(self.field_lengths) != len(self.field_sizes):
+            raise ValueError(
+                "`field_lengths` must have one length for each of the "
+                f"{len(self.field_sizes)} fields. Received: {field_lengths}"
+            )
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
         self.autocast = False  # ids stay integers
         self.embedding = _embedding_layer(
@@ -59,16 +73,54 @@ class FieldModel(keras.Model):
             ticket,
             self.dtype_policy,
         )
-        self._offsets = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
+        offsets = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
+        self._offsets = np.repeat(offsets, self.field_lengths)
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer, so that weights exist before the first batch."""
-        self.call(keras.Input((len(self.field_sizes),), dtype="int32"))
+        self.call(keras.Input((sum(self.field_lengths),), dtype="int32"))
         self.built = True
 
     def table_rows(self, ids: Any) -> Any:
         """Rows of the shared table, for ids numbered within their field."""
-        return ops.cast(ids, "int32") + self._offsets
+        ids = ops.cast(ids, "int32")
+        if self.has_lists:
+            ids = ops.maximum(ids, 0)  # of no feature: some row, times 0
+        return ids + self._offsets
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether a field is a list of features."""
+        return max(self.field_lengths) > 1
+
+    def shares(self, ids: Any) -> Any:
+        """What each column counts within its field, `(batch, columns)`.
+
+        None if no field is a list: each counts 1.
+        """
+        if not self.has_lists:
+            return None
+        there = ops.cast(ops.cast(ids, "int32") >= 0, self.variable_dtype)
+        counts = there @ self._membership @ self._membership.T
+        return there / ops.maximum(counts, 1)
+
+    def vectors(self, rows: Any, shares: Any = None) -> Any:
+        """A vector for each field, `(batch, fields, embedding_dim)`."""
+        vectors = self.embedding(rows)
+        if shares is None:
+            return vectors
+        shares = ops.cast(shares, vectors.dtype)
+        fields = ops.cast(self._membership.T, vectors.dtype)
+        return ops.matmul(fields, vectors * shares[..., None])
+
+    @property
+    def _membership(self) -> np.ndarray:
+        """1 where a column belongs to a field, `(columns, fields)`."""
+        return np.repeat(
+            np.eye(len(self.field_lengths), dtype=np.float32),
+            self.field_lengths,
+            axis=0,
+        )
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """`(batch, 1)`."""
@@ -79,6 +131,7 @@ class FieldModel(keras.Model):
         return {
             **super().get_config(),
             "field_sizes": list(self.field_sizes),
+            "field_lengths": list(self.field_lengths),
             "embedding_dim": self.embedding_dim,
             "embedding": keras.saving.serialize_keras_object(self.embedding),
         }

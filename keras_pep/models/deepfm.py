@@ -43,9 +43,10 @@ class DeepFM(FM):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Logits of a batch of ids."""
         rows = self.table_rows(inputs)
-        vectors = self.embedding(rows)
+        shares = self.shares(inputs)
+        vectors = self.vectors(rows, shares)
         return (
-            self.linear(rows)
+            self.linear(rows, shares)
             + self.pairs(vectors)
             + self.deep(vectors, training=training)
         )

@@ -64,7 +64,9 @@ class FM(FieldModel):
     def call(self, inputs: Any) -> Any:
         """Logits of a batch of ids."""
         rows = self.table_rows(inputs)
-        return self.linear(rows) + self.pairs(self.embedding(rows))
+        shares = self.shares(inputs)
+        vectors = self.vectors(rows, shares)
+        return self.linear(rows, shares) + self.pairs(vectors)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

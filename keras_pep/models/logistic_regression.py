@@ -45,5 +45,5 @@ class LogisticRegression(FieldModel):
 
     def call(self, inputs: Any) -> Any:
         """Logits of a batch of ids."""
-        weights = self.embedding(self.table_rows(inputs))
+        weights = self.vectors(self.table_rows(inputs), self.shares(inputs))
         return ops.sum(weights, axis=1) + self.bias

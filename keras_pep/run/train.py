@@ -59,7 +59,7 @@ def train(
         ValueError: If a budget is not possible.
         RunError: If the directory is in use, or no budget was reached.
     """
-    dataset = config.load_data()
+    dataset = config.load_data(say)
     budgets = config.budgets(config.parameters(dataset))
     check_budgets(budgets, config.searched_parameters(dataset))
     directory.create(force=force)
@@ -161,7 +161,10 @@ class _Run:
         for budget in budgets:
             try:
                 model = self.config.build_model(
-                    self.dataset, method, budget, self._retraining_optimizer()
+                    self.dataset,
+                    method,
+                    budget,
+                    self._retraining_optimizer(budget),
                 )
             except ValueError as error:
                 self.say(f"no {method} table for {budget:,}: {error}")
@@ -286,7 +289,7 @@ class _Run:
             ticket,
             self.batches(),
             start=self.config.retrain,
-            optimizer=self._retraining_optimizer(),
+            optimizer=self._retraining_optimizer(ticket.budget),
             **self._retraining(name, ticket.embedding_parameters),
         )
         return {
@@ -351,10 +354,11 @@ class _Run:
     def _log(self, stage: str) -> EpochLog:
         return EpochLog(stage, self.history, self.say, self.bar)
 
-    def _retraining_optimizer(self) -> keras.Optimizer:
+    def _retraining_optimizer(self, budget: int) -> keras.Optimizer:
         steps = -(-len(self.rows) // self.config.batch_size)
         return self.config.retraining_optimizer(
-            steps * self.config.epochs_of_retraining()
+            steps * self.config.epochs_of_retraining(),
+            budget / self.config.parameters(self.dataset),
         )
 
     def _retraining(self, stage: str, parameters: int) -> dict[str, Any]:

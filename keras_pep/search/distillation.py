@@ -1,12 +1,16 @@
 """Labels that say what a larger model has made of a row."""
 
+from typing import Any
+
 import keras
 import numpy as np
+
+from keras_pep.metrics import predict
 
 
 def soft_labels(
     model: keras.Model,
-    inputs: np.ndarray,
+    inputs: Any,
     labels: np.ndarray,
     share: float = 0.5,
     batch_size: int = 8192,
@@ -18,7 +22,8 @@ def soft_labels(
 
     Args:
         model: The trained model, its outputs logits.
-        inputs: What it is called on, an array.
+        inputs: What it is called on: an array, or the ids of a
+            `keras_pep.data.Split`.
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         share: Float from 0 to 1, the weight of the model's probability.
         batch_size: Rows to predict at once.
@@ -37,7 +42,7 @@ def soft_labels(
         raise ValueError(
             f"`share` must be from 0 to 1. Received: share={share}"
         )
-    logits = model.predict(inputs, batch_size=batch_size, verbose=0)
+    logits = predict(model, inputs, batch_size)
     if logits.size != labels.size:
         raise ValueError(
             "The model must give one logit for each label. Received: labels "

@@ -1,0 +1,217 @@
+"""MovieLens from the files of its archives."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from keras_pep.data.dataset import DataError
+
+GENRES = (
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What MovieLens consists of.
+
+    Attributes:
+        ratings: `user_id`, `movie_id`, `rating`, `timestamp`, integers.
+        users: `user_id`, `gender` (F or M), `age`, `occupation`, `zip`.
+        movies: `movie_id`, `year` of release, `genres` divided by `|`.
+        where: Where the ratings are from, for errors.
+        malformed: Lines that were left out.
+    """
+
+    ratings: pd.DataFrame
+    users: pd.DataFrame
+    movies: pd.DataFrame
+    where: str
+    malformed: int = 0
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file: the form of a line as a pattern, and in words."""
+
+    name: str
+    pattern: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """Where an archive is, and its files."""
+
+    url: str
+    ratings: _File
+    users: _File
+    movies: _File
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.ratings.name, self.users.name, self.movies.name)
+
+
+_ARCHIVES = {
+    "movielens-1m": _Archive(
+        "https://grouplens.org/datasets/movielens/1m/",
+        _File(
+            "ratings.dat",
+            r"(?P<user_id>\d{1,9})::(?P<movie_id>\d{1,9})::(?P<rating>[1-5])"
+            r"::(?P<timestamp>\d{1,10})",
+            "user::movie::rating from 1 to 5::timestamp",
+        ),
+        _File(
+            "users.dat",
+            r"(?P<user_id>\d{1,9})::(?P<gender>[FM])::(?P<age>\d{1,3})"
+            r"::(?P<occupation>\d{1,3})::(?P<zip>[^:]+)",
+            "user::gender::age::occupation::zip code",
+        ),
+        _File(
+            "movies.dat",
+            r"(?P<movie_id>\d{1,9})::.*\((?P<year>\d{4})\)\s*::(?P<genres>[^:]+)",
+            "movie::title (year)::genres",
+        ),
+    ),
+    "movielens-100k": _Archive(
+        "https://grouplens.org/datasets/movielens/100k/",
+        _File(
+            "u.data",
+            r"(?P<user_id>\d{1,9})\t(?P<movie_id>\d{1,9})\t(?P<rating>[1-5])"
+            r"\t(?P<timestamp>\d{1,10})",
+            "user, movie, rating from 1 to 5 and timestamp, divided by "
+            "tabulators",
+        ),
+        _File(
+            "u.user",
+            r"(?P<user_id>\d{1,9})\|(?P<age>\d{1,3})\|(?P<gender>[FM])"
+            r"\|(?P<occupation>[^|]+)\|(?P<zip>[^|]+)",
+            "user|age|gender|occupation|zip code",
+        ),
+        _File(
+            "u.item",
+            r"(?P<movie_id>\d{1,9})\|[^|]*?(?:\((?P<year>\d{4})\))?\s*"
+            r"\|[^|]*\|[^|]*\|[^|]*\|(?P<genres>[01](?:\|[01]){18})",
+            "movie|title (year)|release|video release|URL|19 flags of genres",
+        ),
+    ),
+}
+_NUMBERS = ("user_id", "movie_id", "rating", "timestamp", "age")
+
+
+def read(name: str, folder: Path, max_bad_rows: float) -> Tables:
+    """Reads the three files of an archive.
+
+    Args:
+        name: `"movielens-1m"` or `"movielens-100k"`.
+        folder: The folder that holds the files.
+        max_bad_rows: Share of malformed lines in a file that is tolerated.
+
+    Raises:
+        DataError: If a file is missing, or has too many malformed lines.
+    """
+    archive = _ARCHIVES[name]
+    get_it = (
+        f"Get the archive from {archive.url}, extract it, and name the folder "
+        "with --data-dir (in Python: data_dir=)."
+    )
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder, expected one with "
+            f"{', '.join(archive.names)}. {get_it}"
+        )
+    missing = [n for n in archive.names if not (folder / n).is_file()]
+    if missing:
+        raise DataError(
+            f"{folder}: found no {', '.join(missing)} in this folder. {get_it}"
+        )
+    users, bad_users = _read(folder, archive.users, max_bad_rows)
+    movies, bad_movies = _read(folder, archive.movies, max_bad_rows)
+    if name == "movielens-100k":
+        movies["year"] = movies["year"].fillna("")
+        movies["genres"] = movies["genres"].map(_named)
+    else:
+        users["occupation"] = users["occupation"].astype(int)
+    known = {
+        "user_id": set(users["user_id"]),
+        "movie_id": set(movies["movie_id"]),
+    }
+    ratings, bad_ratings = _read(folder, archive.ratings, max_bad_rows, known)
+    return Tables(
+        ratings,
+        users,
+        movies,
+        where=str(folder / archive.ratings.name),
+        malformed=bad_users + bad_movies + bad_ratings,
+    )
+
+
+def _named(flags: str) -> str:
+    """The genres that are flagged: `"0|1|1|0..."`."""
+    pairs = zip(GENRES, flags.split("|"), strict=True)
+    return "|".join(genre for genre, flag in pairs if flag == "1")
+
+
+def _read(
+    folder: Path,
+    file: _File,
+    max_bad_rows: float,
+    known: dict[str, set[int]] | None = None,
+) -> tuple[pd.DataFrame, int]:
+    """The well-formed lines of a file, and how many were not.
+
+    Args:
+        folder: Of the file.
+        file: Its name and form.
+        max_bad_rows: Share of malformed lines that is tolerated.
+        known: For a column, the values it may have; if None, the id may be
+            there once.
+    """
+    path = folder / file.name
+    lines = pd.Series(
+        [line.decode("latin-1") for line in path.read_bytes().splitlines()],
+        dtype=object,
+    )
+    matches = lines.str.fullmatch(file.pattern).astype(bool)
+    frame: Any = lines[matches].str.extract(f"^{file.pattern}$")
+    frame = frame.astype({c: np.int64 for c in frame if c in _NUMBERS})
+    if known is None:  # the file says what is known: each id once
+        ids = frame["user_id" if "user_id" in frame else "movie_id"]
+        frame = frame[~ids.duplicated()]
+    else:
+        for column, values in known.items():
+            frame = frame[frame[column].isin(values)]
+    malformed = ~lines.index.isin(frame.index)
+    bad = int(malformed.sum())
+    if lines.empty or bad > max_bad_rows * len(lines):
+        first = int(malformed.argmax()) if bad else 0
+        found = repr(lines[first][:80]) if bad else "an empty file"
+        rule = "of known user and movie" if known else "with an id of its own"
+        raise DataError(
+            f"{path}, line {first + 1}: found {found}, expected "
+            f"{file.expected}, {rule}. {bad:,} of {len(lines):,} lines are "
+            f"malformed; --max-bad-rows allows {max_bad_rows:.2%}."
+        )
+    return frame.reset_index(drop=True), bad

@@ -1,0 +1,412 @@
+"""Files of rows become a folder of numbered columns, in two passes.
+
+The first pass counts the values of the training rows, the second writes the
+ids of every row in the narrowest integers that hold them. Neither keeps rows in
+memory; what grows is the number of distinct values.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from keras_pep.data import rows as raw
+from keras_pep.data import stored
+from keras_pep.data.dataset import DataError
+from keras_pep.data.fields import (
+    LONGEST_LIST,
+    Field,
+    Vocabulary,
+    numbers,
+)
+from keras_pep.data.rows import Block, Column, Files, Malformed
+
+SPLITS = ("train", "validation", "test")
+BINS = 32  # of a number, as far as its values allow
+
+_ENDS = (0.8, 0.9)  # where the shares of train and validation end
+_SAMPLE = 1 << 20  # values of a number from which its bins are made
+_PENDING = 1 << 18  # values that are counted before counts are added up
+_POSITIVE = ("1", "1.0", "true", "True", "TRUE")
+_NEGATIVE = ("0", "0.0", "false", "False", "FALSE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Files, and what is to be made of them.
+
+    Attributes:
+        name: Of the dataset.
+        features: Which of its feature sets.
+        files: The rows.
+        label: The column of labels, 0 or 1.
+        fields: The fields.
+        min_count: Values that occur in fewer training rows share one id.
+    """
+
+    name: str
+    features: str
+    files: Files
+    label: str
+    fields: tuple[Field, ...]
+    min_count: int = 10
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read, each once."""
+        names = (self.label, *(field.column for field in self.fields))
+        return tuple(dict.fromkeys(names))
+
+
+def prepare(
+    source: Source,
+    folder: Path,
+    seed: int,
+    max_bad_rows: float,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Writes a folder that `stored.open_folder` reads.
+
+    The folder appears when it is complete. Rows are split at random, each by
+    its own, 80/10/10.
+
+    Args:
+        source: What to prepare.
+        folder: Where to; must not exist.
+        seed: Of the split.
+        max_bad_rows: Share of malformed rows that is tolerated.
+        say: Called with a line before each pass.
+
+    Raises:
+        DataError: If a file cannot be read, too many rows are malformed, there
+            is nothing to learn from, or the folder cannot be written.
+    """
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        _write(source, partial, seed, max_bad_rows, say)
+        partial.rename(folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written: {error.strerror or error}."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(
+    source: Source,
+    folder: Path,
+    seed: int,
+    max_bad_rows: float,
+    say: Callable[[str], None],
+) -> None:
+    say(f"{source.name}: counting values")
+    malformed = Malformed()
+    counts = [_Count() for _ in source.fields]
+    if any(field.kind in ("number", "list") for field in source.fields):
+        source = replace(source, fields=_fitted(source, seed))
+    sizes = np.zeros(len(SPLITS), dtype=np.int64)
+    for block in _rows(source, seed, malformed):
+        sizes += np.bincount(block.split, minlength=len(SPLITS))
+        for count, made in zip(counts, block.made, strict=True):
+            count.add(made, block.split == 0)
+    _check(source, malformed, int(sizes.sum()), max_bad_rows)
+    vocabularies = [
+        Vocabulary(field, count.values(source.min_count), unknown=True)
+        for field, count in zip(source.fields, counts, strict=True)
+    ]
+    del counts
+    say(f"{source.name}: numbering {sizes.sum():,} rows")
+    _number_rows(source, folder, seed, vocabularies, sizes, malformed.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The well-formed rows of a block."""
+
+    split: np.ndarray  # int8, place in SPLITS
+    labels: np.ndarray  # bool
+    made: list[Column]  # of every field; the values of a list are (n, length)
+
+
+def _rows(source: Source, seed: int, malformed: Malformed) -> Iterator[_Rows]:
+    """Every block of the files, the same in every pass."""
+    random = np.random.default_rng(seed)
+    for block in raw.blocks(source.files, source.columns, malformed):
+        split = np.searchsorted(
+            _ENDS, random.random(len(block)), side="right"
+        ).astype(np.int8)
+        label = block.columns[source.label]
+        texts = label.values.to_numpy(False)
+        positive = np.isin(texts, _POSITIVE)
+        bad = ~(positive | np.isin(texts, _NEGATIVE))
+        wrong = _wrong(block, source.label, bad, "0 or 1", malformed, None)
+        made = []
+        for each in source.fields:
+            column = block.columns[each.column]
+            if each.kind == "category":
+                made.append(column)
+                continue
+            values, bad = each.values(column.values.to_numpy(False))
+            expected = _EXPECTED.get(each.kind, "")
+            wrong = _wrong(block, each.column, bad, expected, malformed, wrong)
+            made.append(Column(values, column.codes))
+        labels = positive[label.codes]
+        if wrong is not None:
+            good = ~wrong
+            malformed.rows += int(wrong.sum())
+            split, labels = split[good], labels[good]
+            made = [Column(each.values, each.codes[good]) for each in made]
+        yield _Rows(split, labels, made)
+
+
+_EXPECTED = {
+    "log": "an integer",
+    "number": "a number",
+    "hour": "a time",
+    "weekday": "a time",
+}
+
+
+def _wrong(
+    block: Block,
+    name: str,
+    bad: np.ndarray,
+    expected: str,
+    malformed: Malformed,
+    wrong: np.ndarray | None,
+) -> np.ndarray | None:
+    """Adds the rows of malformed values to those that are wrong already."""
+    if not bad.any():
+        return wrong
+    column = block.columns[name]
+    rows = bad[column.codes]
+    row = int(rows.argmax())
+    found = column.values[int(column.codes[row])].as_py()
+    malformed.add(
+        0,
+        f"{block.path}, row {block.first + row + 1}: found {found!r} in "
+        f"column {name!r}, expected {expected}",
+    )
+    return np.asarray(rows if wrong is None else wrong | rows)
+
+
+def _check(
+    source: Source, malformed: Malformed, rows: int, max_bad_rows: float
+) -> None:
+    every = rows + malformed.rows
+    if malformed.rows > max_bad_rows * every:
+        raise DataError(
+            f"{malformed.first}. {malformed.rows:,} of {every:,} rows are "
+            f"malformed; --max-bad-rows allows {max_bad_rows:.2%}."
+        )
+    if not rows:
+        raise DataError(
+            f"{source.files.paths[0]}: found no rows, expected some."
+        )
+
+
+@dataclass
+class _Count:
+    """In how many training rows each value of a field occurs."""
+
+    pending: list[Any] = field(default_factory=list)
+    pending_values: int = 0
+    counted: int = 0
+
+    def add(self, made: Column, training: np.ndarray) -> None:
+        """Counts the training rows of a block."""
+        times = np.bincount(
+            made.codes[training], minlength=len(made.values)
+        ).astype(np.int64)
+        text = _text(made.values)
+        times = np.repeat(times, len(text) // max(len(made.values), 1))
+        table = pa.table({"value": text, "times": times})
+        self.pending.append(table.filter(pa.array(times > 0)))
+        self.pending_values += self.pending[-1].num_rows
+        if self.pending_values > max(_PENDING, self.counted):
+            self._add_up()
+
+    def _add_up(self) -> None:
+        table = pa.concat_tables(self.pending)
+        table = table.group_by("value").aggregate([("times", "sum")])
+        table = table.rename_columns(["value", "times"]).combine_chunks()
+        self.pending, self.pending_values = [table], 0
+        self.counted = table.num_rows
+
+    def values(self, min_count: int) -> np.ndarray:
+        """The values that occur often enough, sorted."""
+        self._add_up()
+        table = self.pending[0]
+        often = pa.compute.greater_equal(table["times"], min_count)
+        table = table.filter(often).sort_by("value")
+        table = table.filter(pa.compute.is_valid(table["value"]))
+        return np.asarray(table["value"].to_numpy())
+
+
+def _text(values: Any) -> Any:
+    """Values of a block in a row, as PyArrow has them."""
+    if isinstance(values, np.ndarray):
+        values = pa.array(values.ravel())
+    return values.cast(pa.large_string())
+
+
+class _Encoder:
+    """Numbers the values of a field."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.length = vocabulary.field.length
+        self.dtype = stored.narrowest(len(vocabulary), negative=self.length > 1)
+        self._values = pa.array(vocabulary.values, pa.large_string())
+
+    def ids(self, values: Any) -> np.ndarray:
+        """Ids `(n, length)`: 0 if unknown, -1 where a list has ended."""
+        text = _text(values)
+        places = pa.compute.index_in(text, self._values, skip_nulls=True)
+        ids = places.fill_null(-1).to_numpy(zero_copy_only=False) + 1
+        if text.null_count:
+            ids[text.is_null().to_numpy(False)] = -1
+        return np.asarray(ids, self.dtype).reshape(-1, self.length)
+
+
+def _fitted(source: Source, seed: int) -> tuple[Field, ...]:
+    """The fields with the edges of numbers and the lengths of lists.
+
+    Edges are quantiles of the training rows, of a random million of them if
+    there are more.
+    """
+    samples: dict[int, _Sample] = {
+        place: _Sample(np.random.default_rng((seed, place)))
+        for place, each in enumerate(source.fields)
+        if each.kind == "number"
+    }
+    lengths = dict.fromkeys(
+        (p for p, each in enumerate(source.fields) if each.kind == "list"), 1
+    )
+    random = np.random.default_rng(seed)
+    columns = tuple(
+        dict.fromkeys(source.fields[p].column for p in (*samples, *lengths))
+    )
+    for block in raw.blocks(source.files, columns, Malformed()):
+        training = random.random(len(block)) < _ENDS[0]
+        for place, sample in samples.items():
+            column = block.columns[source.fields[place].column]
+            sample.add(
+                numbers(column.values.to_numpy(False))[column.codes[training]]
+            )
+        for place, length in lengths.items():
+            each = source.fields[place]
+            longest = each.longest(
+                block.columns[each.column].values.to_pylist()
+            )
+            lengths[place] = min(max(length, longest), LONGEST_LIST)
+    fitted = list(source.fields)
+    for place, sample in samples.items():
+        fitted[place] = replace(fitted[place], edges=sample.edges())
+    for place, length in lengths.items():
+        fitted[place] = replace(fitted[place], length=length)
+    return tuple(fitted)
+
+
+@dataclass
+class _Sample:
+    """A uniform sample of numbers: all of them, or about a million."""
+
+    random: np.random.Generator
+    share: float = 1.0
+    marks: np.ndarray = field(default_factory=lambda: np.empty(0))
+    numbers: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    def add(self, more: np.ndarray) -> None:
+        """Keeps those whose random mark is below the share."""
+        more = more[np.isfinite(more)]
+        marks = self.random.random(more.size)
+        self.marks = np.concatenate([self.marks, marks])
+        self.numbers = np.concatenate([self.numbers, more])
+        while self.numbers.size and (self.marks < self.share).sum() > _SAMPLE:
+            self.share /= 2
+        kept = self.marks < self.share
+        self.marks, self.numbers = self.marks[kept], self.numbers[kept]
+
+    def edges(self) -> tuple[float, ...]:
+        """Quantiles that divide them into bins of about the same size."""
+        if not self.numbers.size:
+            return ()
+        shares = np.arange(1, BINS) / BINS
+        quantiles = np.quantile(self.numbers, shares, method="higher")
+        return tuple(np.unique(quantiles).tolist())
+
+
+def _number_rows(
+    source: Source,
+    folder: Path,
+    seed: int,
+    vocabularies: Sequence[Vocabulary],
+    sizes: np.ndarray,
+    malformed: int,
+) -> None:
+    """Writes a file for every column of every split, and what they hold."""
+    encoders = [_Encoder(vocabulary) for vocabulary in vocabularies]
+    unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
+    known = np.zeros_like(unknown)
+    with ExitStack() as stack:
+        writers = [
+            [
+                [
+                    stack.enter_context(
+                        stored.ColumnWriter(path, encoder.dtype, int(size))
+                    )
+                    for path in stored.column_paths(
+                        folder / split, place, encoder.length
+                    )
+                ]
+                for place, encoder in enumerate(encoders)
+            ]
+            for split, size in zip(SPLITS, sizes, strict=True)
+        ]
+        labels = [
+            stack.enter_context(
+                stored.ColumnWriter(
+                    stored.label_path(folder / split),
+                    np.dtype(np.uint8),
+                    int(n),
+                )
+            )
+            for split, n in zip(SPLITS, sizes, strict=True)
+        ]
+        for block in _rows(source, seed, Malformed()):
+            parts = [block.split == n for n in range(len(SPLITS))]
+            for n, part in enumerate(parts):
+                labels[n].write(block.labels[part])
+            for place, (encoder, made) in enumerate(
+                zip(encoders, block.made, strict=True)
+            ):
+                ids = encoder.ids(made.values)
+                for n, part in enumerate(parts):
+                    rows = ids[made.codes[part]]
+                    unknown[n, place] += int((rows == 0).sum())
+                    known[n, place] += int((rows > 0).sum())
+                    for writer, column in zip(
+                        writers[n][place], rows.T, strict=True
+                    ):
+                        writer.write(column)
+    shares = unknown / np.maximum(unknown + known, 1)
+    stored.write_description(
+        folder,
+        {
+            "name": source.name,
+            "features": source.features,
+            "malformed": malformed,
+            "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
+            "unknown": dict(zip(SPLITS, shares.tolist(), strict=True)),
+            "fields": [vocabulary.to_dict() for vocabulary in vocabularies],
+        },
+    )

@@ -1,0 +1,111 @@
+"""Files of the user's own: CSV, TSV or Parquet, one file or many parts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_pep.data import rows
+from keras_pep.data.dataset import DataError
+from keras_pep.data.fields import KINDS, Field, guess, of_kind
+from keras_pep.data.prepare import Source
+from keras_pep.data.rows import Files, Malformed
+
+
+def source(
+    path: str | Path,
+    label: str | None,
+    fields: Sequence[str] = (),
+    delimiter: str | None = None,
+    min_count: int = 10,
+) -> Source:
+    """What to prepare.
+
+    Args:
+        path: A file that ends in `.csv`, `.tsv`, `.txt` or `.parquet`, with
+            `.gz` behind if it is text, or a folder of such files. The first
+            line names the columns.
+        label: The column of labels, 0 or 1.
+        fields: The columns to learn from; by default all others. The kind of a
+            field, which else is guessed from the values that the first rows
+            have, can be given behind a colon: `"price:number"`. It is one of
+            `category`, `number`, `log`, `list`, `hour`, `weekday`, and `time`
+            for the last two.
+        delimiter: Between columns; by default `,`, and a tabulator for `.tsv`
+            and `.txt`.
+        min_count: Values in fewer training rows share one id of their field.
+
+    Raises:
+        DataError: If the files or the columns are not as described.
+    """
+    paths = rows.find(Path(path))
+    by_tabs = not rows.kind_of(paths[0]).startswith((".csv", ".parquet"))
+    files = Files(paths, delimiter=delimiter or ("\t" if by_tabs else ","))
+    columns = rows.header(files)
+    kinds = dict(_kind(field) for field in fields)
+    if label is None:
+        raise DataError(
+            f"{path}: which column is the label? Name it with --label (in "
+            f"Python: label=); there are {', '.join(columns)}."
+        )
+    for name in (label, *kinds):
+        if name not in columns:
+            hint = (
+                f" Is {files.delimiter!r} what divides the columns? "
+                "--delimiter names another."
+                if len(columns) == 1
+                else ""
+            )
+            raise DataError(
+                f"{paths[0]}: found no column {name!r}, expected one of "
+                f"{', '.join(columns)}.{hint}"
+            )
+    if label in kinds:
+        raise DataError(
+            f"{label!r} is the label, and cannot be a field as well."
+        )
+    kinds = kinds or dict.fromkeys(c for c in columns if c != label)
+    if not kinds:
+        raise DataError(
+            f"{paths[0]}: found no column but {label!r}, expected fields."
+        )
+    return Source(
+        name=Path(path).name.split(".")[0],
+        features="own",
+        files=files,
+        label=label,
+        fields=_fields(files, kinds),
+        min_count=min_count,
+    )
+
+
+def _kind(field: str) -> tuple[str, str | None]:
+    """Name and kind of a field: `"price:number"`."""
+    name, colon, kind = field.rpartition(":")
+    if not colon:
+        return field, None
+    if kind not in (*KINDS, "time"):
+        raise DataError(
+            f"found the kind {kind!r} in {field!r}, expected one of "
+            f"{', '.join((*KINDS, 'time'))}."
+        )
+    return name, kind
+
+
+def _fields(files: Files, kinds: dict[str, str | None]) -> tuple[Field, ...]:
+    """Fields of columns, of a kind that is given or guessed."""
+    unknown = [name for name, kind in kinds.items() if kind is None]
+    first = None
+    if unknown:
+        first = next(rows.blocks(files, unknown, Malformed()), None)
+        if first is None:
+            raise DataError(f"{files.paths[0]}: found no rows, expected some.")
+    fields: list[Field] = []
+    for name, kind in kinds.items():
+        if kind is not None:
+            fields += of_kind(name, kind)
+        elif first is not None:
+            fields += guess(name, first.columns[name].values.to_pylist())
+    names = [field.name for field in fields]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"two fields would be called {name!r}.")
+    return tuple(fields)

@@ -97,8 +97,9 @@ def _read_config(
 @click.option(
     "--search-epochs",
     type=click.IntRange(min=1),
-    help="Length of the search; by the paper's, at most.  [default: fm: 20; "
-    "autoint without --deep: 12; others: 14; paper: 40]",
+    help="Length of the search; by the paper's, at most.  [default: 1.75 "
+    "times the epochs in which the dense model is at its best; at most 20 for "
+    "fm, 12 for autoint without --deep, 14 for others; paper: 40]",
 )
 @click.option(
     "--search-dim",
@@ -109,7 +110,7 @@ def _read_config(
 @click.option(
     "--search-rate",
     type=FiniteFloat(min=0, min_open=True),
-    help="Learning rate of the search by budget.  [default: fm: 3 times "
+    help="Learning rate of the search by budget.  [default: fm: up to 3 times "
     "--learning-rate; others: --learning-rate]",
 )
 @click.option(
@@ -144,15 +145,15 @@ def _read_config(
     "--retrain-epochs",
     type=click.IntRange(min=1),
     help="Length of a retraining, over which the learning rate falls to zero; "
-    "by the paper's method, at most, and it stays.  [default: fm: 16; autoint "
-    "without --deep: 12; others: 14; paper: --max-epochs]",
+    "by the paper's method, at most, and it stays.  [default: as "
+    "--search-epochs, but at most 16 for fm; paper: --max-epochs]",
 )
 @click.option(
     "--retrain-rate",
     type=FiniteFloat(min=0, min_open=True),
     help="Learning rate that retraining begins with, unless --search paper.  "
-    "[default: fm: 10 times --learning-rate; autoint without --deep: "
-    "--learning-rate; others: 3 times]",
+    "[default: fm: up to 10 times --learning-rate; autoint without --deep: "
+    "--learning-rate; others: up to 3 times]",
 )
 @click.option(
     "--distillation",

@@ -6,22 +6,30 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-ML_1M = Path(__file__).parents[2] / "shared" / "data" / "ml-1m"
+DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def _reproducible():
+def _reproducible(tmp_path, monkeypatch):
     import keras  # not by the process that only hands tests out
+
+    monkeypatch.setenv("KERAS_PEP_CACHE", str(tmp_path / "keras-pep"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
-def ml_1m():
-    if not ML_1M.is_dir():
-        pytest.skip("no MovieLens-1M in ../shared/data/ml-1m")
-    return ML_1M
+def shared_data():
+    if not DATA.is_dir():
+        pytest.skip("no real data in ../shared/data")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def ml_1m(shared_data):
+    return shared_data / "ml-1m"
 
 
 @pytest.fixture
@@ -52,4 +60,32 @@ def small_movielens(tmp_path):
         rating = random.choice([4, 5, 3] if likes else [1, 2, 3])
         lines.append(f"{user}::{movie}::{rating}::{978300000 + 60 * n}\n")
     (folder / "ratings.dat").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture
+def small_movielens_100k(tmp_path):
+    """The same in the format of MovieLens-100K, with a movie without year."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    jobs = ["technician", "none", "student"]
+    (folder / "u.user").write_text(
+        "".join(
+            f"{u}|{u % 50 + 7}|{'FM'[u % 2]}|{jobs[u % 3]}|{u % 20:05}\n"
+            for u in range(1, 51)
+        )
+    )
+    lines = []
+    for m in range(1, 41):
+        title = f"Amélie: Part {m} ({1960 + m % 10})" if m > 1 else "unknown"
+        flags = "|".join(str(int((m + g) % 7 == 0)) for g in range(19))
+        lines.append(f"{m}|{title}|01-Jan-1995||http://a.b/?{m}|{flags}\n")
+    (folder / "u.item").write_bytes("".join(lines).encode("latin-1"))
+    lines = []
+    for n in range(4000):
+        user, movie = n % 50 + 1, random.integers(1, 41)
+        rating = random.integers(1, 6)
+        lines.append(f"{user}\t{movie}\t{rating}\t{880000000 + 60 * n}\n")
+    (folder / "u.data").write_text("".join(lines))
     return folder

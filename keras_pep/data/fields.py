@@ -135,7 +135,7 @@ def _hour(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _weekday(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = times(text, field.time_format)
-    return found.dt.weekday.fillna(0).to_numpy(
+    return found.dt.day_of_week.fillna(0).to_numpy(
         np.int64
     ), found.isna().to_numpy()
 

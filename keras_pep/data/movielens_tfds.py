@@ -1,5 +1,6 @@
 """MovieLens by TensorFlow Datasets."""
 
+import os
 import socket
 from typing import Any
 
@@ -64,7 +65,7 @@ def read(name: str) -> Tables:
             f"{name} without a folder comes by TensorFlow Datasets: install "
             f"keras-pep[tfds], {folder}"
         ) from error
-    builder = tfds.builder(config)
+    builder = tfds.builder(config, data_dir=os.environ.get("TFDS_DATA_DIR"))
     if not builder.is_prepared():
         try:
             socket.create_connection((_HOST, 443), _SECONDS).close()

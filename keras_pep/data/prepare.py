@@ -31,6 +31,7 @@ from keras_pep.data.rows import Block, Column, Files, Malformed
 SPLITS = ("train", "validation", "test")
 BINS = 32  # of a number, as far as its values allow
 
+_PARTIAL = ".partial"
 _ENDS = (0.8, 0.9)  # where the shares of train and validation end
 _SAMPLE = 1 << 20  # values of a number from which its bins are made
 _PENDING = 1 << 18  # values that are counted before counts are added up
@@ -85,20 +86,34 @@ def prepare(
         say: Called with a line before each pass.
 
     Raises:
-        DataError: If a file cannot be read, too many rows are malformed, there
-            is nothing to learn from, or the folder cannot be written.
+        DataError: If a file cannot be read, has no rows, too many rows are
+            malformed, or the folder cannot be written.
     """
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    _remove_remains(folder)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}{_PARTIAL}")
     try:
         partial.mkdir(parents=True)
         _write(source, partial, seed, max_bad_rows, say)
-        partial.rename(folder)
+        if not folder.is_dir():  # or another process has been faster
+            partial.rename(folder)
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written: {error.strerror or error}."
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_remains(folder: Path) -> None:
+    """Removes what processes that were killed have left."""
+    for partial in folder.parent.glob(f"{folder.name}.*{_PARTIAL}"):
+        process = int(partial.name.split(".")[-2])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            shutil.rmtree(partial, ignore_errors=True)
+        except PermissionError:
+            pass  # somebody else's, and alive
 
 
 def _write(

@@ -41,6 +41,10 @@ def source(
     files = Files(paths, delimiter=delimiter or ("\t" if by_tabs else ","))
     columns = rows.header(files)
     kinds = dict(_kind(field) for field in fields)
+    if len(kinds) < len(fields):
+        raise DataError(
+            f"found a field twice in {', '.join(fields)}, expected each once."
+        )
     if label is None:
         raise DataError(
             f"{path}: which column is the label? Name it with --label (in "

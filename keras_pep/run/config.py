@@ -1,5 +1,6 @@
 """The settings of a run, and what they build."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -32,9 +33,8 @@ class Preset:
         learning_rate: Of Adam, for the full table.
         faster_search: The search by budget multiplies the learning rate by it.
         faster_retraining: So does retraining, at its beginning.
-        search_epochs: Length of the search by budget, and
-        retrain_epochs: of retraining, both within twice the time in which the
-            dense model is at its best on MovieLens-1M.
+        search_epochs: Length of the search by budget, at most.
+        retrain_epochs: Length of retraining, at most.
     """
 
     kind: type[FieldModel]
@@ -44,6 +44,16 @@ class Preset:
     faster_retraining: float = 3.0
     search_epochs: int = 14
     retrain_epochs: int = 14
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Epochs and first learning rates of search and retraining."""
+
+    search_epochs: int
+    retrain_epochs: int
+    search_rate: float
+    retrain_rate: float
 
 
 _PERCEPTRON = {"hidden_units": (100, 100), "dropout": 0.2}
@@ -75,6 +85,9 @@ PRESETS: Mapping[str, Preset] = {
 # Retraining ends at a learning rate of zero and began at a higher one, with
 # which the same L2 would be too much.
 _RETRAINING_L2 = 0.5
+# Epochs of search and retraining in those that the dense model needs.
+_LONGER = 1.75
+_PAPER_EPOCHS = 40  # of the paper's search, at most
 _LARGE = 0.1  # share of the table; what keeps as much needs all of the L2
 
 OPTIMIZERS: Mapping[str, type[AdamL2]] = {
@@ -174,19 +187,42 @@ class Config:
         shares = {round((1 - sparsity) * parameters) for sparsity in sparsities}
         return sorted({*self.budget, *shares}, reverse=True)
 
-    def epochs_of_search(self) -> int:
-        """Length of the search; by the paper's method, at most."""
-        if self.search_epochs is not None:
-            return self.search_epochs
-        return 40 if self.search == "paper" else self._preset.search_epochs
+    def schedule(self, best_epoch: int | None = None) -> Schedule:
+        """How long and how fast search and retraining go.
 
-    def epochs_of_retraining(self) -> int:
-        """Length of a retraining; by the paper's method, at most."""
-        if self.retrain_epochs is not None:
-            return self.retrain_epochs
+        Where a full table is at its best after a few epochs, and learns by
+        heart from then on, small ones do not train much longer, nor faster by
+        more than the number of these epochs.
+
+        Args:
+            best_epoch: After how many epochs the dense model was at its best,
+                if it has been trained.
+        """
+        rate, preset = self.rate(), self._preset
         if self.search == "paper":
-            return self.max_epochs
-        return min(self._preset.retrain_epochs, self.max_epochs)
+            longest = self.max_epochs
+            return Schedule(
+                self.search_epochs or _PAPER_EPOCHS,
+                self.retrain_epochs or longest,
+                rate,
+                rate,
+            )
+
+        def within(epochs: int) -> int:
+            if best_epoch is None:
+                return epochs
+            return min(epochs, math.ceil(_LONGER * best_epoch))
+
+        def at_most(multiple: float) -> float:
+            return rate * min(multiple, best_epoch or multiple)
+
+        return Schedule(
+            self.search_epochs or within(preset.search_epochs),
+            self.retrain_epochs
+            or min(within(preset.retrain_epochs), self.max_epochs),
+            self.search_rate or at_most(preset.faster_search),
+            self.retrain_rate or at_most(preset.faster_retraining),
+        )
 
     def shared_by(self) -> str:
         """The granularity: which entries share a threshold."""
@@ -206,19 +242,6 @@ class Config:
     @property
     def _preset(self) -> Preset:
         return PRESETS[self.model + "+" * self.deep]
-
-    def rate_of_search(self) -> float:
-        """The learning rate of the search."""
-        if self.search == "paper":
-            return self.rate()
-        return self.search_rate or self.rate() * self._preset.faster_search
-
-    def rate_of_retraining(self) -> float:
-        """The learning rate that retraining begins with."""
-        if self.search == "paper":
-            return self.rate()
-        rate = self.rate() * self._preset.faster_retraining
-        return self.retrain_rate or rate
 
     def dim_of_search(self) -> int:
         """How many columns the searched table has."""
@@ -311,23 +334,20 @@ class Config:
             steps_per_execution=_STEPS_PER_EXECUTION[self.search],
         )
 
-    def search_optimizer(self) -> keras.Optimizer:
-        """What the search trains with."""
-        return self.adam(self.rate_of_search())
-
-    def retraining_optimizer(self, steps: int, kept: float) -> keras.Optimizer:
+    def retraining_optimizer(
+        self, rate: float, steps: int, kept: float
+    ) -> keras.Optimizer:
         """What a small model is trained with: a learning rate that falls.
 
         Args:
-            steps: Of the whole training. By the paper's method the rate is
-                that of the dense model at each of them.
+            rate: The learning rate to begin with; by the paper's method that
+                of each step.
+            steps: Of the whole training.
             kept: Share of the dense model's entries that it has.
         """
         if self.search == "paper":
-            return self.adam(self.rate())
-        falling = keras.optimizers.schedules.PolynomialDecay(
-            self.rate_of_retraining(), steps, 0.0
-        )
+            return self.adam(rate)
+        falling = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
         return self.adam(falling, 1.0 if kept >= _LARGE else _RETRAINING_L2)
 
     def adam(self, rate: Any, share_of_l2: float = 1.0) -> keras.Optimizer:

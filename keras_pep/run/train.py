@@ -5,7 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import keras
@@ -68,12 +68,8 @@ def train(
         {
             **config.to_dict(),
             "learning_rate": config.rate(),
-            "search_rate": config.rate_of_search(),
-            "retrain_rate": config.rate_of_retraining(),
             "search_dim": config.dim_of_search(),
             "granularity": config.shared_by(),
-            "search_epochs": config.epochs_of_search(),
-            "retrain_epochs": config.epochs_of_retraining(),
             "distillation": config.share_of_dense(),
             "environment": _environment(),
             "data_fingerprint": dataset.fingerprint(),
@@ -98,6 +94,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.rows = self.dataset.train
+        self.schedule = self.config.schedule()
 
     def go(self, budgets: Sequence[int]) -> dict[str, Any]:
         config, dataset = self.config, self.dataset
@@ -113,6 +110,7 @@ class _Run:
             "feature_count": dataset.feature_count,
             "dense": self.dense() if config.baseline else None,
         }
+        metrics["schedule"] = asdict(self.schedule)
         model, tickets, metrics["search"] = self.search(budgets)
         reached = {ticket.budget for ticket in tickets}
         metrics["budgets_not_reached"] = [
@@ -133,7 +131,8 @@ class _Run:
     def dense(self) -> dict[str, Any]:
         """Trains the model with the full table, to its best epoch.
 
-        From then on labels are mixed with what it has learned.
+        Which it is decides how long others train, and labels are mixed with
+        what it has learned.
         """
         config = self.config
         model = config.build_model(self.dataset, "dense")
@@ -149,7 +148,9 @@ class _Run:
         if share := config.share_of_dense():
             labels = soft_labels(model, self.rows.ids, self.rows.labels, share)
             self.rows = replace(self.rows, labels=labels)
-        return self._result("dense", model, parameters, began)
+        result = self._result("dense", model, parameters, began)
+        self.schedule = config.schedule(result["best_epoch"])
+        return result
 
     def compare(
         self, method: str, budgets: Sequence[int]
@@ -213,7 +214,10 @@ class _Run:
             self.dataset, "pep", optimizer=config.adam(rate)
         )
         began = time.perf_counter()
-        tickets = self._tickets(model, rows, budgets, method, method, config)
+        epochs = config.schedule().search_epochs
+        if method != "paper":
+            epochs = self.schedule.search_epochs
+        tickets = self._tickets(model, rows, budgets, method, method, epochs)
         seconds = round(time.perf_counter() - began, 2)
         for budget in {*budgets} - {ticket.budget for ticket in tickets}:
             self.say(f"no {method} table for {budget:,}: not reached")
@@ -231,12 +235,18 @@ class _Run:
     ) -> tuple[keras.Model, list[Ticket], dict[str, Any]]:
         """Searches, and saves the tickets."""
         model = self.config.build_model(
-            self.dataset, "pep", optimizer=self.config.search_optimizer()
+            self.dataset,
+            "pep",
+            optimizer=self.config.adam(self.schedule.search_rate),
         )
         began = time.perf_counter()
-        method, config = self.config.search, self.config
         tickets = self._tickets(
-            model, self.rows, budgets, method, "search", config
+            model,
+            self.rows,
+            budgets,
+            self.config.search,
+            "search",
+            self.schedule.search_epochs,
         )
         result = {
             "method": self.config.search,
@@ -263,17 +273,17 @@ class _Run:
         budgets: Sequence[int],
         method: str,
         stage: str,
-        config: Config,
+        epochs: int,
     ) -> list[Ticket]:
         """Searches. What is not reached is for the caller to report."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BudgetNotReachedWarning)
             return search(
                 model,
-                data.batches(rows, config.batch_size, config.seed),
+                data.batches(rows, self.config.batch_size, self.config.seed),
                 budgets=budgets,
                 method=method,
-                epochs=config.epochs_of_search(),
+                epochs=epochs,
                 callbacks=[self._validation(), self._log(stage)],
             )
 
@@ -357,14 +367,15 @@ class _Run:
     def _retraining_optimizer(self, budget: int) -> keras.Optimizer:
         steps = -(-len(self.rows) // self.config.batch_size)
         return self.config.retraining_optimizer(
-            steps * self.config.epochs_of_retraining(),
+            self.schedule.retrain_rate,
+            steps * self.schedule.retrain_epochs,
             budget / self.config.parameters(self.dataset),
         )
 
     def _retraining(self, stage: str, parameters: int) -> dict[str, Any]:
         """Arguments of `fit` for a table that fits a budget."""
         config = self.config
-        epochs = config.epochs_of_retraining()
+        epochs = self.schedule.retrain_epochs
         # While the learning rate falls there is no telling which epoch is best.
         patience = config.patience if config.search == "paper" else epochs
         return {

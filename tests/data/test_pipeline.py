@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pep.data import Batches, Split, batches
+from keras_pep.data import Batches, Split, batches, pipeline
+from keras_pep.data.stored import StoredColumns
 
 
 def split(rows=1000):
@@ -91,3 +92,59 @@ def test_fit_takes_a_plain_loop():
     np.testing.assert_array_equal(
         np.concatenate(seen), np.concatenate(expected)
     )
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """50,000 rows in files, in windows of three blocks of 500."""
+    rows = 50_000
+    paths = [tmp_path / "0.npy", tmp_path / "1.npy"]
+    for path in paths:
+        np.save(path, np.arange(rows, dtype=np.uint16))
+    labels = (np.arange(rows) % 2).astype(np.float32)
+    return Split(StoredColumns(paths), labels)
+
+
+@pytest.fixture
+def _small_windows(monkeypatch):
+    monkeypatch.setattr(pipeline, "_BLOCK", 450)
+    monkeypatch.setattr(pipeline, "_WINDOW", 3)
+
+
+@pytest.mark.usefixtures("_small_windows")
+@pytest.mark.parametrize("position", [0, 7, 501])
+def test_on_disk_every_row_once_per_epoch_in_the_same_order(on_disk, position):
+    plain = Batches(on_disk, 100, seed=3)
+    expected = [*plain, *plain]
+    assert len(expected) == 1000
+    for half in (expected[:500], expected[500:]):
+        ids = np.concatenate([ids for ids, _ in half])
+        labels = np.concatenate([labels for _, labels in half])
+        assert sorted(ids[:, 0]) == list(range(50_000))
+        np.testing.assert_array_equal(ids[:, 0], ids[:, 1])
+        np.testing.assert_array_equal(labels[:, 0], ids[:, 0] % 2)
+    assert not np.array_equal(expected[0][0], expected[500][0])
+    dataset = batches(on_disk, 100, 3, position)
+    assert_same(
+        [*epoch(dataset), *epoch(dataset)][: 1000 - position],
+        expected[position:],
+    )
+
+
+@pytest.mark.usefixtures("_small_windows")
+def test_the_last_batch_of_a_file_may_be_short(on_disk):
+    parts = [len(ids) for ids, _ in Batches(on_disk, 300, seed=0)]
+    assert parts == [300] * 166 + [200]
+
+
+@pytest.mark.usefixtures("_small_windows")
+def test_on_disk_a_window_is_of_blocks_from_anywhere(on_disk):
+    """Three blocks of 500 are mixed: rows spread as far as blocks do."""
+    ids = np.concatenate([x[:, 0] for x, _ in Batches(on_disk, 100, seed=0)])
+    first = ids[:1500]
+    blocks, counts = np.unique(first // 500, return_counts=True)
+    assert counts.tolist() == [500] * 3
+    assert len({*(first[:100] // 500)}) == 3
+    assert np.ptp(blocks) > 3
+    correlation = np.corrcoef(ids, np.arange(50_000))[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(100)  # of 100 blocks

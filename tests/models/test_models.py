@@ -256,3 +256,79 @@ def test_autoint_plus_is_autoint_and_a_perceptron():
 def test_attention_heads_divide_the_width():
     with pytest.raises(ValueError, match="num_heads=3, units=4"):
         keras_pep.layers.InteractingLayer(4, num_heads=3)
+
+
+LISTS = {"field_sizes": [4, 3, 5], "field_lengths": [1, 3, 2]}
+LISTED = np.array(
+    [
+        [0, 0, -1, -1, 4, 0],
+        [3, 2, 1, 0, 1, -1],
+        [1, 1, 1, -1, 2, 3],
+    ]
+)
+
+
+def pooled(table, ids):
+    """Vectors of the fields, one list at a time."""
+    offsets = [0, 4, 7]
+    places = np.split(np.arange(6), [1, 4])
+    return np.array(
+        [
+            [
+                table[[row[p] + offset for p in part if row[p] >= 0]].mean(0)
+                for part, offset in zip(places, offsets, strict=True)
+            ]
+            for row in ids
+        ]
+    )
+
+
+def test_vectors_of_a_list_are_averaged():
+    model = randomized(FM(embedding_dim=6, embedding="dense", **LISTS))
+    vectors = pooled(model.embedding.embeddings.numpy(), LISTED)
+    weights = pooled(model.linear.kernel.numpy(), LISTED)
+    pairs = [
+        sum(a @ b for a, b in itertools.combinations(row, 2)) for row in vectors
+    ]
+    expected = weights.sum((1, 2)) + model.linear.bias.numpy() + pairs
+    # Sums of some 30 float32 products of numbers around 1.
+    np.testing.assert_allclose(model(LISTED)[:, 0], expected, atol=1e-5)
+
+
+def test_weights_of_a_list_are_averaged():
+    model = randomized(LogisticRegression(embedding="dense", **LISTS))
+    weights = pooled(model.embedding.embeddings.numpy(), LISTED)
+    expected = weights.sum((1, 2)) + model.bias.numpy()
+    np.testing.assert_allclose(model(LISTED)[:, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [FM, DeepFM, AutoInt])
+@pytest.mark.parametrize("embedding", ["pep", "dense"])
+def test_the_place_within_a_list_does_not_matter(cls, embedding, tmp_path):
+    model = randomized(cls(embedding_dim=6, embedding=embedding, **LISTS))
+    # float32 sums in another order, of logits up to 250.
+    moved = LISTED[:, [0, 3, 1, 2, 5, 4]]
+    logits = model.predict(LISTED, verbose=0)
+    np.testing.assert_allclose(
+        model.predict(moved, verbose=0), logits, rtol=1e-5
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(LISTED, verbose=0), logits)
+
+
+def test_nothing_is_learned_of_what_is_not_there():
+    model = FM(embedding_dim=6, embedding="dense", **LISTS)
+    model.build()
+    before = model.embedding.embeddings.numpy()
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(LISTED, np.ones(3), verbose=0)
+    changed = (model.embedding.embeddings.numpy() != before).any(axis=1)
+    assert changed.tolist() == [
+        n in {0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11} for n in range(12)
+    ]
+
+
+def test_lengths_go_with_fields():
+    with pytest.raises(ValueError, match=r"3 fields. Received: \[1, 2\]"):
+        FM(SIZES, field_lengths=[1, 2])

@@ -1,0 +1,307 @@
+import csv
+import gzip
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from keras_pep import data
+from keras_pep.data import DataError
+from keras_pep.data.fields import Field, guess
+
+ROWS = 3000
+
+
+@pytest.fixture
+def table():
+    """What a stranger's file might hold."""
+    random = np.random.default_rng(5)  # another than of the split
+    names = ["Łódź, PL", 'the "best" one', "東京", "line\nbreak", "plain", ""]
+    # A tenth of the rows has shops that no other row has.
+    shop = np.where(
+        random.random(ROWS) < 0.9,
+        random.integers(0, 20, ROWS),
+        100 + np.arange(ROWS),
+    )
+    tags = np.array(["red", "green", "blue", "grün"])
+    return pd.DataFrame(
+        {
+            "shop": shop,
+            "place": random.choice(names, ROWS),
+            "price": [
+                "" if random.random() < 0.2 else f"{random.lognormal():.4f}"
+                for _ in range(ROWS)
+            ],
+            "always": "the same",
+            "tags": [
+                "|".join(random.choice(tags, random.integers(0, 4)))
+                for _ in range(ROWS)
+            ],
+            "seen_at": [
+                str(np.datetime64("2026-03-01T10:00:00") + 3700 * n)
+                for n in range(ROWS)
+            ],
+            "clicked": (shop % 2 == 0).astype(int),
+        }
+    )
+
+
+def write(table, path):
+    if path.suffix == ".parquet":
+        typed = table.assign(
+            price=pd.to_numeric(table["price"]),
+            seen_at=pd.to_datetime(table["seen_at"]),
+            clicked=table["clicked"].astype(bool),
+            place=[place or None for place in table["place"]],
+        )
+        pq.write_table(pa.Table.from_pandas(typed), path)
+    else:
+        table.to_csv(
+            path, index=False, sep="\t" if ".tsv" in path.name else ","
+        )
+    return path
+
+
+def rows_of(dataset):
+    """Every row's values, with lists as tuples, and its label."""
+    lengths = np.cumsum(dataset.field_lengths)
+    for name, split in dataset.splits.items():
+        for ids, label in zip(split.ids, split.labels, strict=True):
+            row = []
+            for part, vocabulary in zip(
+                np.split(ids, lengths[:-1]),
+                dataset.vocabularies.values(),
+                strict=True,
+            ):
+                row.append(tuple(vocabulary[i] for i in part if i >= 0))
+            yield name, tuple(row), float(label)
+
+
+def slow_rows(table, dataset, seed=0, min_count=10):
+    """The same in plain Python."""
+    ends = np.random.default_rng(seed).random(len(table))
+    part = np.searchsorted([0.8, 0.9], ends, side="right")
+    prices = [
+        float(p)
+        for p, n in zip(table["price"], part, strict=True)
+        if p and n == 0
+    ]
+    edges = np.unique(
+        np.quantile(prices, np.arange(1, 32) / 32, method="higher")
+    )
+    assert dataset.vocabularies["price"].field.edges == tuple(edges)
+    made = []
+    for row in table.itertuples():
+        price = (
+            str(sum(e <= float(row.price) for e in edges)) if row.price else ""
+        )
+        time = pd.Timestamp(row.seen_at)
+        tags = dict.fromkeys(tag for tag in row.tags.split("|") if tag)
+        made.append(
+            [
+                (str(row.shop),),
+                (row.place,),
+                (price,),
+                (row.always,),
+                tuple(tags) or ("",),
+                (str(time.hour),),
+                (str(time.weekday()),),
+            ]
+        )
+    counts = [{} for _ in made[0]]
+    for row, n in zip(made, part, strict=True):
+        if n == 0:
+            for count, values in zip(counts, row, strict=True):
+                for value in values:
+                    count[value] = count.get(value, 0) + 1
+    for row, n, label in zip(made, part, table["clicked"], strict=True):
+        known = tuple(
+            tuple(v if count.get(v, 0) >= min_count else None for v in values)
+            for count, values in zip(counts, row, strict=True)
+        )
+        yield ("train", "validation", "test")[n], known, float(label)
+
+
+@pytest.mark.parametrize(
+    "name", ["own.csv", "own.tsv", "own.parquet", "own.csv.gz"]
+)
+def test_rows_equal_those_of_a_slow_reader(table, tmp_path, name):
+    path = write(table, tmp_path / name)
+    dataset = data.load(path, label="clicked")
+    assert dataset.name == "own"
+    assert dataset.fields == (
+        "shop",
+        "place",
+        "price",
+        "always",
+        "tags",
+        "seen_at_hour",
+        "seen_at_weekday",
+    )
+    expected = sorted(slow_rows(table, dataset), key=repr)
+    assert sorted(rows_of(dataset), key=repr) == expected
+    unknown = dataset.unknown["test"][0]
+    assert 0.05 < unknown < 0.15  # four deviations of a tenth of 300
+
+
+def test_parts_in_a_folder_are_one_file(table, tmp_path):
+    whole = data.load(write(table, tmp_path / "own.csv"), label="clicked")
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for number, start in enumerate(range(0, ROWS, 700)):
+        write(table[start : start + 700], folder / f"part-{number}.csv")
+    (folder / "_SUCCESS").touch()
+    parts = data.load(folder, label="clicked")
+    for name, split in whole.splits.items():
+        np.testing.assert_array_equal(split.ids, parts.splits[name].ids)
+
+
+def test_fields_and_their_kinds_can_be_given(table, tmp_path):
+    path = write(table, tmp_path / "own.csv")
+    dataset = data.load(
+        path,
+        label="clicked",
+        fields=["shop:number", "tags:category", "seen_at:hour"],
+        min_count=1,
+    )
+    kinds = [v.field.kind for v in dataset.vocabularies.values()]
+    assert kinds == ["number", "category", "hour"]
+    assert "red|green" in list(dataset.vocabularies["tags"])
+    for fields, found in [
+        (["shop:price"], "'price'"),
+        (["shops"], "no column 'shops'"),
+        (["clicked"], "is the label"),
+        (["seen_at:time", "seen_at"], "a field twice in seen_at:time, seen_at"),
+        (["seen_at:category", "price:prize"], "found the kind 'prize'"),
+    ]:
+        with pytest.raises(DataError, match=found):
+            data.load(path, label="clicked", fields=fields)
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (["1", "-2", "+3", ""], "category"),
+        (["1", "2.5", ""], "number"),
+        (["1e3", "2"], "number"),
+        (["a", "1"], "category"),
+        (["a|b", "c"], "list"),
+        (["a|b"] + [f"x{n}" for n in range(200)], "category"),
+        (["2026-01-01", "2026-01-02"], "hour"),
+        (["2026-01-01T10:00:00Z", "2026-01-02 11:00:00"], "hour"),
+        (["", ""], "category"),
+        ([], "category"),
+    ],
+)
+def test_kinds_are_guessed(raw, kind):
+    assert guess("column", raw)[0].kind == kind
+
+
+def test_values_of_every_kind():
+    def values(kind, raw, **settings):
+        made, malformed = Field("f", "f", kind, **settings).values(raw)
+        return made.tolist(), malformed.tolist()
+
+    assert values("log", ["", "-1", "0", "2", "3", "100", "x"])[0][:6] == [
+        "",
+        "-3",
+        "-2",
+        "0",
+        "1",
+        "21",
+    ]
+    assert values("log", ["1.5", "x", "7"])[1] == [True, True, False]
+    assert values(
+        "number", ["NaN", "-1", "0", "5", "inf", "x"], edges=(0, 5)
+    ) == (
+        ["", "0", "1", "2", "2", "2"],
+        [False, False, False, False, False, True],
+    )
+    iso = ["2026-11-22 23:15:00", "", "yesterday"]
+    assert values("hour", iso)[0][:2] == ["23", ""]
+    assert values("weekday", iso)[0][:2] == ["6", ""]  # a Sunday
+    assert values("hour", iso)[1] == [False, False, True]
+    assert values("hour", ["0", "3600"])[0] == ["0", "1"]  # seconds since 1970
+    assert values("list", ["a|b|a", "", "|c"], length=2)[0] == [
+        ["a", "b"],
+        ["", None],
+        ["c", None],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("", r"own\.csv: cannot be read: Empty CSV file"),
+        ("a,b,clicked\n", r"own\.csv: found no rows"),
+        ("a,b,a,clicked\n1,2,3,0\n", "the column 'a' twice"),
+        ("a,b\n1,2\n", "no column 'clicked', expected one of a, b"),
+        ("a;b;clicked\n1;2;0\n", r"no column 'clicked'.*Is ',' what divides"),
+        ("clicked\n1\n0\n", "no column but 'clicked'"),
+        ("a,clicked\n1,yes\n2,no\n", "found 'yes' in column 'clicked'"),
+        ("a,clicked\n1,0,3\n2,1\n", r"line 2: found 3 columns in '1,0,3'"),
+    ],
+)
+def test_bad_files(tmp_path, content, found):
+    path = tmp_path / "own.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=found):
+        data.load(path, label="clicked", cache_dir=tmp_path / "cache")
+    cache = tmp_path / "cache"
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_bad_bytes(tmp_path, table):
+    path = write(table, tmp_path / "own.csv")
+    path.write_bytes(path.read_bytes().replace(b"the same", b"\xff\xfe", 1))
+    with pytest.raises(DataError, match="invalid UTF8"):
+        data.load(path, label="clicked")
+    path = tmp_path / "own.csv.gz"
+    path.write_bytes(gzip.compress(b"a,clicked\n")[:-4])
+    with pytest.raises(DataError, match=r"own\.csv\.gz: cannot be read"):
+        data.load(path, label="clicked")
+    path = tmp_path / "own.parquet"
+    path.write_bytes(b"PAR1 is how it begins")
+    with pytest.raises(DataError, match=r"own\.parquet: cannot be read"):
+        data.load(path, label="clicked")
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        data.load(tmp_path / "nowhere" / "own.csv", label="clicked")
+    with pytest.raises(DataError, match="found none, expected parts"):
+        data.load(tmp_path, label="clicked")
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "b.parquet").touch()
+    with pytest.raises(DataError, match=r"found a\.csv, b\.parquet, expected"):
+        data.load(tmp_path, label="clicked")
+
+
+def test_parts_of_other_columns(tmp_path, table):
+    write(table, tmp_path / "a.csv")
+    write(table.rename(columns={"shop": "store"}), tmp_path / "b.csv")
+    with pytest.raises(DataError, match=r"b\.csv: found the columns store, "):
+        data.load(tmp_path, label="clicked")
+
+
+def test_the_label_has_to_be_named(tmp_path, table):
+    path = write(table, tmp_path / "own.csv")
+    with pytest.raises(DataError, match=r"--label.*shop, place.*clicked"):
+        data.load(path)
+
+
+def test_a_quoted_value_may_hold_anything(tmp_path):
+    path = tmp_path / "own.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["a,b", "clicked"])
+        for n in range(200):
+            writer.writerow([f'x,"{n % 2}"\ny', n % 2])
+    dataset = data.load(path, label="clicked")
+    assert list(dataset.vocabularies["a,b"]) == [
+        None,
+        'x,"0"\ny',
+        'x,"1"\ny',
+    ]

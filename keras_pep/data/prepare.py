@@ -242,7 +242,7 @@ class _Count:
         times = np.bincount(
             made.codes[training], minlength=len(made.values)
         ).astype(np.int64)
-        text = _text(made.values)
+        text = _text(made.values).cast(pa.large_string())
         times = np.repeat(times, len(text) // max(len(made.values), 1))
         table = pa.table({"value": text, "times": times})
         self.pending.append(table.filter(pa.array(times > 0)))
@@ -270,8 +270,8 @@ class _Count:
 def _text(values: Any) -> Any:
     """Values of a block in a row, as PyArrow has them."""
     if isinstance(values, np.ndarray):
-        values = pa.array(values.ravel())
-    return values.cast(pa.large_string())
+        values = pa.array(values.ravel(), pa.string())
+    return values
 
 
 class _Encoder:
@@ -280,7 +280,7 @@ class _Encoder:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.length = vocabulary.field.length
         self.dtype = stored.narrowest(len(vocabulary), negative=self.length > 1)
-        self._values = pa.array(vocabulary.values, pa.large_string())
+        self._values = pa.array(vocabulary.values, pa.string())
 
     def ids(self, values: Any) -> np.ndarray:
         """Ids `(n, length)`: 0 if unknown, -1 where a list has ended."""

@@ -5,6 +5,7 @@ afterwards is done once for each value of a block, not for each row.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def blocks(
     for path in files.paths:
         first = 0
         with _Errors(path), _open(path, files, columns, malformed) as reader:
-            for batch in reader:
+            for batch in _ahead(iter(reader)):
                 if batch.num_rows:
                     yield Block(
                         path,
@@ -165,6 +166,15 @@ def blocks(
                         {name: _column(batch.column(name)) for name in columns},
                     )
                     first += batch.num_rows
+
+
+def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """Reads the next batch while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _column(array: Any) -> Column:
@@ -175,6 +185,7 @@ def _column(array: Any) -> Column:
             )
         array = array.cast(pa.string()).dictionary_encode()
     values, codes = array.dictionary, array.indices
+    values.validate(full=True)  # is it UTF-8?
     if array.null_count:
         codes = codes.fill_null(len(values))
         values = pa.concat_arrays([values, pa.array([""], values.type)])
@@ -236,6 +247,7 @@ def _open(
             if columns is None
             else dict.fromkeys(columns, text),
             strings_can_be_null=False,
+            check_utf8=False,  # of every row; each value is enough
         ),
     )
 

@@ -256,7 +256,7 @@ def test_bad_files(tmp_path, content, found):
 def test_bad_bytes(tmp_path, table):
     path = write(table, tmp_path / "own.csv")
     path.write_bytes(path.read_bytes().replace(b"the same", b"\xff\xfe", 1))
-    with pytest.raises(DataError, match="invalid UTF8"):
+    with pytest.raises(DataError, match="Invalid UTF8"):
         data.load(path, label="clicked")
     path = tmp_path / "own.csv.gz"
     path.write_bytes(gzip.compress(b"a,clicked\n")[:-4])

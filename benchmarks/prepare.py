@@ -1,0 +1,118 @@
+"""How fast Criteo is prepared and read back, and in how much memory.
+
+Example:
+    python -m benchmarks.prepare --data-dir /path/to/criteo --copies 20
+
+The rows of `train.txt` are copied; every copy of `keras-pep prepare` is a
+process of its own, whose peak memory the system tells.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+BATCH = 1024
+
+_PREPARE = """
+import resource, sys, time
+from keras_pep.data import criteo
+from keras_pep.data.prepare import prepare
+source = criteo.source(sys.argv[1], None, min_count=10)
+from pathlib import Path
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+began = time.perf_counter()
+prepare(source, Path(sys.argv[2]), seed=0, max_bad_rows=0.001)
+print(time.perf_counter() - began, before)
+"""
+
+
+@click.command()
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path, exists=True), required=True
+)
+@click.option("--copies", multiple=True, type=int, default=(20,))
+@click.option("--epochs", default=5, show_default=True, help="Read back.")
+def main(data_dir: Path, copies: tuple[int, ...], epochs: int) -> None:
+    """Print rows per second and peak memory."""
+    for number in copies:
+        with tempfile.TemporaryDirectory(dir=".") as name:
+            folder = Path(name)
+            _copy(data_dir / "train.txt", folder / "train.txt", number)
+            prepared = folder / "prepared"
+            seconds, before = _prepare(folder, prepared)
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            (folder / "train.txt").unlink()
+            rows = _report(prepared, epochs)
+            click.echo(
+                f"{number} copies, {rows:,} rows prepared: "
+                f"{rows / seconds:,.0f} rows a second, peak "
+                f"{peak / 1024:,.0f} MiB (before: {before / 1024:,.0f})"
+            )
+
+
+def _copy(source: Path, target: Path, copies: int) -> None:
+    content = source.read_bytes()
+    with target.open("wb") as file:
+        for _ in range(copies):
+            file.write(content)
+
+
+def _prepare(folder: Path, prepared: Path) -> tuple[float, float]:
+    """Seconds, and memory in KiB before anything is read."""
+    printed = subprocess.run(
+        [sys.executable, "-c", _PREPARE, str(folder), str(prepared)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    seconds, before = map(float, printed.split())
+    return seconds, before
+
+
+def _report(prepared: Path, epochs: int) -> int:
+    """Prints how fast batches are made; returns the number of rows."""
+    from keras_pep.data import Batches, batches
+    from keras_pep.data.stored import open_folder
+
+    readers: dict[str, Callable[..., Iterable[Any]]] = {
+        "plain loop": Batches,
+        "tf.data": batches,
+    }
+    for where, in_memory in (("memory", 1 << 40), ("disk", 0)):
+        dataset = open_folder(prepared, in_memory)
+        for name, make in readers.items():
+            reader = make(dataset.train, BATCH, seed=0)
+            rates = []
+            for _ in range(epochs):
+                _forget(prepared)
+                began = time.perf_counter()
+                for _batch in reader:
+                    pass
+                rates.append(len(dataset.train) / (time.perf_counter() - began))
+            click.echo(
+                f"from {where}, {name}: {sorted(rates)[len(rates) // 2]:,.0f} "
+                f"rows a second in batches of {BATCH:,} "
+                f"({min(rates):,.0f} - {max(rates):,.0f})"
+            )
+    return sum(len(split) for split in dataset.splits.values())
+
+
+def _forget(folder: Path) -> None:
+    """Asks the system to read files from the disk again."""
+    for path in folder.glob("*/*.npy"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+if __name__ == "__main__":
+    main()

@@ -97,7 +97,7 @@ def _read_config(
 @click.option(
     "--search-epochs",
     type=click.IntRange(min=1),
-    help="Length of the search; by the paper's, at most.  [default: 1.75 "
+    help="Length of the search; by the paper's, at most.  [default: 1.5 "
     "times the epochs in which the dense model is at its best; at most 20 for "
     "fm, 12 for autoint without --deep, 14 for others; paper: 40]",
 )

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_pep.callbacks import ExactValidation
-from keras_pep.data import Split, batches, load
-from keras_pep.models import FM
+from keras_pep.data import Dataset, Split, batches, load
+from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.run.config import Config
 from keras_pep.run.progress import EpochLog
 from keras_pep.search import search
@@ -33,12 +33,10 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
     Returns:
         A table.
     """
-    train, validation, field_sizes = _data(data_dir)
+    dataset = _dataset(data_dir)
+    train, validation = dataset.train, dataset.validation
     config = Config()
-    model, other = (FM(field_sizes, config.embedding_dim) for _ in range(2))
-    for each in (model, other):
-        each.build()
-        config.compile_model(each)
+    model, other = (config.build_model(dataset, "pep") for _ in range(2))
     bare = _BareStep(other, train, config.batch_size)
     history: list[dict[str, Any]] = []
     steps = -(-len(train) // config.batch_size)
@@ -97,13 +95,22 @@ class _BareStep(keras.callbacks.Callback):
         self.milliseconds.append((time.perf_counter() - began) / 200 * 1e3)
 
 
-def _data(data_dir: str | None) -> tuple[Split, Split, tuple[int, ...]]:
+def _dataset(data_dir: str | None) -> Dataset:
     if data_dir is not None:
-        dataset = load("movielens", data_dir, features="paper")
-        return dataset.train, dataset.validation, dataset.field_sizes
+        return load("movielens", data_dir, features="paper")
     random = np.random.default_rng(0)
     train, validation = (random_split(random, n) for n in _ROWS.values())
-    return train, validation, FIELD_SIZES
+    return Dataset(
+        name="random",
+        features="movielens-1m",
+        train=train,
+        validation=validation,
+        test=validation,
+        vocabularies={
+            name: Vocabulary(Field(name, name), np.arange(size))
+            for name, size in zip("abcdefg", FIELD_SIZES, strict=True)
+        },
+    )
 
 
 def random_split(random: np.random.Generator, rows: int) -> Split:

@@ -86,7 +86,7 @@ PRESETS: Mapping[str, Preset] = {
 # which the same L2 would be too much.
 _RETRAINING_L2 = 0.5
 # Epochs of search and retraining in those that the dense model needs.
-_LONGER = 1.75
+_LONGER = 1.5
 _PAPER_EPOCHS = 40  # of the paper's search, at most
 _LARGE = 0.1  # share of the table; what keeps as much needs all of the L2
 

@@ -1,5 +1,6 @@
 """The options that say which data: the same for every command."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,13 +150,9 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
             )
     if (delimiter := settings["delimiter"]) is not None:
         settings["delimiter"] = delimiter.replace("\\t", "\t")
-        if len(settings["delimiter"]) != 1:
-            raise click.BadParameter(
-                f"found {delimiter!r}, expected one character.",
-                param_hint="--delimiter",
-            )
-    fields = (settings["fields"] or "").split(",")
-    settings["fields"] = tuple(field for field in fields if field)
+    # As a line of CSV, so that a name may hold a comma.
+    fields = next(csv.reader([settings["fields"] or ""], skipinitialspace=True))
+    settings["fields"] = tuple(fields)
     for name in ("data_dir", "cache_dir"):
         if settings[name] is not None:
             settings[name] = str(settings[name].resolve())

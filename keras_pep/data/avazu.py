@@ -5,8 +5,9 @@ A CSV with a header: `id`, `click`, `hour` as YYMMDDHH, and 21 categories.
 
 from pathlib import Path
 
-from keras_pep.data.criteo import features_of, only_file
+from keras_pep.data import rows
 from keras_pep.data.fields import Field
+from keras_pep.data.kaggle import features_of, only_file
 from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Files
 
@@ -47,9 +48,12 @@ def source(
         min_count: Values in fewer training rows share one id of their field.
 
     Raises:
-        DataError: If the file is missing.
+        DataError: If the file is missing, or names a column twice.
     """
     features = features_of("avazu", features, FEATURES)
+    path = only_file("avazu", data_dir, _NAMES, SOURCE)
+    files = Files((path,), quoted=False)
+    rows.header(files)
     time = (
         (Field("hour", "hour"),)
         if features == "paper"
@@ -61,7 +65,7 @@ def source(
     return Source(
         name="avazu",
         features=features,
-        files=Files((only_file("avazu", data_dir, _NAMES, SOURCE),)),
+        files=files,
         label="click",
         fields=(*time, *(Field(name, name) for name in CATEGORIES)),
         min_count=min_count,

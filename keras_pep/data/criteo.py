@@ -7,8 +7,8 @@ test rows too.
 
 from pathlib import Path
 
-from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import Field
+from keras_pep.data.kaggle import features_of, only_file
 from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Files
 
@@ -48,43 +48,4 @@ def source(
             *(Field(name, name) for name in CATEGORIES),
         ),
         min_count=min_count,
-    )
-
-
-def features_of(name: str, features: str | None, known: tuple[str, ...]) -> str:
-    """The feature set that is asked for; by default the last.
-
-    Raises:
-        DataError: If there is no such set.
-    """
-    if features is not None and features not in known:
-        raise DataError(
-            f"{name} has the feature sets {', '.join(known)}, not {features!r}."
-        )
-    return features or known[-1]
-
-
-def only_file(
-    name: str,
-    data_dir: str | Path | None,
-    names: tuple[str, ...],
-    where: str,
-) -> Path:
-    """The one file of a dataset that has only one.
-
-    Raises:
-        DataError: If it is not there.
-    """
-    get_it = (
-        f"Get it from {where}, and name the folder with --data-dir (in "
-        "Python: data_dir=)."
-    )
-    if data_dir is None:
-        raise DataError(f"{name} needs its folder. {get_it}")
-    for file in names:
-        path = Path(data_dir) / file
-        if path.is_file():
-            return path
-    raise DataError(
-        f"{data_dir}: found none of {', '.join(names)}, expected one. {get_it}"
     )

@@ -12,7 +12,9 @@ KINDS = ("category", "log", "number", "hour", "weekday", "list")
 
 SEPARATOR = "|"  # between the values of a list
 LONGEST_LIST = 64
-_MISSING = ("", "na", "nan", "null", "none", r"\n")  # of a number
+_ISO = r"\d{4}-?\d{2}-?\d{2}([ T]\d{2}:?\d{2}(:?\d{2}(\.\d+)?)?.*)?$"
+# Of a number or a time, whatever the case.
+_MISSING = ("", "na", "nan", "nat", "null", "none", r"\n")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Field:
     """How a field is made of a column.
 
     Missing values, which a file has as nothing at all, are the value `""`,
-    whatever the kind.
+    whatever the kind; so are NaN, NA, NULL and their like of numbers and times.
 
     Attributes:
         name: Of the field.
@@ -35,8 +37,8 @@ class Field:
             - `"list"`: several values, divided by `|`.
         edges: Ascending, of a number.
         time_format: Of a time, as `datetime.strptime` takes it; `""`: ISO
-            8601, or seconds since 1970.
-        length: How many values a list has at most, up to 64.
+            8601, or seconds or milliseconds since 1970, from 1973 to 2099.
+        length: How many values of a list count, up to 64.
     """
 
     name: str
@@ -62,16 +64,10 @@ class Field:
         if self.kind == "list":
             return self._list(text), np.zeros(text.size, dtype=bool)
         made, malformed = _MAKERS[self.kind](self, text)
-        missing = text == ""
-        if self.kind == "number":
-            missing = pd.Series(text).str.lower().isin(_MISSING).to_numpy(bool)
+        missing = _missing(text)
         values = made.astype(str).astype(object)
         values[missing] = ""
         return values, malformed & ~missing
-
-    def longest(self, raw: Sequence[str]) -> int:
-        """How many values the longest of some lists has."""
-        return max((len(_parts(text)) for text in raw), default=1)
 
     def _list(self, text: np.ndarray) -> np.ndarray:
         values = np.full((text.size, self.length), None, dtype=object)
@@ -79,6 +75,11 @@ class Field:
             parts = _parts(raw)[: self.length]
             values[row, : len(parts)] = parts
         return values
+
+
+def lengths(raw: Sequence[str]) -> np.ndarray:
+    """How many values each of some lists has."""
+    return np.array([len(_parts(text)) for text in raw], dtype=np.int64)
 
 
 def _parts(text: str) -> list[str]:
@@ -93,15 +94,27 @@ def numbers(text: np.ndarray) -> np.ndarray:
     ).to_numpy(dtype=np.float64, na_value=np.nan)
 
 
+def _missing(text: np.ndarray) -> np.ndarray:
+    lower = pd.Series(text, dtype=object).str.lower()
+    return lower.isin(_MISSING).to_numpy(bool)
+
+
 def times(text: np.ndarray, time_format: str) -> "pd.Series[Any]":
     """Times that are written as text; NaT where there is none."""
     series = pd.Series(text, dtype=object)
     if time_format:
         return pd.to_datetime(series, format=time_format, errors="coerce")
     seconds = numbers(text)
-    if np.isfinite(seconds).any():
-        return pd.to_datetime(pd.Series(seconds), unit="s", errors="coerce")
-    return pd.to_datetime(series, format="ISO8601", errors="coerce", utc=True)
+    in_thousands = seconds >= 1000 * _FIRST_SECOND
+    seconds = np.where(in_thousands, seconds / 1000, seconds)
+    with np.errstate(invalid="ignore"):
+        plausible = (seconds >= _FIRST_SECOND) & (seconds < _LAST_SECOND)
+    since_1970 = pd.to_datetime(
+        pd.Series(np.where(plausible, seconds, np.nan)), unit="s", utc=True
+    )
+    iso = series.where(series.str.match(_ISO).astype(bool))
+    written = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=True)
+    return since_1970.fillna(written)
 
 
 def log_bins(values: np.ndarray) -> np.ndarray:
@@ -110,7 +123,7 @@ def log_bins(values: np.ndarray) -> np.ndarray:
     The integer part of the squared logarithm above 2, below it the number
     itself, moved down by 2 to keep the two apart.
     """
-    logarithm = np.log(np.maximum(values, 1))
+    logarithm = np.log(np.maximum(values, 1.0))
     return np.where(values > 2, np.floor(logarithm**2), values - 2).astype(
         np.int64
     )
@@ -118,7 +131,8 @@ def log_bins(values: np.ndarray) -> np.ndarray:
 
 def _log(_: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = numbers(text)
-    malformed = ~(np.isfinite(found) & (found == np.floor(found)))
+    exact = np.abs(found) < _EXACT  # neither infinite nor no number
+    malformed = ~(exact & (found == np.floor(found)))
     return log_bins(np.where(malformed, 0, found)), malformed
 
 
@@ -130,15 +144,21 @@ def _number(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _hour(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = times(text, field.time_format)
-    return found.dt.hour.fillna(0).to_numpy(np.int64), found.isna().to_numpy()
+    return _whole(found.dt.hour), found.isna().to_numpy()
 
 
 def _weekday(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = times(text, field.time_format)
-    return found.dt.day_of_week.fillna(0).to_numpy(
-        np.int64
-    ), found.isna().to_numpy()
+    return _whole(found.dt.day_of_week), found.isna().to_numpy()
 
+
+def _whole(numbers: "pd.Series[Any]") -> np.ndarray:
+    return numbers.fillna(0).to_numpy(np.int64)
+
+
+_EXACT = 2.0**53  # what float64 holds of integers
+_FIRST_SECOND = 1e8  # March 1973
+_LAST_SECOND = 4_102_444_800  # 2100
 
 _MAKERS: Mapping[
     str, Callable[[Field, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -197,7 +217,6 @@ class Vocabulary:
         return cls(field, np.array(values, dtype=object), unknown)
 
 
-_ISO = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?.*)?$")
 _LISTS = 0.01  # share of values with a separator that makes a column lists
 _SHOWN = 2000  # values of a column that are looked at
 
@@ -205,24 +224,25 @@ _SHOWN = 2000  # values of a column that are looked at
 def guess(column: str, raw: Sequence[str]) -> tuple[Field, ...]:
     """Fields to make of a column of which some values are known.
 
-    Integers and text are categories, other numbers are binned, times become
-    hour and weekday, and text that has `|` in at least 1 % of its values is a
-    list.
+    Text and whole numbers are categories, other numbers are binned, times
+    become hour and weekday, and text that has `|` in at least 1 % of its values
+    is a list.
 
     Args:
         column: Its name.
         raw: Some of its values, each once.
     """
-    shown = np.asarray([text for text in raw if text][:_SHOWN], dtype=object)
+    text = np.asarray(raw, dtype=object)
+    shown = text[~_missing(text)][:_SHOWN]
     if not shown.size:
         return (Field(column, column),)
     found = numbers(shown)
     if not np.isnan(found).any():
-        whole = all(re.fullmatch(r"[+-]?\d+", text) for text in shown)
+        whole = (found == np.floor(found)).all()
         return (Field(column, column, "category" if whole else "number"),)
-    if all(_ISO.match(text) for text in shown):
+    if all(re.match(_ISO, value) for value in shown):
         return of_kind(column, "time")
-    lists = sum(SEPARATOR in text for text in shown) >= _LISTS * shown.size
+    lists = sum(SEPARATOR in value for value in shown) >= _LISTS * shown.size
     return (Field(column, column, "list" if lists else "category"),)
 
 

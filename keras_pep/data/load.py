@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
 
 # Ids of all splits up to which a prepared dataset is read into memory.
-IN_MEMORY = 4 << 30
+IN_MEMORY = 2 << 30
 
 
 def load(

@@ -241,4 +241,10 @@ def _as_tf_data(source: Batches) -> Any:
         dataset = dataset.apply(
             tf.data.experimental.assert_cardinality(source.batches_per_epoch)
         )
-    return dataset.prefetch(_AHEAD).with_options(options)
+    dataset = dataset.prefetch(_AHEAD).with_options(options)
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) == 1:  # several are for a strategy to feed
+        dataset = dataset.apply(
+            tf.data.experimental.prefetch_to_device(gpus[0].name, 2)
+        )
+    return dataset

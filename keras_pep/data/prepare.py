@@ -1,14 +1,19 @@
 """Files of rows become a folder of numbered columns, in two passes.
 
 The first pass counts the values of the training rows, the second writes the
-ids of every row in the narrowest integers that hold them. Neither keeps rows in
-memory; what grows is the number of distinct values.
+ids of every row in the narrowest integers that hold them. Where there are
+numbers or lists, another comes first, for the edges of their bins and their
+lengths. None keeps rows in memory; what grows is the number of distinct values.
 """
 
+import contextlib
+import fcntl
+import glob
+import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +29,7 @@ from keras_pep.data.fields import (
     LONGEST_LIST,
     Field,
     Vocabulary,
+    lengths,
     numbers,
 )
 from keras_pep.data.rows import Block, Column, Files, Malformed
@@ -35,8 +41,7 @@ _PARTIAL = ".partial"
 _ENDS = (0.8, 0.9)  # where the shares of train and validation end
 _SAMPLE = 1 << 20  # values of a number from which its bins are made
 _PENDING = 1 << 18  # values that are counted before counts are added up
-_POSITIVE = ("1", "1.0", "true", "True", "TRUE")
-_NEGATIVE = ("0", "0.0", "false", "False", "FALSE")
+_LINES = 20  # of a value; one of more begins with a stray quote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,31 +94,62 @@ def prepare(
         DataError: If a file cannot be read, has no rows, too many rows are
             malformed, or the folder cannot be written.
     """
-    _remove_remains(folder)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}{_PARTIAL}")
     try:
-        partial.mkdir(parents=True)
-        _write(source, partial, seed, max_bad_rows, say)
-        if not folder.is_dir():  # or another process has been faster
-            partial.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _partial(folder) as partial:
+            before = _states(source)
+            _write(source, partial, seed, max_bad_rows, say)
+            if _states(source) != before:
+                raise DataError(
+                    f"{source.files.paths[0].parent}: a file of "
+                    f"{source.name} has changed while it was read."
+                )
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written: {error.strerror or error}."
         ) from error
+
+
+def _states(source: Source) -> list[tuple[int, int]]:
+    """What changes when the files do."""
+    states = [path.stat() for path in source.files.paths]
+    return [(state.st_size, state.st_mtime_ns) for state in states]
+
+
+@contextlib.contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """A folder to work in, which is gone afterwards, if not renamed.
+
+    Its lock is held, and goes with the process: what can be locked is what
+    a process that was killed has left, and is removed first.
+    """
+    for remains in folder.parent.glob(
+        f"{glob.escape(folder.name)}.*{_PARTIAL}"
+    ):
+        with contextlib.suppress(OSError), _locked(remains):
+            shutil.rmtree(remains, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(_PARTIAL, f"{folder.name}.", folder.parent))
+    try:
+        with _locked(partial):
+            yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _remove_remains(folder: Path) -> None:
-    """Removes what processes that were killed have left."""
-    for partial in folder.parent.glob(f"{folder.name}.*{_PARTIAL}"):
-        process = int(partial.name.split(".")[-2])
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            shutil.rmtree(partial, ignore_errors=True)
-        except PermissionError:
-            pass  # somebody else's, and alive
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Locks a folder, or raises OSError if another process has."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(number)
 
 
 def _write(
@@ -123,11 +159,12 @@ def _write(
     max_bad_rows: float,
     say: Callable[[str], None],
 ) -> None:
+    if any(field.kind in ("number", "list") for field in source.fields):
+        say(f"{source.name}: looking at numbers and lists")
+        source = replace(source, fields=_fitted(source, seed, say))
     say(f"{source.name}: counting values")
     malformed = Malformed()
     counts = [_Count() for _ in source.fields]
-    if any(field.kind in ("number", "list") for field in source.fields):
-        source = replace(source, fields=_fitted(source, seed))
     sizes = np.zeros(len(SPLITS), dtype=np.int64)
     for block in _rows(source, seed, malformed):
         sizes += np.bincount(block.split, minlength=len(SPLITS))
@@ -155,15 +192,20 @@ class _Rows:
 def _rows(source: Source, seed: int, malformed: Malformed) -> Iterator[_Rows]:
     """Every block of the files, the same in every pass."""
     random = np.random.default_rng(seed)
+    quoted = source.files.quoted
     for block in raw.blocks(source.files, source.columns, malformed):
         split = np.searchsorted(
             _ENDS, random.random(len(block)), side="right"
         ).astype(np.int8)
         label = block.columns[source.label]
-        texts = label.values.to_numpy(False)
-        positive = np.isin(texts, _POSITIVE)
-        bad = ~(positive | np.isin(texts, _NEGATIVE))
+        positive, bad = _labels(label.values.to_numpy(False))
         wrong = _wrong(block, source.label, bad, "0 or 1", malformed, None)
+        for name, column in block.columns.items() if quoted else ():
+            lines = pa.compute.count_substring(column.values, "\n").to_numpy()
+            bad = lines > _LINES
+            malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
+            expected = "fewer lines: is a quote missing?"
+            wrong = _wrong(block, name, bad, expected, malformed, wrong)
         made = []
         for each in source.fields:
             column = block.columns[each.column]
@@ -181,6 +223,13 @@ def _rows(source: Source, seed: int, malformed: Malformed) -> Iterator[_Rows]:
             split, labels = split[good], labels[good]
             made = [Column(each.values, each.codes[good]) for each in made]
         yield _Rows(split, labels, made)
+
+
+def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which labels are 1, and which are neither 0 nor 1."""
+    words = {"true": "1", "false": "0"}
+    found = numbers(np.array([words.get(t.lower(), t) for t in texts], object))
+    return found == 1, (found != 0) & (found != 1)
 
 
 _EXPECTED = {
@@ -208,8 +257,10 @@ def _wrong(
     found = column.values[int(column.codes[row])].as_py()
     malformed.add(
         0,
-        f"{block.path}, row {block.first + row + 1}: found {found!r} in "
-        f"column {name!r}, expected {expected}",
+        lambda: (
+            f"{block.path}, row {block.first + row + 1}: found {found!r} in "
+            f"column {name!r}, expected {expected}"
+        ),
     )
     return np.asarray(rows if wrong is None else wrong | rows)
 
@@ -218,9 +269,9 @@ def _check(
     source: Source, malformed: Malformed, rows: int, max_bad_rows: float
 ) -> None:
     every = rows + malformed.rows
-    if malformed.rows > max_bad_rows * every:
+    if malformed.first and malformed.rows > max_bad_rows * every:
         raise DataError(
-            f"{malformed.first}. {malformed.rows:,} of {every:,} rows are "
+            f"{malformed.first()}. {malformed.rows:,} of {every:,} rows are "
             f"malformed; --max-bad-rows allows {max_bad_rows:.2%}."
         )
     if not rows:
@@ -292,7 +343,9 @@ class _Encoder:
         return np.asarray(ids, self.dtype).reshape(-1, self.length)
 
 
-def _fitted(source: Source, seed: int) -> tuple[Field, ...]:
+def _fitted(
+    source: Source, seed: int, say: Callable[[str], None]
+) -> tuple[Field, ...]:
     """The fields with the edges of numbers and the lengths of lists.
 
     Edges are quantiles of the training rows, of a random million of them if
@@ -303,12 +356,14 @@ def _fitted(source: Source, seed: int) -> tuple[Field, ...]:
         for place, each in enumerate(source.fields)
         if each.kind == "number"
     }
-    lengths = dict.fromkeys(
-        (p for p, each in enumerate(source.fields) if each.kind == "list"), 1
-    )
+    lists = {
+        place: np.zeros(2, dtype=np.int64)  # longest, and how many are too long
+        for place, each in enumerate(source.fields)
+        if each.kind == "list"
+    }
     random = np.random.default_rng(seed)
     columns = tuple(
-        dict.fromkeys(source.fields[p].column for p in (*samples, *lengths))
+        dict.fromkeys(source.fields[p].column for p in (*samples, *lists))
     )
     for block in raw.blocks(source.files, columns, Malformed()):
         training = random.random(len(block)) < _ENDS[0]
@@ -317,17 +372,23 @@ def _fitted(source: Source, seed: int) -> tuple[Field, ...]:
             sample.add(
                 numbers(column.values.to_numpy(False))[column.codes[training]]
             )
-        for place, length in lengths.items():
-            each = source.fields[place]
-            longest = each.longest(
-                block.columns[each.column].values.to_pylist()
-            )
-            lengths[place] = min(max(length, longest), LONGEST_LIST)
+        for place, found in lists.items():
+            column = block.columns[source.fields[place].column]
+            long = lengths(column.values.to_pylist())
+            found[0] = max(found[0], long.max(initial=1))
+            found[1] += (long > LONGEST_LIST)[column.codes].sum()
     fitted = list(source.fields)
     for place, sample in samples.items():
         fitted[place] = replace(fitted[place], edges=sample.edges())
-    for place, length in lengths.items():
+    for place, (longest, cut) in lists.items():
+        length = min(int(longest), LONGEST_LIST)
         fitted[place] = replace(fitted[place], length=length)
+        if cut:
+            say(
+                f"{source.name}: {cut:,} lists of {fitted[place].name} have "
+                f"more than {LONGEST_LIST} values, of which the rest is left "
+                "out"
+            )
     return tuple(fitted)
 
 
@@ -372,47 +433,40 @@ def _number_rows(
     encoders = [_Encoder(vocabulary) for vocabulary in vocabularies]
     unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
     known = np.zeros_like(unknown)
-    with ExitStack() as stack:
-        writers = [
-            [
-                [
-                    stack.enter_context(
-                        stored.ColumnWriter(path, encoder.dtype, int(size))
-                    )
-                    for path in stored.column_paths(
-                        folder / split, place, encoder.length
-                    )
-                ]
-                for place, encoder in enumerate(encoders)
-            ]
-            for split, size in zip(SPLITS, sizes, strict=True)
-        ]
-        labels = [
-            stack.enter_context(
-                stored.ColumnWriter(
-                    stored.label_path(folder / split),
-                    np.dtype(np.uint8),
-                    int(n),
-                )
+    writers = [
+        [
+            stored.ColumnWriter(
+                stored.field_path(folder / split, place),
+                encoder.dtype,
+                int(size),
+                encoder.length if encoder.length > 1 else None,
             )
-            for split, n in zip(SPLITS, sizes, strict=True)
+            for place, encoder in enumerate(encoders)
         ]
-        for block in _rows(source, seed, Malformed()):
-            parts = [block.split == n for n in range(len(SPLITS))]
+        for split, size in zip(SPLITS, sizes, strict=True)
+    ]
+    labels = [
+        stored.ColumnWriter(
+            stored.label_path(folder / split), np.dtype(np.uint8), int(size)
+        )
+        for split, size in zip(SPLITS, sizes, strict=True)
+    ]
+    for block in _rows(source, seed, Malformed()):
+        parts = [block.split == n for n in range(len(SPLITS))]
+        for n, part in enumerate(parts):
+            labels[n].write(block.labels[part])
+        for place, (encoder, made) in enumerate(
+            zip(encoders, block.made, strict=True)
+        ):
+            ids = encoder.ids(made.values)
             for n, part in enumerate(parts):
-                labels[n].write(block.labels[part])
-            for place, (encoder, made) in enumerate(
-                zip(encoders, block.made, strict=True)
-            ):
-                ids = encoder.ids(made.values)
-                for n, part in enumerate(parts):
-                    rows = ids[made.codes[part]]
-                    unknown[n, place] += int((rows == 0).sum())
-                    known[n, place] += int((rows > 0).sum())
-                    for writer, column in zip(
-                        writers[n][place], rows.T, strict=True
-                    ):
-                        writer.write(column)
+                rows = ids[made.codes[part]]
+                unknown[n, place] += int((rows == 0).sum())
+                known[n, place] += int((rows > 0).sum())
+                writers[n][place].write(rows)
+    every = itertools.chain(labels, *writers)
+    if not all(writer.complete for writer in every):
+        raise DataError(f"{source.name}: a file has changed while it was read.")
     shares = unknown / np.maximum(unknown + known, 1)
     stored.write_description(
         folder,

@@ -4,7 +4,7 @@ PyArrow parses and numbers the values of every column; what is done with them
 afterwards is done once for each value of a block, not for each row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +74,18 @@ class Block:
 
 @dataclass
 class Malformed:
-    """How many rows were no rows, and what was wrong with the first."""
+    """How many rows were no rows, and what was wrong with the first.
+
+    Attributes:
+        rows: How many.
+        first: Says where the first is, what was found, and what expected;
+            looked up when it is asked for.
+    """
 
     rows: int = 0
-    first: str = ""
+    first: Callable[[], str] | None = None
 
-    def add(self, rows: int, what: str) -> None:
+    def add(self, rows: int, what: Callable[[], str]) -> None:
         """Counts some more."""
         self.rows += rows
         self.first = self.first or what
@@ -92,13 +98,30 @@ def find(source: Path) -> tuple[Path, ...]:
         DataError: If there are none, or of several kinds.
     """
     if source.is_file():
+        if not kind_of(source):
+            raise DataError(
+                f"{source}: expected a name that ends in "
+                f"{', '.join(_ENDINGS)}, with .gz behind if it is text."
+            )
         return (source,)
     if not source.is_dir():
         raise DataError(
             f"{source}: no such file or folder, expected rows as CSV, TSV or "
             "Parquet."
         )
-    found = sorted(p for p in source.iterdir() if kind_of(p) and p.is_file())
+    folders = [path.name for path in source.iterdir() if path.is_dir()]
+    if folders:
+        raise DataError(
+            f"{source}: found the folder {min(folders)} in it, expected files "
+            "alone."
+        )
+    found = sorted(
+        path
+        for path in source.iterdir()
+        if kind_of(path)
+        and not path.name.startswith((".", "_"))
+        and path.stat().st_size
+    )
     kinds = {kind_of(path) for path in found}
     if len(kinds) != 1:
         names = ", ".join(path.name for path in found[:5]) or "none"
@@ -111,7 +134,7 @@ def find(source: Path) -> tuple[Path, ...]:
 
 def kind_of(path: Path) -> str:
     """The ending that says how a file is read, or `""`."""
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     return next((end for end in _ENDINGS if name.endswith(end)), "")
 
 
@@ -179,9 +202,9 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
 
 def _column(array: Any) -> Column:
     if not pa.types.is_dictionary(array.type):
-        if pa.types.is_list(array.type):
+        if pa.types.is_nested(array.type):
             raise pa.ArrowInvalid(
-                "a column of lists; write them as text divided by |"
+                f"a column of {array.type}; write lists as text divided by |"
             )
         array = array.cast(pa.string()).dictionary_encode()
     values, codes = array.dictionary, array.indices
@@ -202,6 +225,10 @@ class _Errors:
         pass
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, UnicodeDecodeError):
+            raise DataError(
+                f"{self.path}: cannot be read: expected UTF-8."
+            ) from error
         if isinstance(error, (pa.ArrowException, OSError)):
             raise DataError(f"{self.path}: cannot be read: {error}.") from error
 
@@ -217,16 +244,18 @@ def _open(
         return _Parquet(path, columns)
 
     def wrong(row: Any) -> str:
+        text = row.text
+        # A quote that nothing closes makes a row of many lines.
         malformed.add(
-            1,
-            f"{path}{_line(path, row.text)}: found {row.actual_columns} "
-            f"columns in {row.text[:60]!r}, expected {row.expected_columns}"
-            if not malformed.first
-            else "",
+            1 + text.count("\n"),
+            lambda: (
+                f"{path}{_line(path, text)}: found {row.actual_columns} "
+                f"columns in {text[:60]!r}, expected {row.expected_columns}"
+            ),
         )
         return "skip"
 
-    text = pa.dictionary(pa.int32(), pa.string())
+    as_text = pa.dictionary(pa.int32(), pa.string())
     stream = pa.input_stream(
         path, compression="gzip" if path.suffix == ".gz" else None
     )
@@ -245,7 +274,7 @@ def _open(
             include_columns=None if columns is None else list(columns),
             column_types=None
             if columns is None
-            else dict.fromkeys(columns, text),
+            else dict.fromkeys(columns, as_text),
             strings_can_be_null=False,
             check_utf8=False,  # of every row; each value is enough
         ),
@@ -274,10 +303,10 @@ class _Parquet:
 
 
 def _line(path: Path, text: str) -> str:
-    """Where in a file a line is."""
-    if path.suffix == ".gz":
+    """Where in a file a row begins."""
+    if path.suffix == ".gz" or not text:
         return ""
-    wanted = text.encode()
+    wanted = text.splitlines()[0].encode()
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.rstrip(b"\r\n") == wanted:

@@ -1,15 +1,16 @@
-"""A prepared dataset on disk: one file of integers for every column.
+"""A prepared dataset on disk: one file of integers for every field.
 
 ```
 <folder>/dataset.json        name, fields, vocabularies, rows, fingerprint
 <folder>/train/label.npy     uint8, 0 or 1
 <folder>/train/0.npy         ids of the first field, in the narrowest integers
-<folder>/train/3-1.npy       second value of the fourth field, a list; or -1
+<folder>/train/3.npy         if the fourth is a list, a matrix, -1 for no value
 <folder>/validation/...      likewise
 ```
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,11 +33,9 @@ def label_path(folder: Path) -> Path:
     return folder / "label.npy"
 
 
-def column_paths(folder: Path, place: int, length: int) -> list[Path]:
-    """The files of a field of a split."""
-    if length == 1:
-        return [folder / f"{place}.npy"]
-    return [folder / f"{place}-{number}.npy" for number in range(length)]
+def field_path(folder: Path, place: int) -> Path:
+    """The file of a field's ids."""
+    return folder / f"{place}.npy"
 
 
 def narrowest(size: int, *, negative: bool = False) -> np.dtype[Any]:
@@ -45,40 +44,60 @@ def narrowest(size: int, *, negative: bool = False) -> np.dtype[Any]:
 
 
 class ColumnWriter:
-    """Writes an array of known length to an `.npy` file, piece by piece."""
+    """Writes an array of known length to an `.npy` file, piece by piece.
 
-    def __init__(self, path: Path, dtype: np.dtype[Any], rows: int) -> None:
+    The file is open only while it is written to: there may be more columns
+    than a process may have open files.
+
+    Args:
+        path: Of the file.
+        dtype: Of the array.
+        rows: Its length.
+        columns: None for a vector.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        dtype: np.dtype[Any],
+        rows: int,
+        columns: int | None = None,
+    ) -> None:
         path.parent.mkdir(exist_ok=True)
+        self._path = path
         self._dtype = dtype
-        self._file = path.open("wb")
-        np.lib.format.write_array_header_1_0(
-            self._file,
-            {
-                "descr": np.lib.format.dtype_to_descr(dtype),
-                "fortran_order": False,
-                "shape": (rows,),
-            },
-        )
-
-    def __enter__(self) -> "ColumnWriter":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._file.close()
+        self._missing = rows
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(
+                file,
+                {
+                    "descr": np.lib.format.dtype_to_descr(dtype),
+                    "fortran_order": False,
+                    "shape": (rows,) if columns is None else (rows, columns),
+                },
+            )
 
     def write(self, values: np.ndarray) -> None:
         """Adds some rows."""
-        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+        with self._path.open("ab") as file:
+            file.write(np.ascontiguousarray(values, self._dtype).data)
+        self._missing -= len(values)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows have been written, and no more."""
+        return self._missing == 0
 
 
 class StoredColumns:
-    """Integers in files, one for each column, that index like a matrix.
+    """Integers in files, one for each field, that index like a matrix.
 
     Only what is asked for is read: `columns[10:20]` and `columns[[3, 1]]` are
     int32 arrays `(rows, columns)`.
 
     Args:
-        paths: `.npy` files of vectors of the same length.
+        paths: `.npy` files of vectors, or of matrices for lists, all of the
+            same length.
 
     Raises:
         ValueError: If a file is damaged, or of another length.
@@ -88,24 +107,26 @@ class StoredColumns:
     dtype = np.dtype(np.int32)
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._columns = [np.load(p, mmap_mode="r") for p in paths]
-        lengths = {column.shape for column in self._columns}
-        if len(lengths) != 1 or len(self._columns[0].shape) != 1:
+        # Mapped when they are read: a map is an open file, and there may be
+        # more columns than a process may have of these.
+        self._maps = [_map_of(path) for path in paths]
+        shapes = [each["shape"] for each in self._maps]
+        if len({rows for rows, _ in shapes}) != 1:
             raise ValueError(f"{paths[0].parent}: columns of other lengths")
+        columns = sum(columns for _, columns in shapes)
+        self.shape: tuple[int, int] = (shapes[0][0], columns)
 
     def __len__(self) -> int:
-        return len(self._columns[0])
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return len(self), len(self._columns)
+        return self.shape[0]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        first = self._columns[0][rows]
-        made = np.empty((len(first), len(self._columns)), dtype=np.int32)
-        for place, column in enumerate(self._columns):
-            made[:, place] = column[rows]
+        parts = (np.memmap(**each)[rows] for each in self._maps)
+        first = next(parts)
+        made = np.empty((len(first), self.shape[1]), dtype=np.int32)
+        place = 0
+        for part in itertools.chain([first], parts):
+            made[:, place : place + part.shape[1]] = part
+            place += part.shape[1]
         return made
 
     def in_memory(self) -> np.ndarray:
@@ -116,6 +137,18 @@ class StoredColumns:
             part = slice(start, start + _COPIED)
             made[part] = self[part]
         return made
+
+
+def _map_of(path: Path) -> dict[str, Any]:
+    """Arguments of `numpy.memmap` for an `.npy` file, as a matrix."""
+    found = np.load(path, mmap_mode="r")
+    return {
+        "filename": path,
+        "dtype": found.dtype,
+        "mode": "r",
+        "offset": found.offset,
+        "shape": (len(found), found.size // max(len(found), 1)),
+    }
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
@@ -156,11 +189,8 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
         ids = {
             split: StoredColumns(
                 [
-                    path
-                    for place, vocabulary in enumerate(vocabularies)
-                    for path in column_paths(
-                        folder / split, place, vocabulary.field.length
-                    )
+                    field_path(folder / split, place)
+                    for place in range(len(vocabularies))
                 ]
             )
             for split in ("train", "validation", "test")

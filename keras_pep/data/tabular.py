@@ -36,11 +36,18 @@ def source(
     Raises:
         DataError: If the files or the columns are not as described.
     """
+    if delimiter is not None and (
+        len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'
+    ):
+        raise DataError(
+            f"found the delimiter {delimiter!r}, expected one ASCII character, "
+            "neither a quote nor the end of a line."
+        )
     paths = rows.find(Path(path))
     by_tabs = not rows.kind_of(paths[0]).startswith((".csv", ".parquet"))
     files = Files(paths, delimiter=delimiter or ("\t" if by_tabs else ","))
     columns = rows.header(files)
-    kinds = dict(_kind(field) for field in fields)
+    kinds = dict(_kind(field, columns) for field in fields)
     if len(kinds) < len(fields):
         raise DataError(
             f"found a field twice in {', '.join(fields)}, expected each once."
@@ -81,10 +88,10 @@ def source(
     )
 
 
-def _kind(field: str) -> tuple[str, str | None]:
+def _kind(field: str, columns: Sequence[str]) -> tuple[str, str | None]:
     """Name and kind of a field: `"price:number"`."""
     name, colon, kind = field.rpartition(":")
-    if not colon:
+    if not colon or field in columns:
         return field, None
     if kind not in (*KINDS, "time"):
         raise DataError(

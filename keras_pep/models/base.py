@@ -75,6 +75,9 @@ class FieldModel(keras.Model):
         )
         offsets = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
         self._offsets = np.repeat(offsets, self.field_lengths)
+        lengths = np.repeat(self.field_lengths, self.field_lengths)
+        # An id that only a list may have is an error elsewhere.
+        self._lowest = np.where(lengths > 1, 0, np.iinfo(np.int32).min)
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer, so that weights exist before the first batch."""
@@ -84,8 +87,8 @@ class FieldModel(keras.Model):
     def table_rows(self, ids: Any) -> Any:
         """Rows of the shared table, for ids numbered within their field."""
         ids = ops.cast(ids, "int32")
-        if self.has_lists:
-            ids = ops.maximum(ids, 0)  # of no feature: some row, times 0
+        if self.has_lists:  # of no feature: some row, times 0
+            ids = ops.maximum(ids, self._lowest)
         return ids + self._offsets
 
     @property

@@ -1,8 +1,10 @@
 import math
-import os
+import resource
+import shutil
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -211,14 +213,13 @@ def test_malformed_rows_are_counted_and_left_out(small_criteo):
         )
 
 
-def test_a_truncated_gzip_is_an_error(small_avazu, tmp_path):
+def test_a_truncated_gzip_is_an_error(small_avazu):
     path = small_avazu / "train.gz"
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(
         DataError, match=r"train\.gz: cannot be read: Truncated"
     ):
-        data.load("avazu", small_avazu, cache_dir=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+        data.load("avazu", small_avazu)
 
 
 def test_missing_files_are_named(tmp_path):
@@ -260,7 +261,16 @@ def test_a_full_disk_leaves_nothing_behind(small_criteo, tmp_path):
     assert load("roomy").returncode == 0
 
 
-KILLED = """
+def pausing(folder, cache):
+    """Another process that stops in the middle of preparing."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PAUSING, folder, cache],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+PAUSING = """
 import sys, time
 from keras_pep import data
 from keras_pep.data import stored
@@ -274,32 +284,76 @@ data.load("criteo", sys.argv[1], cache_dir=sys.argv[2])
 """
 
 
-def test_a_killed_process_leaves_nothing_that_counts(small_criteo, tmp_path):
+def test_only_a_killed_process_has_its_remains_removed(small_criteo, tmp_path):
     cache = tmp_path / "cache"
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, small_criteo, cache],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    with pausing(small_criteo, cache) as process:
         assert process.stdout.readline() == b"writing\n"
+        (remains,) = cache.iterdir()
+        assert remains.name.endswith(".partial")
+        # While it is alive, another one prepares the same on its own.
+        data.load("criteo", small_criteo, cache_dir=cache)
+        (folder,) = {*cache.iterdir()} - {remains}
+        assert remains.exists()
         process.kill()
-    (remains,) = cache.iterdir()
-    assert remains.name.endswith(f".{process.pid}.partial")
+    shutil.rmtree(folder)
     data.load("criteo", small_criteo, cache_dir=cache)
-    (folder,) = cache.iterdir()
-    assert folder.name == remains.name.split(".")[0]
+    assert list(cache.iterdir()) == [folder]
 
 
-def test_another_process_that_prepares_the_same_is_left_alone(
-    small_criteo, tmp_path
+def test_whoever_is_slower_takes_what_is_there(
+    small_criteo, tmp_path, monkeypatch
 ):
-    cache = tmp_path / "cache"
-    data.load("criteo", small_criteo, cache_dir=cache)
-    (folder,) = cache.iterdir()
-    other = folder.with_name(f"{folder.name}.{os.getppid()}.partial")
-    folder.rename(other)
-    data.load("criteo", small_criteo, cache_dir=cache)
-    assert {path.name for path in cache.iterdir()} == {folder.name, other.name}
+    """Two prepare the same at once, in one process."""
+    cache, times = tmp_path / "cache", []
+    rename = Path.rename
+
+    def after_another(path, target):
+        times.append(path)
+        if len(times) == 1:
+            data.load("criteo", small_criteo, cache_dir=cache)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", after_another)
+    dataset = data.load("criteo", small_criteo, cache_dir=cache)
+    assert len(times) == 2
+    assert len([*cache.iterdir()]) == 1
+    assert len(dataset.train) > 1000
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "other"])
+def test_a_file_that_changes_meanwhile_is_an_error(
+    small_criteo, tmp_path, change
+):
+    path = small_criteo / "train.txt"
+    content = path.read_bytes()
+
+    def say(line):
+        if "numbering" in line:
+            path.write_bytes(
+                {
+                    "longer": content * 2,
+                    "shorter": content[: content.index(b"\n", 9999) + 1],
+                    "other": content.replace(b"\t1\t", b"\t2\t"),
+                }[change]
+            )
+
+    with pytest.raises(DataError, match="has changed while it was read"):
+        data.load("criteo", small_criteo, cache_dir=tmp_path / "c", say=say)
+    assert not list((tmp_path / "c").iterdir())
+
+
+def test_there_may_be_more_columns_than_open_files(tmp_path):
+    path = tmp_path / "wide.csv"
+    names = [f"c{n}" for n in range(100)]
+    table = pd.DataFrame({name: np.arange(300) % 2 for name in names})
+    table.assign(y=np.arange(300) // 7 % 2).to_csv(path, index=False)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limit[1]))
+    try:
+        dataset = data.load(path, label="y")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert dataset.feature_count == 300
 
 
 def test_a_sample_of_numbers_stays_small_and_fair(monkeypatch):

@@ -185,12 +185,15 @@ def test_fields_and_their_kinds_can_be_given(table, tmp_path):
     [
         (["1", "-2", "+3", ""], "category"),
         (["1", "2.5", ""], "number"),
-        (["1e3", "2"], "number"),
+        (["1e3", "2"], "category"),
         (["a", "1"], "category"),
         (["a|b", "c"], "list"),
         (["a|b"] + [f"x{n}" for n in range(200)], "category"),
         (["2026-01-01", "2026-01-02"], "hour"),
         (["2026-01-01T10:00:00Z", "2026-01-02 11:00:00"], "hour"),
+        (["1.0", "2.0", "nan"], "category"),
+        (["1.5", "NA", "2"], "number"),
+        (["2026-01-01", "NaT"], "hour"),
         (["", ""], "category"),
         ([], "category"),
     ],
@@ -223,7 +226,15 @@ def test_values_of_every_kind():
     assert values("hour", iso)[0][:2] == ["23", ""]
     assert values("weekday", iso)[0][:2] == ["6", ""]  # a Sunday
     assert values("hour", iso)[1] == [False, False, True]
-    assert values("hour", ["0", "3600"])[0] == ["0", "1"]  # seconds since 1970
+    assert values(
+        "hour", ["1700000000", "1700000000000", "20240102", "NaT"]
+    ) == (
+        ["22", "22", "0", ""],  # 14 November 2023, 22:13, twice
+        [False] * 4,
+    )
+    assert values("weekday", ["20240102"])[0] == ["1"]  # a Tuesday
+    assert values("hour", ["0", "3600", "1e20", "12"])[1] == [True] * 4
+    assert values("log", ["1e300", "-inf", "NA"])[1] == [True, True, False]
     assert values("list", ["a|b|a", "", "|c"], length=2)[0] == [
         ["a", "b"],
         ["", None],
@@ -253,10 +264,64 @@ def test_bad_files(tmp_path, content, found):
     assert not cache.exists() or not list(cache.iterdir())
 
 
+def test_a_quote_that_nothing_closes_is_counted_by_its_lines(tmp_path):
+    lines = [f"u{n % 20},{n % 2}" for n in range(2000)]
+    path = tmp_path / "own.csv"
+    lines[1500] = '"u1,1'
+    path.write_text("\n".join(["user,clicked", *lines]) + "\n")
+    with pytest.raises(
+        DataError, match=r"line 1502: found 1 columns.*500 of 2,"
+    ):
+        data.load(path, label="clicked")
+    lines[1600] = 'u1",1'  # the second closes it: a value of 101 lines
+    path.write_text("\n".join(["user,clicked", *lines]) + "\n")
+    with pytest.raises(DataError, match="fewer lines: is a quote missing"):
+        data.load(path, label="clicked")
+    dataset = data.load(path, label="clicked", max_bad_rows=0.1)
+    assert dataset.malformed == 101
+    assert sum(len(split) for split in dataset.splits.values()) == 1899
+
+
+def test_long_lists_are_cut_and_counted(tmp_path):
+    path, said = tmp_path / "own.csv", []
+    rows = [f"{'|'.join(map(str, range(n % 70)))},{n % 2}" for n in range(700)]
+    path.write_text("\n".join(["tags,clicked", *rows]) + "\n")
+    dataset = data.load(path, label="clicked", say=said.append)
+    assert dataset.field_lengths == (64,)
+    assert "own: 50 lists of tags have more than 64 values" in said[1]
+
+
+def test_hidden_and_empty_parts_do_not_count(table, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    write(table, folder / "a.csv")
+    (folder / "._a.csv").write_bytes(b"\0\1")
+    (folder / "b.csv").touch()
+    assert len(data.load(folder, label="clicked").train) > 2000
+    (folder / "day=1").mkdir()
+    with pytest.raises(DataError, match="found the folder day=1"):
+        data.load(folder, label="clicked")
+
+
+def test_names_with_colons_commas_and_capitals(tmp_path):
+    path = tmp_path / "OWN.CSV"
+    rows = [f"{n % 3},{n % 5},{n % 2}" for n in range(500)]
+    path.write_text("\n".join(['"a,b",c:id,clicked', *rows]) + "\n")
+    dataset = data.load(path, label="clicked", fields=["a,b", "c:id"])
+    assert dataset.fields == ("a,b", "c:id")
+    with pytest.raises(DataError, match=r"ends in \.csv, \.tsv"):
+        data.load(path.rename(tmp_path / "own.pq"), label="clicked")
+
+
 def test_bad_bytes(tmp_path, table):
     path = write(table, tmp_path / "own.csv")
     path.write_bytes(path.read_bytes().replace(b"the same", b"\xff\xfe", 1))
     with pytest.raises(DataError, match="Invalid UTF8"):
+        data.load(path, label="clicked")
+    path.write_bytes("größe,clicked\n1,0\n".encode("latin-1"))
+    with pytest.raises(
+        DataError, match=r"own\.csv: cannot be read: expected UTF"
+    ):
         data.load(path, label="clicked")
     path = tmp_path / "own.csv.gz"
     path.write_bytes(gzip.compress(b"a,clicked\n")[:-4])
@@ -273,8 +338,8 @@ def test_nothing_to_read(tmp_path):
         data.load(tmp_path / "nowhere" / "own.csv", label="clicked")
     with pytest.raises(DataError, match="found none, expected parts"):
         data.load(tmp_path, label="clicked")
-    (tmp_path / "a.csv").touch()
-    (tmp_path / "b.parquet").touch()
+    (tmp_path / "a.csv").write_text("a,clicked\n")
+    (tmp_path / "b.parquet").write_text("a,clicked\n")
     with pytest.raises(DataError, match=r"found a\.csv, b\.parquet, expected"):
         data.load(tmp_path, label="clicked")
 

@@ -3,12 +3,11 @@
 Example:
     python -m benchmarks.prepare --data-dir /path/to/criteo --copies 20
 
-The rows of `train.txt` are copied; every copy of `keras-pep prepare` is a
-process of its own, whose peak memory the system tells.
+The rows of `train.txt` are copied, and prepared by a process of its own, whose
+peak memory Linux tells.
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,15 +23,19 @@ if TYPE_CHECKING:
 BATCH = 1024
 
 _PREPARE = """
-import resource, sys, time
+import sys, time
+from pathlib import Path
 from keras_pep.data import criteo
 from keras_pep.data.prepare import prepare
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
 source = criteo.source(sys.argv[1], None, min_count=10)
-from pathlib import Path
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-began = time.perf_counter()
+before, began = peak(), time.perf_counter()
 prepare(source, Path(sys.argv[2]), seed=0, max_bad_rows=0.001)
-print(time.perf_counter() - began, before)
+print(time.perf_counter() - began, before, peak())
 """
 
 
@@ -49,8 +52,7 @@ def main(data_dir: Path, copies: tuple[int, ...], epochs: int) -> None:
             folder = Path(name)
             _copy(data_dir / "train.txt", folder / "train.txt", number)
             prepared = folder / "prepared"
-            seconds, before = _prepare(folder, prepared)
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            seconds, before, peak = _prepare(folder, prepared)
             (folder / "train.txt").unlink()
             rows = _report(prepared, epochs)
             click.echo(
@@ -67,16 +69,15 @@ def _copy(source: Path, target: Path, copies: int) -> None:
             file.write(content)
 
 
-def _prepare(folder: Path, prepared: Path) -> tuple[float, float]:
-    """Seconds, and memory in KiB before anything is read."""
+def _prepare(folder: Path, prepared: Path) -> list[float]:
+    """Seconds; and KiB of memory, before anything is read and at most."""
     printed = subprocess.run(
         [sys.executable, "-c", _PREPARE, str(folder), str(prepared)],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    seconds, before = map(float, printed.split())
-    return seconds, before
+    return [float(number) for number in printed.split()]
 
 
 def _report(prepared: Path, epochs: int) -> int:

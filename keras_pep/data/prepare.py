@@ -254,7 +254,7 @@ def _wrong(
     column = block.columns[name]
     rows = bad[column.codes]
     row = int(rows.argmax())
-    found = column.values[int(column.codes[row])].as_py()
+    found = column.values[int(column.codes[row])].as_py()[:80]
     malformed.add(
         0,
         lambda: (

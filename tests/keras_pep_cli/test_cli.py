@@ -301,7 +301,16 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
     steps, curves = [], []
     for baseline in ("--baseline", "--no-baseline"):
         arguments = ("--budget", 300, "--max-epochs", 2, baseline, "--force")
-        assert train(*arguments, "--distillation", 0).exit_code == 0
+        # All that the dense model decides is given.
+        given = (
+            "--distillation",
+            0,
+            "--search-epochs",
+            2,
+            "--search-rate",
+            0.01,
+        )
+        assert train(*arguments, *given).exit_code == 0
         history = pd.read_csv(tmp_path / "run" / "history.csv")
         search = history[history["stage"] == "search"]
         steps.append(search["step"].tolist())
@@ -499,7 +508,7 @@ def test_labels_are_softened_by_the_dense_model_if_there_is_one(
         "none": ("--distillation", 0),
         "no teacher": ("--no-baseline",),
     }.items():
-        arguments += ("--budget", 300, "--force", "--learning-rate", 0.03)
+        arguments += ("--budget", 300, "--force", "--search-rate", 0.03)
         assert train(*arguments).exit_code == 0
         history = pd.read_csv(tmp_path / "run" / "history.csv")
         losses[name] = history[history["stage"] == "search"]["loss"].to_numpy()

@@ -4,7 +4,8 @@ Example:
     python -m benchmarks.prepare --data-dir /path/to/criteo --copies 20
 
 The rows of `train.txt` are copied, and prepared by a process of its own, whose
-peak memory Linux tells.
+peak memory Linux tells. Both are in the system's folder for temporary files
+(`TMPDIR`), about 4 GB for 100 copies, and never in a working tree.
 """
 
 import os
@@ -48,7 +49,7 @@ print(time.perf_counter() - began, before, peak())
 def main(data_dir: Path, copies: tuple[int, ...], epochs: int) -> None:
     """Print rows per second and peak memory."""
     for number in copies:
-        with tempfile.TemporaryDirectory(dir=".") as name:
+        with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             _copy(data_dir / "train.txt", folder / "train.txt", number)
             prepared = folder / "prepared"

@@ -6,8 +6,9 @@ A CSV with a header: `id`, `click`, `hour` as YYMMDDHH, and 21 categories.
 from pathlib import Path
 
 from keras_pep.data import rows
+from keras_pep.data.dataset import features_of
 from keras_pep.data.fields import Field
-from keras_pep.data.kaggle import features_of, only_file
+from keras_pep.data.kaggle import only_file
 from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Files
 

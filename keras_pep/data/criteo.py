@@ -7,8 +7,9 @@ test rows too.
 
 from pathlib import Path
 
+from keras_pep.data.dataset import features_of
 from keras_pep.data.fields import Field
-from keras_pep.data.kaggle import features_of, only_file
+from keras_pep.data.kaggle import only_file
 from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Files
 

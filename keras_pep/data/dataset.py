@@ -175,6 +175,19 @@ class Dataset:
         return "\n".join(lines)
 
 
+def features_of(name: str, features: str | None, known: tuple[str, ...]) -> str:
+    """The feature set that is asked for; by default the last.
+
+    Raises:
+        DataError: If there is no such set.
+    """
+    if features is not None and features not in known:
+        raise DataError(
+            f"{name} has the feature sets {', '.join(known)}, not {features!r}."
+        )
+    return features or known[-1]
+
+
 def encode(
     columns: Mapping[str, "pd.Series[Any]"], labels: Any
 ) -> tuple[Split, dict[str, Vocabulary]]:

@@ -5,19 +5,6 @@ from pathlib import Path
 from keras_pep.data.dataset import DataError
 
 
-def features_of(name: str, features: str | None, known: tuple[str, ...]) -> str:
-    """The feature set that is asked for; by default the last.
-
-    Raises:
-        DataError: If there is no such set.
-    """
-    if features is not None and features not in known:
-        raise DataError(
-            f"{name} has the feature sets {', '.join(known)}, not {features!r}."
-        )
-    return features or known[-1]
-
-
 def only_file(
     name: str,
     data_dir: str | Path | None,

@@ -10,7 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from keras_pep.data import movielens_files, movielens_tfds
-from keras_pep.data.dataset import DataError, Dataset, encode, random_split
+from keras_pep.data.dataset import (
+    DataError,
+    Dataset,
+    encode,
+    features_of,
+    random_split,
+)
 from keras_pep.data.fields import log_bins
 
 FEATURES = ("paper", "full")
@@ -42,13 +48,8 @@ def load(
     Raises:
         DataError: If a file is missing, or has too many malformed lines.
     """
-    features = features or "full"
-    if features not in FEATURES:
-        raise DataError(
-            f"MovieLens has the feature sets {', '.join(FEATURES)}, "
-            f"not {features!r}."
-        )
     name = _NAMES[name]
+    features = features_of(name, features, FEATURES)
     if data_dir is None:
         tables = movielens_tfds.read(name)
     else:

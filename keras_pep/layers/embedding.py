@@ -38,8 +38,8 @@ class TableEmbedding(keras.layers.Layer):
         self.autocast = False  # ids stay integers
 
     def call(self, inputs: Any) -> Any:
-        """Looks ids up, each once."""
-        rows, spread = lookup.distinct(lookup.as_ids(inputs))
+        """Looks ids up."""
+        rows, spread = lookup.distinct(lookup.as_ids(inputs), self._merge)
         return ops.cast(spread(self._vectors(rows)), self.compute_dtype)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -64,6 +64,11 @@ class TableEmbedding(keras.layers.Layer):
             "output_dim": self.output_dim,
             "mask_zero": self.mask_zero,
         }
+
+    @property
+    def _merge(self) -> bool:
+        """Whether to read a row once that a batch looks up several times."""
+        return True
 
     def _vectors(self, rows: Any) -> Any:
         """Vectors of row numbers `(rows,)`: `(rows, output_dim)`."""

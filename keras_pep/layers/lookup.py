@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 
-def distinct(ids: Any) -> tuple[Any, Callable[[Any], Any]]:
+def distinct(ids: Any, merge: bool = True) -> tuple[Any, Callable[[Any], Any]]:
     """Splits a look-up into the rows to read and the way back to the batch.
 
     With duplicate ids in a batch, Keras' Adam, Adagrad and RMSprop on
@@ -18,13 +18,15 @@ def distinct(ids: Any) -> tuple[Any, Callable[[Any], Any]]:
 
     Args:
         ids: Integer tensor of any shape.
+        merge: False where no gradient is needed: then it is faster to read
+            some rows twice.
 
     Returns:
         The row numbers, `(rows,)`, and a function that takes what was computed
         for them, `(rows, ...)`, to the shape of the batch, `(*ids.shape, ...)`.
     """
     flat = ops.reshape(ids, (-1,))
-    if keras.backend.backend() == "tensorflow":
+    if merge and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         rows, positions = tf.unique(flat)
@@ -56,3 +58,20 @@ def as_ids(inputs: Any) -> Any:
     if keras.backend.standardize_dtype(inputs.dtype) in ("int32", "int64"):
         return inputs
     return ops.cast(inputs, "int32")
+
+
+def ones(words: Any) -> Any:
+    """How many bits are set in each of some int32: int32."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return ops.cast(tf.raw_ops.PopulationCount(x=words), "int32")
+    # Sums of ever wider fields of bits; the masks clear the sign's copies.
+    pairs = words - ops.bitwise_and(ops.right_shift(words, 1), 0x55555555)
+    fours = ops.bitwise_and(pairs, 0x33333333) + ops.bitwise_and(
+        ops.right_shift(pairs, 2), 0x33333333
+    )
+    eights = ops.bitwise_and(fours + ops.right_shift(fours, 4), 0x0F0F0F0F)
+    sixteens = eights + ops.right_shift(eights, 8)
+    all_of_them = sixteens + ops.right_shift(sixteens, 16)
+    return ops.bitwise_and(all_of_them, 0x3F)

@@ -8,7 +8,8 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableEmbedding
-from keras_pep.sparse import SparseTable, column_dtype
+from keras_pep.layers.storage import STORAGES, Layout
+from keras_pep.sparse import SparseTable
 
 if TYPE_CHECKING:
     from keras_pep.search.ticket import Ticket
@@ -18,18 +19,27 @@ if TYPE_CHECKING:
 class PrunedEmbedding(TableEmbedding):
     """Embedding whose table holds its kept entries and nothing else.
 
-    The table is stored as compressed sparse rows: `values`, the column of
-    each, and where every row starts. `values` are trained like any weight;
-    what was pruned is not there to be trained. Looks up the same vectors as a
-    `keras.layers.Embedding` of the table with zeros in place of the pruned.
+    Looks up the same vectors as a `keras.layers.Embedding` of the table with
+    zeros in place of the pruned. `values` are trained like any weight; what was
+    pruned is not there to be trained, and a row of which nothing was kept takes
+    a quarter of a byte. A frozen layer, `trainable=False`, looks up faster on
+    TensorFlow.
 
-    Make one with `from_dense` or `from_ticket`; the constructor alone gives a
-    layer of the right size, to be filled by loading weights.
+    Make one with `from_dense` or `from_ticket`, which choose how it is stored;
+    the constructor alone gives a layer of the right size, to be filled by
+    loading weights.
 
     Args:
         input_dim: Integer. Number of features, the rows of the table.
         output_dim: Integer. Base embedding size, the columns of the table.
         num_values: Integer. Number of kept entries.
+        num_rows: Integer. Number of rows that have any.
+        storage: `"csr"`: the column of each value, in the narrowest integers,
+            and where each of these rows starts; `"bitmask"`: a bit for each of
+            its columns instead; `"dense"`: values for all of them, which is
+            trained only where all are kept.
+        quantize: None: values are float32. `"float16"`, or `"int8"` in units
+            that each row has, which is for serving: they are not trained.
         embeddings_regularizer: Regularizer for the kept entries.
         mask_zero: Boolean, whether id 0 is padding to be masked out.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
@@ -54,23 +64,25 @@ class PrunedEmbedding(TableEmbedding):
         input_dim: int,
         output_dim: int,
         num_values: int,
+        num_rows: int,
+        storage: str = "csr",
+        quantize: str | None = None,
         embeddings_regularizer: Any = None,
         mask_zero: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_dim, output_dim, mask_zero, **kwargs)
-        if not 0 <= num_values <= self.input_dim * self.output_dim:
-            raise ValueError(
-                "`num_values` must be from 0 to `input_dim` * `output_dim`. "
-                f"Received: num_values={num_values}, input_dim={input_dim}, "
-                f"output_dim={output_dim}"
-            )
-        self.num_values = int(num_values)
+        self.layout = Layout(
+            *(self.input_dim, self.output_dim, num_values, num_rows),
+            *(storage, quantize),
+        )
         self.embeddings_regularizer = keras.regularizers.get(
             embeddings_regularizer
         )
         # TensorFlow cannot compile shapes that depend on values for XLA.
         self.supports_jit = keras.backend.backend() != "tensorflow"
+        if quantize is not None or not self.layout.exact:
+            self.trainable = False
 
     @classmethod
     def from_dense(
@@ -82,12 +94,13 @@ class PrunedEmbedding(TableEmbedding):
             table: Float array of shape `(input_dim, output_dim)`.
             mask: Boolean array of the same shape, what to keep; by default
                 all that is not zero.
-            **kwargs: Arguments of the layer, such as `name`.
+            **kwargs: See `from_sparse`.
 
         Raises:
             ValueError: If shapes do not fit.
         """
-        return cls.from_sparse(SparseTable.from_dense(table, mask), **kwargs)
+        table = SparseTable.from_dense(table, mask)
+        return cls.from_sparse(table, **kwargs)
 
     @classmethod
     def from_ticket(
@@ -99,7 +112,7 @@ class PrunedEmbedding(TableEmbedding):
             ticket: What a search has found.
             table: Name of the layer that was searched; needed only if the
                 ticket has several tables.
-            **kwargs: Arguments of the layer, such as `name`.
+            **kwargs: See `from_sparse`.
 
         Raises:
             ValueError: If the ticket has no such table.
@@ -115,43 +128,75 @@ class PrunedEmbedding(TableEmbedding):
         return cls.from_sparse(ticket.tables[table], **kwargs)
 
     @classmethod
-    def from_sparse(cls, sparse: SparseTable, **kwargs: Any) -> Self:
-        """The layer that stores the given table."""
-        input_dim, output_dim = sparse.shape
-        layer = cls(input_dim, output_dim, sparse.values.size, **kwargs)
+    def from_sparse(
+        cls,
+        table: SparseTable,
+        *,
+        storage: str | None = None,
+        quantize: str | None = None,
+        trainable: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """The layer that stores the given table.
+
+        Args:
+            table: What is kept.
+            storage: By default that of the fewest bytes: among those that can
+                be trained, unless the layer is not to be.
+            quantize: See the class.
+            trainable: Whether `values` are to be trained.
+            **kwargs: Arguments of the layer, such as `name`.
+        """
+        layout = cls.layout_of(table, storage, quantize, trainable=trainable)
+        layer = cls(
+            *(layout.input_dim, layout.output_dim),
+            *(layout.num_values, layout.num_rows),
+            *(layout.storage, layout.quantize),
+            trainable=trainable,
+            **kwargs,
+        )
         layer.build()
-        layer.assign_sparse(sparse)
+        layer.assign_sparse(table)
         return layer
 
+    @staticmethod
+    def layout_of(
+        table: SparseTable,
+        storage: str | None = None,
+        quantize: str | None = None,
+        *,
+        trainable: bool = True,
+    ) -> Layout:
+        """How `from_sparse` stores a table."""
+        storages = STORAGES if storage is None else (storage,)
+        layout = Layout.smallest(table, storages, quantize)
+        if storage or quantize or layout.exact or not trainable:
+            return layout
+        return Layout.smallest(table, ("csr", "bitmask"))
+
+    @property
+    def num_values(self) -> int:
+        """Number of kept entries."""
+        return self.layout.num_values
+
     def build(self, input_shape: Any = None) -> None:
-        """Creates `values`, `columns` and `row_splits`."""
+        """Creates the arrays of the layout."""
         if self.built:
             return
-        self.values = self.add_weight(
-            name="values",
-            shape=(self.num_values,),
-            initializer="zeros",
-            regularizer=self.embeddings_regularizer,
-            trainable=self.num_values > 0,  # of nothing there is no gradient
-            autocast=False,
-        )
-        self.values.is_table = True  # for optimizers, a table of one column
-        self.columns = self.add_weight(
-            name="columns",
-            shape=(self.num_values,),
-            dtype=column_dtype(self.output_dim),
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-        )
-        self.row_splits = self.add_weight(
-            name="row_splits",
-            shape=(self.input_dim + 1,),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-        )
+        for name, (shape, dtype) in self.layout.arrays.items():
+            trained = name == "values"
+            weight = self.add_weight(
+                name=name,
+                shape=shape,
+                dtype=dtype if dtype != "float32" else None,
+                initializer="zeros",
+                regularizer=self.embeddings_regularizer if trained else None,
+                # Of nothing there is no gradient.
+                trainable=trained and self.trainable and self.num_values > 0,
+                autocast=False,
+            )
+            weight.is_table = trained  # for optimizers: of one column
+            setattr(self, name, weight)
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -159,75 +204,167 @@ class PrunedEmbedding(TableEmbedding):
         return {
             **super().get_config(),
             "num_values": self.num_values,
+            "num_rows": self.layout.num_rows,
+            "storage": self.layout.storage,
+            "quantize": self.layout.quantize,
             "embeddings_regularizer": keras.regularizers.serialize(
                 self.embeddings_regularizer
             ),
         }
 
-    def assign_sparse(self, sparse: SparseTable) -> None:
-        """Stores another table with as many rows, columns and kept entries.
+    def assign_sparse(self, table: SparseTable) -> None:
+        """Stores another table that takes as much.
 
         Raises:
-            ValueError: If it has more or fewer.
+            ValueError: If it has more or fewer rows, columns, kept entries or
+                rows that have any.
         """
-        own = (self.input_dim, self.output_dim, self.num_values)
-        size = (*sparse.shape, sparse.values.size)
-        if size != own:
+        own = self.layout
+        found = Layout.smallest(table, (own.storage,), own.quantize)
+        if found != own:
             raise ValueError(
-                "The table must have as many rows, columns and kept entries "
-                f"as the layer, {own}. Received: {size}"
+                "The table must have as many rows, columns, kept entries and "
+                f"rows that have any as the layer: {own}. Received: {found}"
             )
-        self.values.assign(sparse.values)
-        self.columns.assign(sparse.columns)
-        self.row_splits.assign(sparse.row_splits)
+        for name, array in own.pack(table).items():
+            getattr(self, name).assign(array)
 
     def sparse(self) -> SparseTable:
         """The stored table."""
-        return SparseTable(
-            values=np.asarray(ops.convert_to_numpy(self.values)),
-            columns=np.asarray(ops.convert_to_numpy(self.columns)),
-            row_splits=np.asarray(ops.convert_to_numpy(self.row_splits)),
-            output_dim=self.output_dim,
+        return self.layout.unpack(
+            {
+                name: np.asarray(ops.convert_to_numpy(getattr(self, name)))
+                for name in self.layout.arrays
+            }
         )
+
+    @property
+    def _merge(self) -> bool:
+        return self.trainable  # for the sake of its gradient alone
 
     def _vectors(self, rows: Any) -> Any:
-        count = ops.shape(rows)[0]
-        if self.num_values == 0:
+        layout, count = self.layout, ops.shape(rows)[0]
+        if layout.num_values == 0:
             return ops.zeros((count, self.output_dim), self.variable_dtype)
-        number, position, kept = self._places(rows, count)
-        values = lookup.take(self.values, position)
-        columns = ops.cast(lookup.take(self.columns, position), "int32")
-        if kept is not None:  # the others add zero to the first column
-            values, columns = (ops.where(kept, x, 0) for x in (values, columns))
-        vectors = ops.segment_sum(
-            values,
-            number * self.output_dim + columns,
-            num_segments=count * self.output_dim,
-        )
-        return ops.reshape(vectors, (-1, self.output_dim))
+        if layout.storage == "dense":
+            return self._of_whole_rows(rows)
+        stored, end = self._stored(rows)
+        start = lookup.take(self.row_splits, stored)
+        size = lookup.take(self.row_splits, end) - start
+        if layout.indexed:  # of some that are not there, beyond the last
+            stored = ops.minimum(stored, layout.num_rows - 1)
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if on_tensorflow and not self.trainable:
+            vectors = self._by_bincount(start, size, stored)
+        else:
+            vectors = self._by_scatter(start, size, stored, count)
+        return self._scaled(vectors, stored)
 
-    def _places(self, rows: Any, count: Any) -> tuple[Any, Any, Any]:
-        """Where the kept entries of the rows are stored.
+    def _scaled(self, vectors: Any, stored: Any) -> Any:
+        """Vectors times the units of their rows."""
+        if self.layout.quantize != "int8":
+            return vectors
+        scales = ops.cast(lookup.take(self.scales, stored), vectors.dtype)
+        return vectors * scales[:, None]
 
-        Returns:
-            For each entry the number of its row among `rows` and its position
-            in `values`; and whether it is one, or None if all are. JAX needs
-            to know shapes in advance: there every row has as many places as
-            there are columns, and some are beyond its end.
+    def _stored(self, rows: Any) -> tuple[Any, Any]:
+        """Which stored row each is, and which comes after it.
+
+        They are the same for a row that is not stored.
         """
+        if not self.layout.indexed:
+            return rows, rows + 1
+        rows = ops.cast(rows, "int32")
+        word, bit = ops.right_shift(rows, 5), ops.bitwise_and(rows, 31)
+        # The bits of the word up to that of the row, which becomes the sign.
+        up_to = ops.left_shift(lookup.take(self.present, word), 31 - bit)
+        end = lookup.take(self.rank, word) + lookup.ones(up_to)
+        return end - ops.cast(up_to < 0, "int32"), end
+
+    def _of_whole_rows(self, rows: Any) -> Any:
+        stored, end = self._stored(rows)
+        if not self.layout.indexed:
+            return self._scaled(self._values(stored), stored)
+        kept = end > stored
+        if self.trainable and keras.backend.backend() != "jax":
+            # What is not looked up has no gradient, not even of zero.
+            (number,) = ops.nonzero(kept)
+            return ops.scatter(
+                number[:, None],
+                self._values(ops.take(stored, number)),
+                (ops.shape(rows)[0], self.output_dim),
+            )
+        stored = ops.minimum(stored, self.layout.num_rows - 1)
+        vectors = self._scaled(self._values(stored), stored)
+        return ops.where(kept[:, None], vectors, 0)
+
+    def _values(self, position: Any) -> Any:
+        values = lookup.take(self.values, position)
+        return ops.cast(values, self.variable_dtype)
+
+    def _by_bincount(self, start: Any, size: Any, stored: Any) -> Any:
+        """The vectors, by the fewest operations that TensorFlow has for it.
+
+        Without a gradient.
+        """
+        import tensorflow as tf
+
+        splits, position = tf.raw_ops.RaggedRange(
+            starts=start, limits=start + size, deltas=1, Tsplits=tf.int64
+        )
+        values = self._values(position)
+        columns = self._columns(position, stored, size)
+        return tf.raw_ops.RaggedBincount(
+            splits=splits, values=columns, size=self.output_dim, weights=values
+        )
+
+    def _by_scatter(
+        self, start: Any, size: Any, stored: Any, count: Any
+    ) -> Any:
         number = ops.arange(count, dtype="int32")
-        start = lookup.take(self.row_splits, rows)
-        sizes = lookup.take(self.row_splits, rows + 1) - start
         if keras.backend.backend() == "jax":
+            # Shapes have to be known: every row has as many places as there
+            # are columns, and some are beyond its end.
             number = ops.repeat(number, self.output_dim)
             place = ops.tile(
                 ops.arange(self.output_dim, dtype="int32"), (count,)
             )
-            kept = place < ops.take(sizes, number)
-            position = ops.take(start, number) + place
-            return number, ops.where(kept, position, 0), kept
-        ends = ops.cumsum(sizes)
-        number = ops.repeat(number, sizes)
-        place = ops.arange(ops.shape(number)[0], dtype="int32")
-        # Entry k of all is entry k - (ends - sizes) of its row.
-        return number, place + ops.take(start - ends + sizes, number), None
+            kept = place < ops.take(size, number)
+            position = ops.where(kept, ops.take(start, number) + place, 0)
+            columns = self._columns(position, stored, size)
+        else:
+            ends = ops.cumsum(size)
+            number = ops.repeat(number, size)
+            place = ops.arange(ops.shape(number)[0], dtype="int32")
+            # Entry k of all is entry k - (ends - size) of its row.
+            position = place + ops.take(start - ends + size, number)
+            columns, kept = self._columns(position, stored, size), None
+        values = self._values(position)
+        if kept is not None:  # the others add zero to the first column
+            values, columns = (ops.where(kept, x, 0) for x in (values, columns))
+        places = number * self.output_dim + columns
+        vectors = ops.scatter(
+            places[:, None], values, (count * self.output_dim,)
+        )
+        return ops.reshape(vectors, (-1, self.output_dim))
+
+    def _columns(self, position: Any, stored: Any, size: Any) -> Any:
+        """The column of each of some values, int32.
+
+        Args:
+            position: Of the values.
+            stored: The rows that they are of, in order.
+            size: How many are of each; where 0, the row's bits are another's.
+        """
+        if self.layout.storage == "csr":
+            return ops.cast(lookup.take(self.columns, position), "int32")
+        octets = ops.cast(lookup.take(self.bits, stored), "int32")[..., None]
+        bits = ops.bitwise_and(
+            ops.right_shift(octets, ops.arange(8, dtype="int32")), 1
+        )
+        mask = ops.reshape(bits, (-1, 8 * octets.shape[1]))
+        mask = mask[:, : self.output_dim] * ops.cast(size > 0, "int32")[:, None]
+        if keras.backend.backend() == "jax":
+            # The columns that are kept first, in order, then the others.
+            return ops.reshape(ops.argsort(1 - mask, axis=1), (-1,))
+        return ops.cast(ops.nonzero(mask)[1], "int32")

@@ -194,12 +194,15 @@ def _exchange(config: Any, ticket: Ticket) -> Any:
             "`PrunedEmbedding` has no constraints. "
             f"Received: embeddings_constraint of {layer['name']!r}"
         )
+    layout = PrunedEmbedding.layout_of(table)
     return {
         **config,
         **keras.saving.serialize_keras_object(
             PrunedEmbedding(
                 *table.shape,
-                num_values=table.values.size,
+                num_values=layout.num_values,
+                num_rows=layout.num_rows,
+                storage=layout.storage,
                 embeddings_regularizer=layer["embeddings_regularizer"],
                 mask_zero=layer["mask_zero"],
                 name=layer["name"],

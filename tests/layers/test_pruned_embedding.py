@@ -64,7 +64,7 @@ def test_training_leaves_pruned_entries_pruned():
 def test_columns_are_stored_in_the_narrowest_type(columns, dtype):
     table = np.zeros((2, columns), dtype="float32")
     table[1, [0, columns - 1]] = 1.0, 2.0
-    layer = keras_pep.PrunedEmbedding.from_dense(table)
+    layer = keras_pep.PrunedEmbedding.from_dense(table, storage="csr")
     assert layer.columns.dtype == dtype
     np.testing.assert_array_equal(layer(np.array([1, 0])), table[[1, 0]])
 
@@ -138,10 +138,13 @@ def test_a_ticket_names_its_table():
         ({"input_dim": -1}, "input_dim=-1"),
         ({"output_dim": "4"}, "output_dim='4'"),
         ({"num_values": 25}, "num_values=25"),
+        ({"num_rows": 4}, "num_rows=4"),
+        ({"storage": "coo"}, "storage='coo'"),
+        ({"quantize": "int4"}, "quantize='int4'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
-    valid = {"input_dim": 6, "output_dim": 4, "num_values": 3}
+    valid = {"input_dim": 6, "output_dim": 4, "num_values": 3, "num_rows": 2}
     with pytest.raises(ValueError, match=message):
         keras_pep.PrunedEmbedding(**{**valid, **arguments})
 
@@ -163,5 +166,5 @@ def test_a_model_that_is_compiled_for_xla_where_it_can_be():
 def test_a_table_of_another_size_is_refused():
     layer = keras_pep.PrunedEmbedding.from_dense(sparse_table())
     other = SparseTable.from_dense(sparse_table(columns=5))
-    with pytest.raises(ValueError, match=r"\(6, 4, \d+\).*\(6, 5, \d+\)"):
+    with pytest.raises(ValueError, match=r"of 24 entries.*of 30 entries"):
         layer.assign_sparse(other)

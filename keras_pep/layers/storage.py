@@ -1,0 +1,270 @@
+"""How a pruned table is stored: the arrays, their types, and their bytes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_pep.sparse import SparseTable, column_dtype
+
+STORAGES = ("csr", "bitmask", "dense")
+QUANTIZED = ("float16", "int8")
+
+WORD = 32  # rows whose presence one integer tells
+_LARGEST_INT8 = 127
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The arrays that hold a pruned table.
+
+    What is kept of a row is a run of `values`; where it begins and ends,
+    `row_splits` tell. Rows of which nothing is kept are not stored if that is
+    smaller: `present` has a bit for each row of the table, and `rank` says how
+    many rows before each 32 are stored.
+
+    Args:
+        input_dim: Rows of the table.
+        output_dim: Its columns.
+        num_values: Kept entries.
+        num_rows: Rows that have any.
+        storage: `"csr"`: a column number for each value; `"bitmask"`: a bit
+            for each column of a kept row; `"dense"`: values for all
+            columns of a row, `(stored_rows, output_dim)`, and no splits.
+        quantize: None: values are float32; `"float16"`; or `"int8"`, with a
+            float16 scale for each row.
+
+    Raises:
+        ValueError: If an argument is not as described.
+    """
+
+    input_dim: int
+    output_dim: int
+    num_values: int
+    num_rows: int
+    storage: str = "csr"
+    quantize: str | None = None
+
+    def __post_init__(self) -> None:
+        rows, values = self.num_rows, self.num_values
+        for name, value, allowed in (
+            ("storage", self.storage, STORAGES),
+            ("quantize", self.quantize, (None, *QUANTIZED)),
+        ):
+            if value not in allowed:
+                raise ValueError(
+                    f"`{name}` must be one of {allowed}. "
+                    f"Received: {name}={value!r}"
+                )
+        fits = 0 <= rows <= self.input_dim
+        if not fits or not rows <= values <= rows * self.output_dim:
+            raise ValueError(
+                "`num_rows` must be from 0 to `input_dim`, and `num_values` "
+                "from `num_rows` to `num_rows` * `output_dim`. Received: "
+                f"num_values={values}, num_rows={rows}, "
+                f"input_dim={self.input_dim}, output_dim={self.output_dim}"
+            )
+
+    @classmethod
+    def smallest(
+        cls,
+        table: SparseTable,
+        storages: Sequence[str] = STORAGES,
+        quantize: str | None = None,
+    ) -> "Layout":
+        """That of the fewest bytes for a table.
+
+        Args:
+            table: What is kept.
+            storages: Those to choose from; the first of equals is taken.
+            quantize: See the class.
+        """
+        rows = int(np.count_nonzero(np.diff(table.row_splits)))
+        layouts = [
+            cls(*table.shape, table.values.size, rows, storage, quantize)
+            for storage in storages
+        ]
+        return min(layouts, key=lambda layout: layout.bytes)
+
+    @property
+    def indexed(self) -> bool:
+        """Whether only rows of which something is kept are stored."""
+        row = 4  # bytes that a stored row takes without its values
+        if self.storage == "bitmask":
+            row += self._octets
+        elif self.storage == "dense":
+            row = self.output_dim * self._itemsize
+        if self.quantize == "int8":
+            row += 2
+        saved = row * (self.input_dim - self.num_rows)
+        return 8 * self._words < saved
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows that are stored."""
+        return self.num_rows if self.indexed else self.input_dim
+
+    @property
+    def exact(self) -> bool:
+        """Whether there is a value for what is kept and nothing else."""
+        entries = self.stored_rows * self.output_dim
+        return self.storage != "dense" or self.num_values == entries
+
+    @property
+    def _words(self) -> int:
+        return -(-self.input_dim // WORD)
+
+    @property
+    def _octets(self) -> int:
+        return -(-self.output_dim // 8)
+
+    @property
+    def _itemsize(self) -> int:
+        return np.dtype(self.quantize or np.float32).itemsize
+
+    @property
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and type of each array, by name."""
+        values: tuple[int, ...] = (self.num_values,)
+        if self.storage == "dense":
+            values = (self.stored_rows, self.output_dim)
+        made = {"values": (values, self.quantize or "float32")}
+        if self.quantize == "int8":
+            made["scales"] = ((self.stored_rows,), "float16")
+        if self.storage == "csr":
+            made["columns"] = (values, column_dtype(self.output_dim))
+        elif self.storage == "bitmask":
+            made["bits"] = ((self.stored_rows, self._octets), "uint8")
+        if self.storage != "dense":
+            made["row_splits"] = ((self.stored_rows + 1,), "int32")
+        if self.indexed:
+            made["present"] = ((self._words,), "int32")
+            made["rank"] = ((self._words,), "int32")
+        return made
+
+    @property
+    def bytes(self) -> int:
+        """Of all arrays."""
+        return sum(
+            int(np.prod(shape)) * np.dtype(dtype).itemsize
+            for shape, dtype in self.arrays.values()
+        )
+
+    def pack(self, table: SparseTable) -> dict[str, np.ndarray]:
+        """The arrays of a table of this size.
+
+        Raises:
+            ValueError: If a value is too large for its type.
+        """
+        sizes = np.diff(table.row_splits)
+        kept = sizes > 0
+        stored = kept if self.indexed else np.ones_like(kept)
+        made: dict[str, np.ndarray] = {}
+        values = table.values
+        row_of_value = np.repeat(np.arange(self.stored_rows), sizes[stored])
+        if self.quantize == "int8":
+            values, made["scales"] = _int8(
+                values, row_of_value, self.stored_rows
+            )
+        with np.errstate(over="ignore"):
+            values = values.astype(self.quantize or np.float32)
+        if np.isinf(values).any():
+            raise ValueError("float16 holds values up to 65,504 alone.")
+        if self.storage == "dense":
+            shape = (self.stored_rows, self.output_dim)
+            made["values"] = np.zeros(shape, values.dtype)
+            made["values"][row_of_value, table.columns] = values
+        else:
+            made["values"] = values
+        if self.storage == "csr":
+            made["columns"] = table.columns
+        elif self.storage == "bitmask":
+            mask = np.zeros((self.stored_rows, self.output_dim), dtype=bool)
+            mask[row_of_value, table.columns] = True
+            made["bits"] = np.packbits(mask, axis=1, bitorder="little")
+        if self.storage != "dense":
+            splits = np.concatenate([[0], np.cumsum(sizes[stored])])
+            made["row_splits"] = splits.astype(np.int32)
+        if self.indexed:
+            # Rows beyond the last are marked: they are out of range, not empty.
+            marks = np.ones((self._words, WORD), dtype=bool)
+            marks.reshape(-1)[: self.input_dim] = kept
+            octets = np.packbits(marks, axis=1, bitorder="little")
+            made["present"] = octets.view("<i4")[:, 0].astype(np.int32)
+            before = np.cumsum(marks.sum(axis=1)) - marks.sum(axis=1)
+            made["rank"] = before.astype(np.int32)
+        return made
+
+    def unpack(self, arrays: Mapping[str, np.ndarray]) -> SparseTable:
+        """The table that the arrays hold, in float32.
+
+        Raises:
+            ValueError: If they hold none.
+        """
+        values = arrays["values"].astype(np.float32)
+        if self.storage == "dense":
+            return self._unpack_dense(values, arrays)
+        stored = self._stored(arrays)
+        sizes = np.zeros(self.input_dim, dtype=np.int32)
+        sizes[stored] = np.diff(arrays["row_splits"])
+        if self.quantize == "int8":
+            scales = arrays["scales"].astype(np.float32)
+            values = values * np.repeat(scales, sizes[stored])
+        if self.storage == "csr":
+            columns = arrays["columns"]
+        else:
+            mask = np.unpackbits(arrays["bits"], axis=1, bitorder="little")
+            columns = np.nonzero(mask)[1].astype(column_dtype(self.output_dim))
+        return SparseTable(
+            values=values,
+            columns=columns,
+            row_splits=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
+            output_dim=self.output_dim,
+        )
+
+    def _unpack_dense(
+        self, values: np.ndarray, arrays: Mapping[str, np.ndarray]
+    ) -> SparseTable:
+        if self.quantize == "int8":
+            values = values * arrays["scales"].astype(np.float32)[:, None]
+        table = np.zeros((self.input_dim, self.output_dim), dtype=np.float32)
+        stored = self._stored(arrays)
+        table[stored] = values
+        mask = np.broadcast_to(stored[:, None], table.shape)
+        return SparseTable.from_dense(table, mask if self.exact else None)
+
+    def _stored(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Which rows of the table are stored."""
+        if not self.indexed:
+            return np.ones(self.input_dim, dtype=bool)
+        octets = arrays["present"].astype("<i4")[:, None].view(np.uint8)
+        marks = np.unpackbits(octets, axis=1, bitorder="little")
+        return marks.reshape(-1)[: self.input_dim].astype(bool)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.storage}{f' of {self.quantize}' if self.quantize else ''}: "
+            f"{self.num_values:,} of {self.input_dim * self.output_dim:,} "
+            f"entries, in {self.num_rows:,} of {self.input_dim:,} rows, "
+            f"{self.bytes:,} bytes"
+        )
+
+
+def _int8(
+    values: np.ndarray, rows: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values in 127ths of the largest of their row, and what these are."""
+    largest = np.zeros(count, dtype=np.float32)
+    np.maximum.at(largest, rows, np.abs(values))
+    exact = largest / _LARGEST_INT8
+    with np.errstate(over="ignore"):
+        scales = exact.astype(np.float16)
+        short = scales < exact  # then the largest value would not fit
+        scales[short] = np.nextafter(scales[short], np.float16(np.inf))
+    if np.isinf(scales).any():
+        raise ValueError(
+            "int8 with a float16 scale holds values up to "
+            f"{_LARGEST_INT8 * 65_504:,} alone."
+        )
+    divisors = np.where(scales > 0, scales, 1).astype(np.float32)
+    return np.rint(values / divisors[rows]), scales

@@ -1,0 +1,214 @@
+"""How pruned tables are stored, and looked up, in every layout."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_pep
+from keras_pep.layers.storage import STORAGES, Layout
+from keras_pep.sparse import SparseTable
+
+
+def table_of(rows, columns, density, seed=0):
+    random = np.random.default_rng(seed)
+    table = random.normal(size=(rows, columns)).astype("float32")
+    return table * (random.random(table.shape) < density)
+
+
+# Of some rows nothing is kept, of few anything, of none or all everything; more
+# rows than a word has bits; more columns than a byte has.
+TABLES = {
+    "some": table_of(6, 4, 0.4),
+    "few": table_of(150, 9, 0.01),
+    "one word": table_of(32, 3, 0.3),
+    "most": table_of(70, 20, 0.7),
+    "all": table_of(33, 5, 1.0),
+    "whole rows": table_of(64, 8, 1.0) * (np.arange(64)[:, None] % 5 == 0),
+    "wide": table_of(40, 300, 0.05),
+    "one column": table_of(100, 1, 0.2),
+}
+QUANTIZE = [None, "float16", "int8"]
+
+
+@pytest.fixture(params=TABLES.values(), ids=TABLES)
+def table(request):
+    return request.param
+
+
+def error_of(quantize, table):
+    """What rounding may cost an entry."""
+    if quantize is None:
+        return np.zeros_like(table)
+    if quantize == "float16":
+        return np.abs(table) * 2**-11 + 2**-25
+    # Half a unit; a unit is a 127th of the row's largest, rounded up.
+    largest = np.abs(table).max(axis=1, keepdims=True)
+    return np.broadcast_to(0.501 * largest / 127, table.shape)
+
+
+@pytest.mark.parametrize("quantize", QUANTIZE)
+@pytest.mark.parametrize("storage", STORAGES)
+def test_what_is_stored_is_the_table(storage, quantize, table):
+    sparse = SparseTable.from_dense(table)
+    layout = Layout.smallest(sparse, (storage,), quantize)
+    arrays = layout.pack(sparse)
+    found = {name: (a.shape, str(a.dtype)) for name, a in arrays.items()}
+    assert found == layout.arrays
+    assert layout.bytes == sum(array.nbytes for array in arrays.values())
+    back = layout.unpack(arrays)
+    assert (np.abs(back.to_dense() - table) <= error_of(quantize, table)).all()
+    if quantize is None:
+        np.testing.assert_array_equal(back.mask(), table != 0)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "trainable"),
+    [(None, True), (None, False), ("float16", False), ("int8", False)],
+)
+@pytest.mark.parametrize("storage", STORAGES)
+def test_what_is_looked_up_is_the_table(storage, quantize, trainable, table):
+    layer = keras_pep.PrunedEmbedding.from_dense(
+        table, storage=storage, quantize=quantize, trainable=trainable
+    )
+    for shape in ((), (0, 3), (5, 40)):
+        ids = np.random.default_rng(1).integers(0, len(table), shape)
+        output = layer(ids)
+        assert output.shape == (*shape, table.shape[1])
+        error = np.abs(output - table[ids])
+        assert (error <= error_of(quantize, table)[ids]).all()
+    every = layer(np.arange(len(table))).numpy()
+    np.testing.assert_array_equal(every, layer.sparse().to_dense())
+
+
+def test_the_smallest_is_chosen_by_its_bytes():
+    """Counted by hand for 320 rows of 64 columns; ten words, of 8 bytes."""
+    chosen = {}
+    for name, table in {
+        "sparse": table_of(320, 64, 0.05),
+        "half": table_of(320, 64, 0.5),
+        "full": table_of(320, 64, 1.0),
+        "whole rows": np.ones((320, 64)) * (np.arange(320)[:, None] < 32),
+    }.items():
+        kept = np.count_nonzero(table)
+        layout = Layout.smallest(SparseTable.from_dense(table))
+        chosen[name] = layout.storage, layout.bytes - 4 * kept
+    sparse = table_of(320, 64, 0.05)
+    assert 300 < np.count_nonzero(sparse.any(axis=1)) < 320  # not worth 80
+    assert chosen == {
+        "sparse": ("csr", np.count_nonzero(sparse) + 4 * 321),
+        "half": ("bitmask", 320 * 8 + 4 * 321),
+        "full": ("dense", 0),
+        "whole rows": ("dense", 80),
+    }
+
+
+def test_rows_without_entries_take_a_quarter_of_a_byte():
+    table = np.zeros((32_000, 8), dtype="float32")
+    table[5, 3] = 1.0
+    layout = Layout.smallest(SparseTable.from_dense(table), ("csr",))
+    assert layout.bytes == 32_000 / 4 + 5 + 2 * 4  # and two splits
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_gradient_and_training_of_every_storage(storage):
+    table = TABLES["whole rows"]
+    layer = keras_pep.PrunedEmbedding.from_dense(table, storage=storage)
+    assert layer.trainable
+    ids = np.array([[0, 1, 5, 5], [6, 63, 60, 0]])
+    upstream = np.random.default_rng(1).normal(size=(2, 4, 8)).astype("f4")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(ids) * upstream)
+    gradient = tape.gradient(loss, layer.values.value)
+    # What was not looked up has no gradient, so that lazy optimizers see it.
+    assert len(np.unique(gradient.indices)) == len(gradient.indices)
+    dense = np.zeros(table.shape, dtype="float32")
+    np.add.at(dense, ids, upstream)
+    found = np.reshape(tf.convert_to_tensor(gradient), -1)
+    np.testing.assert_allclose(found, dense[table != 0], rtol=1e-6)
+
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), layer])
+    model.compile(keras_pep.optimizers.LazyAdam(0.1, l2=0.1), "mse")
+    model.fit(ids, np.ones((2, 4, 8)), epochs=2, verbose=0)
+    after = layer(np.arange(64)).numpy()
+    np.testing.assert_array_equal(after != 0, table != 0)
+    np.testing.assert_array_equal(
+        np.nonzero((after != table).any(axis=1))[0], [0, 5, 60]
+    )
+
+
+@pytest.mark.parametrize("table", ["some", "few", "most"])
+@pytest.mark.parametrize("wrong", [-1, "rows", "rows + 31"])
+def test_an_id_out_of_range_is_an_error(table, wrong):
+    """Rows are marked in words of 32: what is behind the last is no row."""
+    table = TABLES[table]
+    wrong = {"rows": len(table), "rows + 31": len(table) + 31}.get(wrong, wrong)
+    for trainable in (True, False):
+        layer = keras_pep.PrunedEmbedding.from_dense(table, trainable=trainable)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="not in"):
+            layer(np.array([0, wrong]))
+
+
+def test_what_is_quantized_is_not_trained():
+    layer = keras_pep.PrunedEmbedding.from_dense(
+        TABLES["some"], quantize="int8", name="table"
+    )
+    assert not layer.trainable_weights
+    loaded = type(layer).from_config(layer.get_config())
+    assert not loaded.trainable
+    assert loaded.layout == layer.layout
+
+
+@pytest.mark.parametrize(
+    ("quantize", "message"), [("float16", "65,504"), ("int8", "8,319,008")]
+)
+def test_values_beyond_a_type_are_refused(quantize, message):
+    with pytest.raises(ValueError, match=message):
+        keras_pep.PrunedEmbedding.from_dense(
+            np.array([[1e7, 0.0]]), quantize=quantize
+        )
+
+
+PROGRAM = """
+import os, sys
+sys.modules["tensorflow"] = None
+import json, keras, numpy as np, keras_pep
+tables = {name: np.array(table) for name, table in json.load(sys.stdin).items()}
+worst = 0.0
+for table in tables.values():
+    ids = np.random.default_rng(1).integers(0, len(table), (5, 40))
+    for storage in ("csr", "bitmask", "dense"):
+        for quantize in (None, "float16", "int8"):
+            layer = keras_pep.PrunedEmbedding.from_dense(
+                table, storage=storage, quantize=quantize
+            )
+            expected = layer.sparse().to_dense()[ids]
+            found = keras.ops.convert_to_numpy(layer(ids))
+            worst = max(worst, float(np.abs(found - expected).max()))
+            assert layer(np.zeros((0, 3), "int32")).shape == (
+                0, 3, table.shape[1]
+            )
+print(worst)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_every_layout_on_other_backends(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps({n: t.tolist() for n, t in TABLES.items()}),
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) == 0.0

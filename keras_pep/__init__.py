@@ -9,6 +9,7 @@ from keras_pep.search import (
     search,
     soft_labels,
 )
+from keras_pep.serving import export_saved_model
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ __all__ = [
     "Ticket",
     "callbacks",
     "data",
+    "export_saved_model",
     "layers",
     "metrics",
     "models",

@@ -1,7 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import contextlib
+import fcntl
+import glob
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,3 +30,48 @@ def whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+_PARTIAL = ".partial"
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` when all went well.
+
+    Its lock is held, and goes with the process: what can be locked is what a
+    process that was killed has left, and is removed first.
+
+    Args:
+        folder: Where it is to appear. Its parent must exist.
+
+    Yields:
+        A folder beside it, whose name is no number.
+
+    Raises:
+        OSError: If there is a folder with files in its place by then.
+    """
+    for remains in folder.parent.glob(
+        f"{glob.escape(folder.name)}.*{_PARTIAL}"
+    ):
+        with contextlib.suppress(OSError), _locked(remains):
+            shutil.rmtree(remains, ignore_errors=True)
+    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{_PARTIAL}")
+    partial.mkdir()
+    try:
+        with _locked(partial):
+            yield partial
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Locks a folder, or raises OSError if another process has."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(number)

@@ -4,6 +4,9 @@ import click
 
 from keras_pep_cli.benchmark import benchmark
 from keras_pep_cli.evaluate import evaluate
+from keras_pep_cli.export import export
+from keras_pep_cli.inspect import inspect
+from keras_pep_cli.predict import predict
 from keras_pep_cli.prepare import prepare
 from keras_pep_cli.train import train
 
@@ -22,4 +25,7 @@ def main() -> None:
 main.add_command(train)
 main.add_command(prepare)
 main.add_command(evaluate)
+main.add_command(predict)
+main.add_command(export)
+main.add_command(inspect)
 main.add_command(benchmark)

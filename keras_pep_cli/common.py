@@ -32,7 +32,7 @@ def command(function: Callable[..., None]) -> click.Command:
                 raise
             message = " ".join(str(error).split()) or "no message"
             kind = type(error).__name__
-            if kind not in ("DataError", "RunError", "ValueError"):
+            if kind not in _EXPECTED:
                 message = f"{kind}: {message} (--debug shows where)"
             click.echo(f"Error: {message}", err=True)
             sys.exit(1)
@@ -46,6 +46,12 @@ def command(function: Callable[..., None]) -> click.Command:
     ):
         wrapped = option(wrapped)
     return click.command()(wrapped)
+
+
+_EXPECTED = (
+    *("DataError", "RunError", "ValueError"),
+    *("ExportError", "ServingError"),
+)
 
 
 def _load_silently() -> None:

@@ -227,6 +227,13 @@ def _read_config(
     help="Whether to train the dense model too.",
 )
 @click.option(
+    "--export/--no-export",
+    default=False,
+    show_default=True,
+    help="Whether to write a SavedModel of the budget with the best validation "
+    "AUC, as keras-pep export does.",
+)
+@click.option(
     "--run-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where to leave results.  [default: runs/<dataset>-<model>-<time>]",
@@ -247,6 +254,7 @@ def train(
     run_dir: Path | None,
     force: bool,
     quiet: bool,
+    export: bool,
     granularity: str | None,
     optimizer: str,
     embedding_dim: int | None,
@@ -266,7 +274,13 @@ def train(
       keras-pep train --dataset movielens --data-dir ml-1m --features paper
         --search paper --budget 50000 --budget 30000
     """
-    from keras_pep.run import SEARCHED, Config, RunDirectory, results_table
+    from keras_pep.run import (
+        SEARCHED,
+        Config,
+        RunDirectory,
+        export_run,
+        results_table,
+    )
     from keras_pep.run import train as do_train
 
     settings = data_settings(options)
@@ -333,6 +347,8 @@ def train(
                 f"{budget['popularity_rank_correlation']:.2f})"
             )
     click.echo(f"run directory: {directory.path}")
+    if export:
+        click.echo(f"SavedModel: {export_run(directory).path}")
     if metrics["budgets_not_reached"]:
         missed = ", ".join(f"{b:,}" for b in metrics["budgets_not_reached"])
         raise click.ClickException(

@@ -14,7 +14,7 @@ SEPARATOR = "|"  # between the values of a list
 LONGEST_LIST = 64
 _ISO = r"\d{4}-?\d{2}-?\d{2}([ T]\d{2}:?\d{2}(:?\d{2}(\.\d+)?)?.*)?$"
 # Of a number or a time, whatever the case.
-_MISSING = ("", "na", "nan", "nat", "null", "none", r"\n")
+MISSING = ("", "na", "nan", "nat", "null", "none", r"\n")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def numbers(text: np.ndarray) -> np.ndarray:
 
 def _missing(text: np.ndarray) -> np.ndarray:
     lower = pd.Series(text, dtype=object).str.lower()
-    return lower.isin(_MISSING).to_numpy(bool)
+    return lower.isin(MISSING).to_numpy(bool)
 
 
 def times(text: np.ndarray, time_format: str) -> "pd.Series[Any]":
@@ -105,16 +105,16 @@ def times(text: np.ndarray, time_format: str) -> "pd.Series[Any]":
     if time_format:
         return pd.to_datetime(series, format=time_format, errors="coerce")
     seconds = numbers(text)
-    in_thousands = seconds >= 1000 * _FIRST_SECOND
+    in_thousands = seconds >= 1000 * FIRST_SECOND
     seconds = np.where(in_thousands, seconds / 1000, seconds)
     with np.errstate(invalid="ignore"):
-        plausible = (seconds >= _FIRST_SECOND) & (seconds < _LAST_SECOND)
+        plausible = (seconds >= FIRST_SECOND) & (seconds < LAST_SECOND)
     since_1970 = pd.to_datetime(
         pd.Series(np.where(plausible, seconds, np.nan)), unit="s", utc=True
     )
     iso = series.where(series.str.match(_ISO).astype(bool))
     written = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=True)
-    return since_1970.fillna(written)
+    return since_1970.dt.as_unit("us").fillna(written.dt.as_unit("us"))
 
 
 def log_bins(values: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ def log_bins(values: np.ndarray) -> np.ndarray:
 
 def _log(_: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = numbers(text)
-    exact = np.abs(found) < _EXACT  # neither infinite nor no number
+    exact = np.abs(found) < EXACT  # neither infinite nor no number
     malformed = ~(exact & (found == np.floor(found)))
     return log_bins(np.where(malformed, 0, found)), malformed
 
@@ -156,9 +156,9 @@ def _whole(numbers: "pd.Series[Any]") -> np.ndarray:
     return numbers.fillna(0).to_numpy(np.int64)
 
 
-_EXACT = 2.0**53  # what float64 holds of integers
-_FIRST_SECOND = 1e8  # March 1973
-_LAST_SECOND = 4_102_444_800  # 2100
+EXACT = 2.0**53  # what float64 holds of integers
+FIRST_SECOND = 1e8  # March 1973
+LAST_SECOND = 4_102_444_800  # 2100
 
 _MAKERS: Mapping[
     str, Callable[[Field, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -214,7 +214,9 @@ class Vocabulary:
         field = Field(**{**rest, "edges": tuple(rest["edges"])})
         if field.kind not in KINDS or not isinstance(unknown, bool):
             raise ValueError(f"no such field: {field}")
-        return cls(field, np.array(values, dtype=object), unknown)
+        whole = all(type(value) is int for value in values)
+        dtype = np.int64 if values and whole else object
+        return cls(field, np.array(values, dtype=dtype), unknown)
 
 
 _LISTS = 0.01  # share of values with a separator that makes a column lists

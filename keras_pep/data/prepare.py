@@ -6,13 +6,7 @@ numbers or lists, another comes first, for the edges of their bins and their
 lengths. None keeps rows in memory; what grows is the number of distinct values.
 """
 
-import contextlib
-import fcntl
-import glob
 import itertools
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,11 +27,11 @@ from keras_pep.data.fields import (
     numbers,
 )
 from keras_pep.data.rows import Block, Column, Files, Malformed
+from keras_pep.files import whole_folder
 
 SPLITS = ("train", "validation", "test")
 BINS = 32  # of a number, as far as its values allow
 
-_PARTIAL = ".partial"
 _ENDS = (0.8, 0.9)  # where the shares of train and validation end
 _SAMPLE = 1 << 20  # values of a number from which its bins are made
 _PENDING = 1 << 18  # values that are counted before counts are added up
@@ -96,7 +90,7 @@ def prepare(
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _partial(folder) as partial:
+        with whole_folder(folder) as partial:
             before = _states(source)
             _write(source, partial, seed, max_bad_rows, say)
             if _states(source) != before:
@@ -104,12 +98,9 @@ def prepare(
                     f"{source.files.paths[0].parent}: a file of "
                     f"{source.name} has changed while it was read."
                 )
-            try:
-                partial.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster
-                    raise
     except OSError as error:
+        if folder.is_dir():  # another process was faster
+            return
         raise DataError(
             f"{folder}: cannot be written: {error.strerror or error}."
         ) from error
@@ -119,37 +110,6 @@ def _states(source: Source) -> list[tuple[int, int]]:
     """What changes when the files do."""
     states = [path.stat() for path in source.files.paths]
     return [(state.st_size, state.st_mtime_ns) for state in states]
-
-
-@contextlib.contextmanager
-def _partial(folder: Path) -> Iterator[Path]:
-    """A folder to work in, which is gone afterwards, if not renamed.
-
-    Its lock is held, and goes with the process: what can be locked is what
-    a process that was killed has left, and is removed first.
-    """
-    for remains in folder.parent.glob(
-        f"{glob.escape(folder.name)}.*{_PARTIAL}"
-    ):
-        with contextlib.suppress(OSError), _locked(remains):
-            shutil.rmtree(remains, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(_PARTIAL, f"{folder.name}.", folder.parent))
-    try:
-        with _locked(partial):
-            yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Locks a folder, or raises OSError if another process has."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(number)
 
 
 def _write(
@@ -325,19 +285,31 @@ def _text(values: Any) -> Any:
     return values
 
 
-class _Encoder:
-    """Numbers the values of a field."""
+class Encoder:
+    """Numbers the values of a field.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    Args:
+        vocabulary: The values.
+        unknown: Id of others.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, unknown: int = 0) -> None:
         self.length = vocabulary.field.length
-        self.dtype = stored.narrowest(len(vocabulary), negative=self.length > 1)
-        self._values = pa.array(vocabulary.values, pa.string())
+        self.dtype = stored.narrowest(
+            max(len(vocabulary), unknown + 1), negative=self.length > 1
+        )
+        self._unknown, self._first = unknown, int(vocabulary.unknown)
+        values = vocabulary.values
+        if values.dtype != object:
+            values = values.astype(str)
+        self._values = pa.array(values, pa.string())
 
     def ids(self, values: Any) -> np.ndarray:
-        """Ids `(n, length)`: 0 if unknown, -1 where a list has ended."""
+        """Ids `(n, length)`, -1 where a list has ended."""
         text = _text(values)
         places = pa.compute.index_in(text, self._values, skip_nulls=True)
-        ids = places.fill_null(-1).to_numpy(zero_copy_only=False) + 1
+        places = places.fill_null(self._unknown - self._first)
+        ids = places.to_numpy(zero_copy_only=False) + self._first
         if text.null_count:
             ids[text.is_null().to_numpy(False)] = -1
         return np.asarray(ids, self.dtype).reshape(-1, self.length)
@@ -430,7 +402,7 @@ def _number_rows(
     malformed: int,
 ) -> None:
     """Writes a file for every column of every split, and what they hold."""
-    encoders = [_Encoder(vocabulary) for vocabulary in vocabularies]
+    encoders = [Encoder(vocabulary) for vocabulary in vocabularies]
     unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
     known = np.zeros_like(unknown)
     writers = [

@@ -314,9 +314,10 @@ class PrunedEmbedding(TableEmbedding):
         )
         values = self._values(position)
         columns = self._columns(position, stored, size)
-        return tf.raw_ops.RaggedBincount(
+        vectors = tf.raw_ops.RaggedBincount(
             splits=splits, values=columns, size=self.output_dim, weights=values
         )
+        return tf.ensure_shape(vectors, (None, self.output_dim))
 
     def _by_scatter(
         self, start: Any, size: Any, stored: Any, count: Any

@@ -150,6 +150,25 @@ class Layout:
             for shape, dtype in self.arrays.values()
         )
 
+    def bytes_of(self, sizes: np.ndarray) -> int:
+        """Of some rows.
+
+        Args:
+            sizes: Kept entries of each.
+        """
+        rows, entries = len(sizes), int(sizes.sum())
+        stored = int((sizes > 0).sum()) if self.indexed else rows
+        index = rows // 4 if self.indexed else 0
+        units = 2 * stored if self.quantize == "int8" else 0
+        if self.storage == "dense":
+            taken = stored * self.output_dim * self._itemsize
+        elif self.storage == "csr":
+            column = np.dtype(column_dtype(self.output_dim)).itemsize
+            taken = entries * (self._itemsize + column) + 4 * stored
+        else:
+            taken = entries * self._itemsize + (4 + self._octets) * stored
+        return int(taken + index + units)
+
     def pack(self, table: SparseTable) -> dict[str, np.ndarray]:
         """The arrays of a table of this size.
 

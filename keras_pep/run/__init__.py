@@ -3,7 +3,8 @@
 from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
 from keras_pep.run.evaluate import evaluate_run
-from keras_pep.run.table import results_table
+from keras_pep.run.models import export_run, inspect_run, scorer_of_run
+from keras_pep.run.table import aligned, results_table
 from keras_pep.run.train import SEARCHED, train
 
 __all__ = [
@@ -11,7 +12,11 @@ __all__ = [
     "Config",
     "RunDirectory",
     "RunError",
+    "aligned",
     "evaluate_run",
+    "export_run",
+    "inspect_run",
     "results_table",
+    "scorer_of_run",
     "train",
 ]

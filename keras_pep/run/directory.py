@@ -12,12 +12,15 @@ import h5py
 import keras
 import pandas as pd
 
+from keras_pep.data.fields import Vocabulary
 from keras_pep.files import whole
 from keras_pep.search import Ticket
 
+_VOCABULARIES = "vocabularies.json"
 _FILES = (
     "metrics.json",
     "config.json",
+    _VOCABULARIES,
     "history.csv",
     "dense.keras",
     "budget-*.keras",
@@ -87,6 +90,28 @@ class RunDirectory:
         if not isinstance(content, dict):
             raise RunError(f"{path} is damaged: expected an object.")
         return content
+
+    def write_vocabularies(
+        self, vocabularies: Mapping[str, Vocabulary]
+    ) -> None:
+        """Writes `vocabularies.json`: what raw values became of which ids."""
+        with whole(self.path / _VOCABULARIES) as partial:
+            content = {n: v.to_dict() for n, v in vocabularies.items()}
+            partial.write_text(json.dumps(content), encoding="utf-8")
+
+    def read_vocabularies(self) -> dict[str, Vocabulary]:
+        """Reads `vocabularies.json`.
+
+        Raises:
+            RunError: If there is none, or it is damaged.
+        """
+        content = self.read_json(_VOCABULARIES)
+        try:
+            return {n: Vocabulary.from_dict(v) for n, v in content.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{self.path / _VOCABULARIES} is damaged: {error!r}."
+            ) from error
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes `history.csv`, one row per epoch and stage."""

@@ -75,6 +75,7 @@ def train(
             "data_fingerprint": dataset.fingerprint(),
         },
     )
+    directory.write_vocabularies(dataset.vocabularies)
     say(str(dataset))
     if dataset.malformed:
         say(f"left out: {dataset.malformed:,} malformed rows")

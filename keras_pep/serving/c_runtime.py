@@ -244,6 +244,23 @@ class SavedModel:
             raise ServingError(self._library.TF_Message(self._status).decode())
 
 
+def read_signatures(saved_model: bytes) -> dict[str, Signature]:
+    """Signatures of the content of a `saved_model.pb`.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        return {
+            name: signature
+            for number, content in _fields(saved_model)
+            if number == 2  # meta_graphs
+            for name, signature in _signatures(content)
+        }
+    except (IndexError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a SavedModel: {error!r}") from error
+
+
 def _library() -> Any:
     """TensorFlow's C library, as the wheel has it."""
     found = importlib.util.find_spec("tensorflow")  # which imports nothing

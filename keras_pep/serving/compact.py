@@ -1,0 +1,221 @@
+"""A model as it is served: every table stored compactly, and frozen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding
+from keras_pep.layers.storage import Layout
+from keras_pep.models.base import FieldModel
+from keras_pep.sparse import SparseTable
+
+_WEIGHTS = "{}_weights"  # name of the table of a `Linear`
+
+
+def served_model(
+    model: keras.Model,
+    quantize: str | None = None,
+    without_unknown: Sequence[bool] | None = None,
+) -> keras.Model:
+    """The same model with its tables stored in the fewest bytes.
+
+    These are the tables of `PEPEmbedding`, less their thresholds, of
+    `PrunedEmbedding`, `keras.layers.Embedding` and `Linear`.
+
+    Args:
+        model: Any built model whose layers are part of its configuration.
+        quantize: None, `"float16"` or `"int8"`; a table of one column, where
+            int8 would save nothing, has float16 then.
+        without_unknown: Of a `FieldModel`, which fields have no id for values
+            that training has not seen. They get one, behind the last, which
+            counts nothing: neither a vector nor a first-order weight.
+
+    Returns:
+        A new model, built, not compiled, which is not to be trained.
+
+    Raises:
+        ValueError: If two tables have the same name, or the layers are not
+            part of the configuration.
+    """
+    found = tables_of(model)
+    tables = {name: table for name, (_, table) in found.items()}
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    if isinstance(model, FieldModel) and any(without_unknown or ()):
+        assert without_unknown is not None
+        sizes = model.field_sizes
+        more = np.array(without_unknown, dtype=np.int64)
+        config["config"]["field_sizes"] = (np.array(sizes) + more).tolist()
+        ends = np.cumsum(sizes)[np.array(without_unknown, dtype=bool)]
+        for name, table in tables.items():
+            tables[name] = _with_empty_rows(table, ends, sum(sizes), model)
+    served = keras.saving.deserialize_keras_object(
+        _exchange(config, tables, quantize)
+    )
+    if not served.built:
+        served.build_from_config(model.get_build_config())
+    made = {
+        layer.name: layer
+        for layer in served._flatten_layers()
+        if isinstance(layer, PrunedEmbedding)
+    }
+    absent = set(tables) - set(made)
+    if absent:
+        raise ValueError(
+            f"The layers {sorted(absent)} are not part of the configuration of "
+            f"{type(model).__name__}: add them to its `get_config`, and take "
+            "them from there in `from_config`."
+        )
+    for name, table in tables.items():
+        made[name].assign_sparse(table)
+    _copy_others(model, {id(w) for w in _table_weights(found)}, served, made)
+    return served
+
+
+def tables_of(
+    model: keras.Model,
+) -> dict[str, tuple[keras.layers.Layer, SparseTable]]:
+    """Layers with a table, and what is kept of it, by their names.
+
+    Raises:
+        ValueError: If two have the same name.
+    """
+    tables: dict[str, tuple[keras.layers.Layer, SparseTable]] = {}
+    for layer in model._flatten_layers():
+        name = layer.name
+        if isinstance(layer, PEPEmbedding | PrunedEmbedding):
+            table = layer.sparse()
+        elif isinstance(layer, keras.layers.Embedding):
+            table = SparseTable.from_dense(
+                ops.convert_to_numpy(layer.embeddings)
+            )
+        elif isinstance(layer, Linear) and layer.embedding is None:
+            name = _WEIGHTS.format(name)
+            table = SparseTable.from_dense(ops.convert_to_numpy(layer.kernel))
+        else:
+            continue
+        if name in tables:
+            raise ValueError(
+                "Give every embedding a name of its own. Received twice: "
+                f"{name!r}"
+            )
+        tables[name] = layer, table
+    return tables
+
+
+def layout_of(table: SparseTable, quantize: str | None) -> Layout:
+    """How a table is stored when it is served."""
+    if quantize == "int8" and table.output_dim == 1:
+        quantize = "float16"
+    return PrunedEmbedding.layout_of(table, None, quantize, trainable=False)
+
+
+def _with_empty_rows(
+    table: SparseTable,
+    places: np.ndarray,
+    features: int,
+    model: keras.Model,
+) -> SparseTable:
+    """The table with an empty row before each of some places."""
+    if table.shape[0] != features:
+        raise ValueError(
+            f"A table of {table.shape[0]:,} rows has none for each of the "
+            f"{features:,} features. Received: model={model.name!r}"
+        )
+    sizes = np.insert(np.diff(table.row_splits), places, 0)
+    splits = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    return SparseTable(table.values, table.columns, splits, table.output_dim)
+
+
+def _exchange(
+    config: Any, tables: Mapping[str, SparseTable], quantize: str | None
+) -> Any:
+    """A configuration with every table made a frozen `PrunedEmbedding`."""
+    if isinstance(config, list | tuple):
+        return type(config)(_exchange(c, tables, quantize) for c in config)
+    if not isinstance(config, Mapping):
+        return config
+    kind = config.get("registered_name") or (
+        config.get("class_name")
+        if config.get("module") == "keras.layers"
+        else None
+    )
+    if kind == _LINEAR:
+        layer = config["config"]
+        weights = layer["embedding"]
+        if weights is None:  # a kernel of its own
+            own = {"name": _WEIGHTS.format(layer["name"])}
+            weights = _pruned(own, tables[own["name"]], quantize)
+        else:
+            weights = _exchange(weights, tables, quantize)
+        rows = weights["config"].get("input_dim", layer["input_dim"])
+        layer = {**layer, "input_dim": rows, "embedding": weights}
+        return {**config, "config": layer}
+    if kind in _TABLES:
+        layer = config["config"]
+        pruned = _pruned(layer, tables[layer["name"]], quantize)
+        return {**config, **pruned}  # a functional model's has its nodes too
+    return {k: _exchange(v, tables, quantize) for k, v in config.items()}
+
+
+_LINEAR = keras.saving.get_registered_name(Linear)
+_TABLES = (
+    keras.saving.get_registered_name(PEPEmbedding),
+    keras.saving.get_registered_name(PrunedEmbedding),
+    "Embedding",
+)
+
+
+def _pruned(
+    layer: Mapping[str, Any], table: SparseTable, quantize: str | None
+) -> Any:
+    layout = layout_of(table, quantize)
+    dtype = layer.get("dtype")
+    return keras.saving.serialize_keras_object(
+        PrunedEmbedding(
+            *(layout.input_dim, layout.output_dim),
+            *(layout.num_values, layout.num_rows),
+            *(layout.storage, layout.quantize),
+            mask_zero=layer.get("mask_zero", False),
+            name=layer["name"],
+            dtype=dtype and keras.saving.deserialize_keras_object(dtype),
+            trainable=False,
+        )
+    )
+
+
+def _table_weights(
+    tables: Mapping[str, tuple[keras.layers.Layer, SparseTable]],
+) -> list[keras.Variable]:
+    return [
+        weight
+        for layer, _ in tables.values()
+        for weight in (
+            [layer.kernel] if isinstance(layer, Linear) else layer.weights
+        )
+    ]
+
+
+def _copy_others(
+    model: keras.Model,
+    of_tables: set[int],
+    served: keras.Model,
+    made: Mapping[str, PrunedEmbedding],
+) -> None:
+    """Gives the served model what is not in a table."""
+    of_made = {id(w) for layer in made.values() for w in layer.weights}
+    weights = [w for w in model.weights if id(w) not in of_tables]
+    others = [w for w in served.weights if id(w) not in of_made]
+    if [w.shape for w in weights] != [w.shape for w in others]:
+        raise ValueError(
+            "The model that its configuration describes has other weights. "
+            f"Received: model={model.name!r}"
+        )
+    for weight, other in zip(weights, others, strict=True):
+        other.assign(weight)
+    for layer in served._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # what it computes with follows weights

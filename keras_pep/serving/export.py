@@ -1,0 +1,332 @@
+"""SavedModels that are as small as the model, for TensorFlow Serving."""
+
+import contextlib
+import importlib.util
+import json
+import logging
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_pep.data.fields import Vocabulary
+from keras_pep.files import whole_folder
+from keras_pep.layers.storage import QUANTIZED
+from keras_pep.models.base import FieldModel
+from keras_pep.serving.compact import served_model, tables_of
+from keras_pep.serving.sizes import feature_sizes, field_sizes, table_sizes
+from keras_pep.sparse import SparseTable
+
+if TYPE_CHECKING:
+    from keras_pep.data import Dataset
+
+RAW, IDS = "serving_default", "ids"
+EXTRA = "assets.extra"  # a folder that TensorFlow Serving takes files from
+DESCRIPTION = "keras_pep.json"
+
+_WARM_UP = "tf_serving_warmup_requests"
+
+
+class ExportError(RuntimeError):
+    """A model cannot be exported; says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What has been written, and what it takes.
+
+    Attributes:
+        path: The version's directory.
+        report: What it holds, by tables, fields and bytes. It is in the
+            directory too, as `assets.extra/keras_pep.json`.
+    """
+
+    path: Path
+    report: Mapping[str, Any]
+
+
+def export_saved_model(
+    model: keras.Model,
+    path: str | Path,
+    dataset: "Dataset | Mapping[str, Vocabulary] | None" = None,
+    quantize: str | None = None,
+    *,
+    keep_vocabulary: bool = False,
+) -> Export:
+    """Writes a SavedModel that TensorFlow Serving takes as it is.
+
+    Its tables are stored in the fewest bytes, every variable once, and its
+    graph has standard ops alone. With a dataset it has two signatures: the
+    default one takes the raw value of each field, `(batch,)`, and `ids` takes
+    int32 `(batch, columns)`; `probability` is float32 `(batch,)`. Values that
+    training has not seen count as the field's unknown, or nothing at all if it
+    has none; ids out of range are errors. Without a dataset there is `ids`
+    alone, as the default too; and for a model that is not of `keras_pep.models`
+    what it takes and returns, by Keras' names.
+
+    Features of which no table has kept anything leave the vocabulary: they
+    count as unknown from then on. Their ids count nothing, as before.
+
+    Args:
+        model: What to export; it is left as it is. Logits come out of it, if
+            it is one of `keras_pep.models`.
+        path: The version's directory, such as `saved_models/clicks/1`. It
+            appears when it is complete.
+        dataset: Whose fields the model takes, or their vocabularies.
+        quantize: Type of the tables' values: None for float32, `"float16"`, or
+            `"int8"` with a scale for each row.
+        keep_vocabulary: Whether features stay of which nothing was kept.
+
+    Returns:
+        Where it is, and what it takes.
+
+    Raises:
+        ExportError: If there is something at `path`, or it cannot be written,
+            or Keras does not run on TensorFlow.
+        ValueError: If the model cannot be stored, or the dataset is another's.
+    """
+    path = Path(path)
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "A SavedModel is made of TensorFlow: save the model as .keras, and "
+            "export it with KERAS_BACKEND=tensorflow. "
+            f"Found: {keras.backend.backend()}."
+        )
+    if quantize not in (None, *QUANTIZED):
+        raise ValueError(
+            f"`quantize` must be None or one of {QUANTIZED}. "
+            f"Received: quantize={quantize!r}"
+        )
+    _refuse_existing(path)
+    vocabularies: Mapping[str, Vocabulary] | None = None
+    if dataset is not None:
+        vocabularies = (
+            dataset if isinstance(dataset, Mapping) else dataset.vocabularies
+        )
+        _check_fields(model, vocabularies)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(path) as partial:
+            report = _write(
+                model, partial, vocabularies, quantize, keep_vocabulary
+            )
+    except OSError as error:
+        _refuse_existing(path)  # another process was faster
+        raise ExportError(
+            f"{path}: cannot be written: {error.strerror or error}."
+        ) from error
+    return Export(path, {**report, "files_bytes": files_bytes(path)})
+
+
+def next_version(folder: Path) -> int:
+    """The version after the last in a model's folder, from 1 on."""
+    names = [each.name for each in folder.glob("*")] if folder.is_dir() else []
+    return max((int(name) for name in names if name.isdecimal()), default=0) + 1
+
+
+def files_bytes(path: Path) -> int:
+    """Of all files of a directory."""
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise ExportError(
+            f"{path} exists: choose another version, or remove it."
+        )
+
+
+def _check_fields(
+    model: keras.Model, vocabularies: Mapping[str, Vocabulary]
+) -> None:
+    if not isinstance(model, FieldModel):
+        raise ValueError(
+            "Only models of `keras_pep.models` know what fields are: export "
+            f"others without a dataset. Received: {type(model).__name__}"
+        )
+    sizes = tuple(len(v) for v in vocabularies.values())
+    lengths = tuple(v.field.length for v in vocabularies.values())
+    if (model.field_sizes, model.field_lengths) != (sizes, lengths):
+        raise ValueError(
+            "The model takes other fields than the dataset has. Received: "
+            f"model of field_sizes={model.field_sizes}, dataset of {sizes}"
+        )
+
+
+def _write(
+    model: keras.Model,
+    folder: Path,
+    vocabularies: Mapping[str, Vocabulary] | None,
+    quantize: str | None,
+    keep_vocabulary: bool,
+) -> dict[str, Any]:
+    """Writes the SavedModel, and says what it holds."""
+    import tensorflow as tf
+
+    from keras_pep.serving import signatures
+
+    tables = {name: table for name, (_, table) in tables_of(model).items()}
+    without_unknown = [not v.unknown for v in (vocabularies or {}).values()]
+    served = served_model(model, quantize, without_unknown)
+    root = tf.Module()
+    root.model_variables = [variable.value for variable in served.variables]
+    functions: dict[str, Any] = {}
+    arguments: dict[str, str] = {}
+    fields: list[dict[str, Any]] = []
+    # TensorFlow copies the vocabularies to its assets.
+    sources = folder / "vocabularies"
+    sources.mkdir()
+    if isinstance(model, FieldModel):
+        names = list(vocabularies or map(str, range(len(model.field_sizes))))
+        functions[IDS] = signatures.by_ids(served, model, names)
+        if vocabularies is None:
+            functions[RAW] = functions[IDS]
+        else:
+            root.numberings, fields = _numberings(
+                *(model, tables, vocabularies),
+                *(quantize, keep_vocabulary, sources),
+            )
+            functions[RAW], arguments = signatures.by_raw_values(
+                served, root.numberings
+            )
+    else:
+        functions[RAW] = signatures.as_it_is(served)
+    with _quiet(logging.getLogger("absl")), _quiet(tf.get_logger()):
+        tf.saved_model.save(root, str(folder), signatures=functions)
+    shutil.rmtree(sources)
+    _rename(folder / "saved_model.pb", arguments)
+    sizes = table_sizes(tables, quantize)
+    every = sum(
+        int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
+        for v in served.variables
+    )
+    report = {
+        "model": type(model).__name__,
+        "quantize": quantize,
+        **sizes,
+        "vocabulary_bytes": sum(f["vocabulary_bytes"] for f in fields),
+        "other_bytes": every - sizes["table_bytes"],
+        "fields": fields,
+    }
+    (folder / EXTRA).mkdir(exist_ok=True)
+    if fields:
+        report["warm_up"] = _write_warm_up(folder / EXTRA, fields)
+    (folder / EXTRA / DESCRIPTION).write_text(
+        json.dumps(report, indent=1) + "\n", encoding="utf-8"
+    )
+    return report
+
+
+def _numberings(
+    model: FieldModel,
+    tables: Mapping[str, SparseTable],
+    vocabularies: Mapping[str, Vocabulary],
+    quantize: str | None,
+    keep_vocabulary: bool,
+    folder: Path,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """From raw values to ids, and a description, of each field."""
+    from keras_pep.serving.raw import Numbering, input_of, write_vocabulary
+
+    kept = feature_sizes(model, tables)
+    numberings = {}
+    fields = field_sizes(model, list(vocabularies), tables, quantize)
+    ends = np.cumsum(model.field_sizes)[:-1]
+    for place, (field, vocabulary, sizes) in enumerate(
+        zip(fields, vocabularies.values(), np.split(kept, ends), strict=True)
+    ):
+        gone = np.zeros_like(sizes, dtype=bool)
+        if not keep_vocabulary:
+            gone = (sizes == 0) & (np.arange(sizes.size) >= vocabulary.unknown)
+        plain = re.sub("[^a-zA-Z0-9_-]", "_", field["name"])
+        path = folder / f"vocabulary-{place}-{plain}.tsv"
+        size = write_vocabulary(vocabulary, path, gone)
+        unknown = 0 if vocabulary.unknown else len(vocabulary)
+        numberings[field["name"]] = Numbering(vocabulary, path, unknown)
+        field.update(
+            column=vocabulary.field.column,
+            kind=vocabulary.field.kind,
+            time_format=vocabulary.field.time_format,
+            input=input_of(vocabulary).name,
+            example=_example(vocabulary),
+            vocabulary=len(vocabulary.values) - int(gone.sum()),
+            # Values that counted nothing and now count as unknown ones do.
+            now_unknown=int(gone.sum())
+            if vocabulary.unknown and sizes[0]
+            else 0,
+            vocabulary_bytes=size,
+        )
+    return numberings, fields
+
+
+def _example(vocabulary: Vocabulary) -> Any:
+    """A raw value that the field might have."""
+    kind = vocabulary.field.kind
+    if kind in ("number", "log"):
+        return 1.0
+    if kind in ("hour", "weekday"):
+        import datetime
+
+        form = vocabulary.field.time_format or "%Y-%m-%d %H:%M:%S"
+        return datetime.datetime(2026, 11, 22, 10, 0, 0).strftime(form)
+    values = vocabulary.values
+    if not values.size:
+        return ""
+    value = values[values.size // 2]
+    return int(value) if values.dtype.kind in "iu" else str(value)
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keeps what TensorFlow says of its files to itself."""
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _rename(path: Path, arguments: Mapping[str, str]) -> None:
+    """Calls inputs what the fields are called, identifiers or not."""
+    others = {a: name for a, name in arguments.items() if a != name}
+    if not others:
+        return
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in content.meta_graphs:
+        inputs = graph.signature_def[RAW].inputs
+        for argument, name in others.items():
+            inputs[name].CopyFrom(inputs.pop(argument))
+    path.write_bytes(content.SerializeToString(deterministic=True))
+
+
+def _write_warm_up(folder: Path, fields: Collection[Mapping[str, Any]]) -> bool:
+    """Writes a request that TensorFlow Serving makes before it is ready.
+
+    Returns:
+        Whether tensorflow-serving-api is installed, which this needs.
+    """
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        return False
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = RAW
+    for field in fields:
+        request.inputs[field["name"]].CopyFrom(
+            tf.make_tensor_proto([field["example"]], field["input"])
+        )
+    log = prediction_log_pb2.PredictionLog(
+        predict_log=prediction_log_pb2.PredictLog(request=request)
+    )
+    with tf.io.TFRecordWriter(str(folder / _WARM_UP)) as writer:
+        writer.write(log.SerializeToString())
+    return True

@@ -1,0 +1,188 @@
+"""`keras-pep predict`: probabilities of the rows of a file."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from keras_pep import metrics
+from keras_pep.data import DataError
+from keras_pep.data import rows as raw
+from keras_pep.data.fields import Field, Vocabulary, numbers
+from keras_pep.data.prepare import Encoder
+from keras_pep.data.rows import Block, Files, Malformed
+from keras_pep.files import whole
+from keras_pep.serving.c_runtime import SavedModel
+from keras_pep.serving.compact import served_model
+from keras_pep.serving.description import Description
+from keras_pep.serving.export import RAW, ExportError
+
+# Probabilities of the rows of a block.
+Score = Callable[[Block], np.ndarray]
+
+
+def score_file(
+    score: Score, columns: tuple[str, ...], source: Path, target: Path
+) -> int:
+    """Writes the probability of each row of a file, in the same order.
+
+    Args:
+        score: What computes them.
+        columns: Those of the source that it needs.
+        source: A .csv, .tsv or .parquet file with these columns, or a folder
+            of such files.
+        target: A .csv, .tsv or .parquet file with the column `probability`.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: If a column is missing, or a row or a value is malformed.
+    """
+    paths = raw.find(source)
+    by_tabs = not raw.kind_of(paths[0]).startswith((".csv", ".parquet"))
+    files = Files(paths, delimiter="\t" if by_tabs else ",")
+    found = raw.header(files)
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise DataError(
+            f"{paths[0]}: found no column {', '.join(map(repr, missing))}, "
+            f"only {', '.join(found)}."
+        )
+    ending = target.suffix.lower()
+    if ending not in (".csv", ".tsv", ".parquet"):
+        raise DataError(
+            f"{target}: expected a name that ends in .csv, .tsv or .parquet."
+        )
+    if not target.parent.is_dir():
+        raise DataError(f"{target.parent}: no such folder.")
+    count = 0
+    with whole(target) as partial, _writer(partial, ending) as writer:
+        for block in _well_formed(files, columns):
+            probabilities = pa.array(score(block), pa.float32())
+            writer.write_table(pa.table([probabilities], _SCHEMA))
+            count += len(block)
+    return count
+
+
+_SCHEMA = pa.schema([("probability", pa.float32())])
+
+
+def _writer(path: Path, ending: str) -> Any:
+    if ending == ".parquet":
+        return pa.parquet.ParquetWriter(path, _SCHEMA)
+    return pa.csv.CSVWriter(path, _SCHEMA)
+
+
+def _well_formed(files: Files, columns: tuple[str, ...]) -> Iterator[Block]:
+    malformed = Malformed()
+    for block in raw.blocks(files, columns, malformed):
+        if malformed.first:
+            break
+        yield block
+    if malformed.first:
+        raise DataError(f"{malformed.first()}. Nothing was written.")
+
+
+def scorer_of_model(
+    model: keras.Model, vocabularies: Mapping[str, Vocabulary]
+) -> tuple[Score, tuple[str, ...]]:
+    """What computes probabilities with a Keras model.
+
+    Args:
+        model: One of `keras_pep.models`.
+        vocabularies: Of its fields.
+
+    Returns:
+        The function, and the columns it needs.
+    """
+    served = served_model(
+        model, without_unknown=[not v.unknown for v in vocabularies.values()]
+    )
+    encoders = [
+        Encoder(v, 0 if v.unknown else len(v)) for v in vocabularies.values()
+    ]
+
+    def score(block: Block) -> np.ndarray:
+        ids = []
+        for vocabulary, encoder in zip(
+            vocabularies.values(), encoders, strict=True
+        ):
+            field = vocabulary.field
+            column = block.columns[field.column]
+            values = column.values
+            if field.kind != "category":
+                values, bad = field.values(values.to_numpy(False))
+                _refuse(block, field.column, bad, field.kind)
+            ids.append(encoder.ids(values)[column.codes].astype(np.int32))
+        logits = metrics.predict(served, np.concatenate(ids, axis=1))
+        return 1 / (1 + np.exp(-logits.reshape(-1).astype(np.float64)))
+
+    columns = [v.field.column for v in vocabularies.values()]
+    return score, tuple(dict.fromkeys(columns))
+
+
+def scorer_of_saved_model(
+    description: Description,
+) -> tuple[Score, tuple[str, ...]]:
+    """What computes probabilities as TensorFlow Serving does.
+
+    Args:
+        description: Of a SavedModel with raw values as its default inputs.
+
+    Returns:
+        The function, and the columns it needs.
+
+    Raises:
+        ExportError: If it takes something else.
+    """
+    fields = description.report.get("fields")
+    if not fields:
+        raise ExportError(
+            f"{description.path} does not take raw values: export it with the "
+            "dataset, or by keras-pep export."
+        )
+    loaded = SavedModel(description.path)
+    inputs = description.signatures[RAW].inputs
+
+    def score(block: Block) -> np.ndarray:
+        given = {}
+        for field in fields:
+            kind, column = field["kind"], block.columns[field["column"]]
+            texts = column.values.to_numpy(False)
+            of = Field("", "", kind, time_format=field["time_format"])
+            _refuse(block, field["column"], of.values(texts)[1], kind)
+            made = _typed(texts, inputs[field["name"]].dtype)
+            given[field["name"]] = made[column.codes]
+        return loaded(RAW, given)["probability"]
+
+    return score, tuple(dict.fromkeys(field["column"] for field in fields))
+
+
+def _typed(texts: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Values of a type: NaN where there is no number, or an unknown integer."""
+    if dtype.kind == "O":
+        return texts
+    found = numbers(texts)
+    if dtype.kind == "f":
+        return found
+    whole = np.isfinite(found) & (found == np.floor(found))
+    unknown = np.iinfo(np.int64).min
+    return np.where(whole, found, unknown).astype(np.int64)
+
+
+def _refuse(block: Block, name: str, bad: np.ndarray, kind: str) -> None:
+    if bad.any():
+        rows = bad[block.columns[name].codes]
+        row = int(rows.argmax())
+        found = block.columns[name].values[int(block.columns[name].codes[row])]
+        raise DataError(
+            f"{block.path}, row {block.first + row + 1}: found "
+            f"{found.as_py()[:80]!r} in column {name!r}, expected a {kind}. "
+            "Nothing was written."
+        )

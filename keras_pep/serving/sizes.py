@@ -1,0 +1,115 @@
+"""What a model takes when it is served: by tables and by fields."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_pep.models.base import FieldModel
+from keras_pep.serving.compact import layout_of
+from keras_pep.sparse import SparseTable
+
+
+def table_sizes(
+    tables: Mapping[str, SparseTable], quantize: str | None
+) -> dict[str, Any]:
+    """How each table is stored, in how many bytes, and all together."""
+    described: dict[str, dict[str, Any]] = {}
+    for name, table in tables.items():
+        layout = layout_of(table, quantize)
+        rows, columns = table.shape
+        described[name] = {
+            "rows": rows,
+            "columns": columns,
+            "kept_parameters": layout.num_values,
+            "kept_rows": layout.num_rows,
+            "storage": layout.storage,
+            "values": layout.quantize or "float32",
+            "bytes_dense": 4 * rows * columns,
+            "bytes": layout.bytes,
+        }
+    return {
+        "tables": described,
+        "table_bytes_dense": sum(t["bytes_dense"] for t in described.values()),
+        "table_bytes": sum(t["bytes"] for t in described.values()),
+    }
+
+
+def feature_sizes(
+    model: FieldModel, tables: Mapping[str, SparseTable]
+) -> np.ndarray:
+    """Kept entries of each feature, in all tables: int64 `(features,)`."""
+    sizes = np.zeros(sum(model.field_sizes), dtype=np.int64)
+    for table in tables.values():
+        sizes += table.embedding_sizes()
+    return sizes
+
+
+def field_sizes(
+    model: FieldModel,
+    names: Sequence[str],
+    tables: Mapping[str, SparseTable],
+    quantize: str | None,
+) -> list[dict[str, Any]]:
+    """What each field keeps, and its share of the tables' bytes."""
+    kept = feature_sizes(model, tables)
+    layouts = {name: layout_of(t, quantize) for name, t in tables.items()}
+    ends = np.cumsum(model.field_sizes)
+    return [
+        {
+            "name": name,
+            "features": size,
+            "kept_features": int((kept[end - size : end] > 0).sum()),
+            "kept_parameters": int(kept[end - size : end].sum()),
+            "bytes": sum(
+                layouts[t].bytes_of(table.embedding_sizes()[end - size : end])
+                for t, table in tables.items()
+            ),
+        }
+        for name, size, end in zip(names, model.field_sizes, ends, strict=True)
+    ]
+
+
+def size_table(report: Mapping[str, Any]) -> str:
+    """What tables, vocabularies and the rest take, as a person reads it."""
+    lines = [
+        f"{name}: {table['storage']} of {table['values']}, "
+        f"{table['kept_parameters']:,} of {table['rows']:,} x "
+        f"{table['columns']} entries in {table['kept_rows']:,} rows"
+        for name, table in report["tables"].items()
+    ]
+    dense, stored = report["table_bytes_dense"], report["table_bytes"]
+    times = f" ({dense / stored:.1f} x smaller)" if stored else ""
+    lines.append(f"tables: {stored:,} bytes, {dense:,} if dense{times}")
+    gone = sum(field.get("now_unknown", 0) for field in report["fields"])
+    if gone:
+        lines.append(
+            f"{gone:,} values that count nothing have left the vocabularies, "
+            "and count as unknown ones do: --keep-vocabulary keeps them"
+        )
+    for name, of in (
+        ("vocabularies", "vocabulary_bytes"),
+        ("other weights", "other_bytes"),
+        ("all files", "files_bytes"),
+    ):
+        if of in report:
+            lines.append(f"{name}: {report[of]:,} bytes")
+    return "\n".join(lines)
+
+
+def field_rows(fields: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """A line for each field, below one of titles."""
+    titles = ("features", "kept", "parameters", "mean size", "bytes")
+    rows: list[tuple[str, ...]] = [("field", *titles)]
+    for field in fields:
+        rows.append(
+            (
+                field["name"],
+                f"{field['features']:,}",
+                f"{field['kept_features']:,}",
+                f"{field['kept_parameters']:,}",
+                f"{field['kept_parameters'] / field['features']:.2f}",
+                f"{field['bytes']:,}",
+            )
+        )
+    return rows

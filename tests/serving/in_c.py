@@ -1,0 +1,32 @@
+"""Runs calls of a SavedModel without Python TensorFlow; JSON in, JSON out.
+
+python in_c.py FOLDER_OF_C_RUNTIME SAVED_MODEL < calls
+"""
+
+import json
+import sys
+
+sys.path.insert(0, sys.argv[1])
+
+import c_runtime
+import numpy as np
+
+answers = []
+try:
+    model = c_runtime.SavedModel(sys.argv[2])
+    answers.append({"signatures": sorted(model.signatures)})
+    for signature, inputs in json.load(sys.stdin):
+        arrays = {
+            name: np.array(values, dtype=dtype)
+            for name, (dtype, values) in inputs.items()
+        }
+        try:
+            found = model(signature, arrays)
+            answers.append({n: a.tolist() for n, a in found.items()})
+        except c_runtime.ServingError as error:
+            answers.append({"error": str(error)})
+except c_runtime.ServingError as error:
+    answers.append({"error": str(error)})
+loaded = [name for name in sys.modules if name.startswith(("tensorf", "keras"))]
+assert not loaded, loaded
+print(json.dumps(answers))

@@ -89,3 +89,39 @@ def small_movielens_100k(tmp_path):
         lines.append(f"{user}\t{movie}\t{rating}\t{880000000 + 60 * n}\n")
     (folder / "u.data").write_text("".join(lines))
     return folder
+
+
+@pytest.fixture(scope="session")
+def clicks(tmp_path_factory):
+    """A dataset of one's own, with fields of every kind."""
+    import keras_pep
+    from tests.clicks import FIELDS, raw_rows, write_csv
+
+    folder = tmp_path_factory.mktemp("clicks")
+    random = np.random.default_rng(1)
+    rows = [
+        {"clicked": int(random.random() < 0.4), **row} for row in raw_rows(2000)
+    ]
+    write_csv(folder / "clicks.csv", rows)
+    return keras_pep.data.load(
+        folder / "clicks.csv",
+        label="clicked",
+        fields=FIELDS,
+        min_count=8,
+        cache_dir=folder / "cache",
+    )
+
+
+@pytest.fixture(scope="session")
+def clicks_model(clicks):
+    import keras
+
+    import keras_pep
+    from tests.clicks import drawn
+
+    keras.utils.set_random_seed(0)
+    model = keras_pep.models.FM(
+        clicks.field_sizes, 8, field_lengths=clicks.field_lengths
+    )
+    model.build()
+    return drawn(model)

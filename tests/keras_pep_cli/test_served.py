@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.clicks import FIELDS, raw_rows, write_csv
 from tests.keras_pep_cli.test_cli import QUICK, invoke
-from tests.serving.conftest import FIELDS, raw_rows, write_csv
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_pep
 from keras_pep.serving import ExportError, next_version
-from tests.serving.conftest import drawn, raw_rows, write_csv
+from tests.clicks import drawn, raw_rows, write_csv
 from tests.serving.serving import in_c_runtime, raw_inputs
 
 # Float32 sums in another order; logits here are around 5.

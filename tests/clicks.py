@@ -1,10 +1,8 @@
+"""A dataset of one's own, with fields of every kind, and a model of it."""
+
 import csv
 
-import keras
 import numpy as np
-import pytest
-
-import keras_pep
 
 FIELDS = ["user id", "city", "price", "when", "tags:list", "seen:log"]
 
@@ -50,31 +48,3 @@ def drawn(model, seed=0, density=0.3):
     mask &= random.random((table.shape[0], 1)) < 0.6
     table.assign(random.normal(0, 0.5, table.shape) * mask)
     return model
-
-
-@pytest.fixture(scope="session")
-def clicks(tmp_path_factory):
-    """A dataset of one's own, with fields of every kind."""
-    folder = tmp_path_factory.mktemp("clicks")
-    random = np.random.default_rng(1)
-    rows = [
-        {"clicked": int(random.random() < 0.4), **row} for row in raw_rows(2000)
-    ]
-    write_csv(folder / "clicks.csv", rows)
-    return keras_pep.data.load(
-        folder / "clicks.csv",
-        label="clicked",
-        fields=FIELDS,
-        min_count=8,
-        cache_dir=folder / "cache",
-    )
-
-
-@pytest.fixture(scope="session")
-def clicks_model(clicks):
-    keras.utils.set_random_seed(0)
-    model = keras_pep.models.FM(
-        clicks.field_sizes, 8, field_lengths=clicks.field_lengths
-    )
-    model.build()
-    return drawn(model)

@@ -132,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
             (only,) = wanted
             given = {only: given}
         arrays = {}
-        for key, info in wanted.items():
+        for key, info in sorted(wanted.items()):
             if key not in given:
                 raise RefusedError(400, f"Missing named input: {key}")
             arrays[key] = array(key, given[key], info)

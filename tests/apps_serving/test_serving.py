@@ -29,7 +29,6 @@ def models(clicks, clicks_model, tmp_path_factory):
             folder / "clicks" / str(version),
             clicks,
             None if version == 2 else "int8",
-            keep_vocabulary=True,
         )
     return folder
 
@@ -168,7 +167,7 @@ def test_what_readme_sends_with_curl(rest):
     ("body", "found"),
     [
         ({"inputs": {"city": ["Paris"]}}, "Missing named input"),
-        ({"inputs": {"city": [5]}}, "Missing named input"),
+        ({"inputs": {"city": [5]}}, "expected type: DT_STRING"),
         ({"signature_name": "ids", "inputs": [[9999]]}, "out of range"),
         ({"signature_name": "ids", "inputs": [["a"]]}, "expected type"),
         ({"signature_name": "nothing", "inputs": []}, "not found"),

@@ -38,9 +38,7 @@ def random_ids(sizes, lengths, rows, seed=0):
 def exported(clicks, clicks_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "clicks" / "1"
     # Of every kind of field; its names need not be identifiers.
-    return keras_pep.export_saved_model(
-        clicks_model, path, clicks, keep_vocabulary=True
-    )
+    return keras_pep.export_saved_model(clicks_model, path, clicks)
 
 
 BATCHES = (0, 1, 7, 1024)
@@ -360,7 +358,7 @@ def test_a_functional_model_of_ones_own(tmp_path):
 
 
 def test_features_of_nothing_leave_the_vocabulary(clicks, tmp_path):
-    """Their values count as unknown, their ids as nothing."""
+    """If asked, or where that changes nothing; their ids count nothing."""
     model = keras_pep.models.LogisticRegression(
         clicks.field_sizes, field_lengths=clicks.field_lengths
     )
@@ -372,14 +370,16 @@ def test_features_of_nothing_leave_the_vocabulary(clicks, tmp_path):
     model.embedding.embeddings.assign(weights)
     rows = raw_rows(1)
     calls, results = [], {}
-    for keep in (False, True):
+    for keep in (False, True, None):
         result = keras_pep.export_saved_model(
             model, tmp_path / f"{keep}" / "1", clicks, keep_vocabulary=keep
         )
         (path,) = result.path.glob("assets/vocabulary-0-user_id.tsv")
         lines = path.read_text().splitlines()
-        assert (f"{first[gone]}\t{gone}" in lines) is keep
-        assert len(lines) == len(first) - 1 - (not keep)
+        left = keep is False
+        assert (f"{first[gone]}\t{gone}" in lines) is not left
+        assert len(lines) == len(first) - 1 - left
+        assert result.report["fields"][0]["now_unknown"] == left
         calls = [
             (
                 "serving_default",
@@ -390,8 +390,16 @@ def test_features_of_nothing_leave_the_vocabulary(clicks, tmp_path):
         answers = in_c_runtime(result.path, calls)
         results[keep] = [answer["probability"][0] for answer in answers]
     assert results[False][0] == results[False][1] == results[True][1]
+    assert results[None] == results[True]
     logits = [np.log(p / (1 - p)) for p in results[True]]
     assert logits[1] - logits[0] == pytest.approx(weights[0, 0], abs=1e-4)
+
+    weights[0] = 0.0  # now unknown values count as much
+    model.embedding.embeddings.assign(weights)
+    result = keras_pep.export_saved_model(model, tmp_path / "1", clicks)
+    (path,) = result.path.glob("assets/vocabulary-0-user_id.tsv")
+    assert len(path.read_text().splitlines()) == len(first) - 2
+    assert result.report["fields"][0]["now_unknown"] == 0
 
 
 def test_a_version_that_exists_is_refused(plain, tmp_path):

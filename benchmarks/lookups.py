@@ -193,7 +193,7 @@ def _sizes(table: SparseTable, folder: Path) -> str:
 
 
 def _times(folder: Path, rows: int, law: str, batch: int, blocks: int) -> str:
-    names = [p.name for p in sorted(folder.iterdir()) if p.name != "no table"]
+    names = [path.name for path in sorted(folder.iterdir())]
     names.remove(DENSE)
     measured: dict[str, Measured] = take_turns(
         {

@@ -22,8 +22,8 @@ class PrunedEmbedding(TableEmbedding):
     Looks up the same vectors as a `keras.layers.Embedding` of the table with
     zeros in place of the pruned. `values` are trained like any weight; what was
     pruned is not there to be trained, and a row of which nothing was kept takes
-    a quarter of a byte. A frozen layer, `trainable=False`, looks up faster on
-    TensorFlow.
+    four bytes at most, a quarter of one where many are such. A frozen layer,
+    `trainable=False`, looks up faster on TensorFlow.
 
     Make one with `from_dense` or `from_ticket`, which choose how it is stored;
     the constructor alone gives a layer of the right size, to be filled by
@@ -249,16 +249,18 @@ class PrunedEmbedding(TableEmbedding):
         if layout.storage == "dense":
             return self._of_whole_rows(rows)
         stored, end = self._stored(rows)
-        start = lookup.take(self.row_splits, stored)
-        size = lookup.take(self.row_splits, end) - start
-        if layout.indexed:  # of some that are not there, beyond the last
-            stored = ops.minimum(stored, layout.num_rows - 1)
         on_tensorflow = keras.backend.backend() == "tensorflow"
         if on_tensorflow and not self.trainable:
-            vectors = self._by_bincount(start, size, stored)
-        else:
-            vectors = self._by_scatter(start, size, stored, count)
-        return self._scaled(vectors, stored)
+            return self._by_bincount(stored, end)
+        start = lookup.take(self.row_splits, stored)
+        size = lookup.take(self.row_splits, end) - start
+        return self._by_scatter(start, size, self._there(stored), count)
+
+    def _there(self, stored: Any) -> Any:
+        """Numbers of stored rows, for rows that are not the last's at most."""
+        if not self.layout.indexed:
+            return stored
+        return ops.minimum(stored, self.layout.num_rows - 1)
 
     def _scaled(self, vectors: Any, stored: Any) -> Any:
         """Vectors times the units of their rows."""
@@ -294,7 +296,7 @@ class PrunedEmbedding(TableEmbedding):
                 self._values(ops.take(stored, number)),
                 (ops.shape(rows)[0], self.output_dim),
             )
-        stored = ops.minimum(stored, self.layout.num_rows - 1)
+        stored = self._there(stored)
         vectors = self._scaled(self._values(stored), stored)
         return ops.where(kept[:, None], vectors, 0)
 
@@ -302,22 +304,27 @@ class PrunedEmbedding(TableEmbedding):
         values = lookup.take(self.values, position)
         return ops.cast(values, self.variable_dtype)
 
-    def _by_bincount(self, start: Any, size: Any, stored: Any) -> Any:
+    def _by_bincount(self, stored: Any, end: Any) -> Any:
         """The vectors, by the fewest operations that TensorFlow has for it.
 
         Without a gradient.
         """
         import tensorflow as tf
 
+        start = lookup.take(self.row_splits, stored)
+        end = lookup.take(self.row_splits, end)
         splits, position = tf.raw_ops.RaggedRange(
-            starts=start, limits=start + size, deltas=1, Tsplits=tf.int64
+            starts=start, limits=end, deltas=1, Tsplits=tf.int64
         )
-        values = self._values(position)
-        columns = self._columns(position, stored, size)
+        rows = self._there(stored)
         vectors = tf.raw_ops.RaggedBincount(
-            splits=splits, values=columns, size=self.output_dim, weights=values
+            splits=splits,
+            values=self._columns(position, rows, end - start),
+            size=self.output_dim,
+            weights=self._values(position),
         )
-        return tf.ensure_shape(vectors, (None, self.output_dim))
+        vectors = tf.ensure_shape(vectors, (None, self.output_dim))
+        return self._scaled(vectors, rows)
 
     def _by_scatter(
         self, start: Any, size: Any, stored: Any, count: Any
@@ -347,7 +354,8 @@ class PrunedEmbedding(TableEmbedding):
         vectors = ops.scatter(
             places[:, None], values, (count * self.output_dim,)
         )
-        return ops.reshape(vectors, (-1, self.output_dim))
+        vectors = ops.reshape(vectors, (-1, self.output_dim))
+        return self._scaled(vectors, stored)
 
     def _columns(self, position: Any, stored: Any, size: Any) -> Any:
         """The column of each of some values, int32.

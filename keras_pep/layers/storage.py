@@ -11,6 +11,9 @@ STORAGES = ("csr", "bitmask", "dense")
 QUANTIZED = ("float16", "int8")
 
 WORD = 32  # rows whose presence one integer tells
+# Share of its bytes that a table must come down to by an index of its rows,
+# which makes a look-up slower: see benchmarks/lookups.py.
+_WORTH = 2 / 3
 _LARGEST_INT8 = 127
 
 
@@ -19,9 +22,9 @@ class Layout:
     """The arrays that hold a pruned table.
 
     What is kept of a row is a run of `values`; where it begins and ends,
-    `row_splits` tell. Rows of which nothing is kept are not stored if that is
-    smaller: `present` has a bit for each row of the table, and `rank` says how
-    many rows before each 32 are stored.
+    `row_splits` tell. Rows of which nothing is kept are not stored if that
+    saves a third of the bytes: `present` has a bit for each row of the table,
+    and `rank` says how many rows before each 32 are stored.
 
     Args:
         input_dim: Rows of the table.
@@ -89,15 +92,12 @@ class Layout:
     @property
     def indexed(self) -> bool:
         """Whether only rows of which something is kept are stored."""
-        row = 4  # bytes that a stored row takes without its values
-        if self.storage == "bitmask":
-            row += self._octets
-        elif self.storage == "dense":
-            row = self.output_dim * self._itemsize
-        if self.quantize == "int8":
-            row += 2
-        saved = row * (self.input_dim - self.num_rows)
-        return 8 * self._words < saved
+        entries = self.num_values * self._entry_bytes
+        without = entries + self._row_bytes * self.input_dim
+        index = 8 * self._words
+        return entries + self._row_bytes * self.num_rows + index <= (
+            _WORTH * without
+        )
 
     @property
     def stored_rows(self) -> int:
@@ -121,6 +121,30 @@ class Layout:
     @property
     def _itemsize(self) -> int:
         return np.dtype(self.quantize or np.float32).itemsize
+
+    @property
+    def _entry_bytes(self) -> int:
+        """What a kept entry takes."""
+        column = np.dtype(column_dtype(self.output_dim)).itemsize
+        return {
+            "csr": self._itemsize + column,
+            "bitmask": self._itemsize,
+            "dense": 0,
+        }[self.storage]
+
+    @property
+    def _row_bytes(self) -> int:
+        """What a stored row takes besides its kept entries."""
+        unit = 2 if self.quantize == "int8" else 0
+        split = 4
+        return (
+            unit
+            + {
+                "csr": split,
+                "bitmask": split + self._octets,
+                "dense": self.output_dim * self._itemsize,
+            }[self.storage]
+        )
 
     @property
     def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -156,18 +180,11 @@ class Layout:
         Args:
             sizes: Kept entries of each.
         """
-        rows, entries = len(sizes), int(sizes.sum())
+        rows = len(sizes)
         stored = int((sizes > 0).sum()) if self.indexed else rows
         index = rows // 4 if self.indexed else 0
-        units = 2 * stored if self.quantize == "int8" else 0
-        if self.storage == "dense":
-            taken = stored * self.output_dim * self._itemsize
-        elif self.storage == "csr":
-            column = np.dtype(column_dtype(self.output_dim)).itemsize
-            taken = entries * (self._itemsize + column) + 4 * stored
-        else:
-            taken = entries * self._itemsize + (4 + self._octets) * stored
-        return int(taken + index + units)
+        entries = int(sizes.sum()) * self._entry_bytes
+        return entries + stored * self._row_bytes + index
 
     def pack(self, table: SparseTable) -> dict[str, np.ndarray]:
         """The arrays of a table of this size.

@@ -33,7 +33,7 @@ def export_run(
     quantize: str | None = None,
     *,
     dense: bool = False,
-    keep_vocabulary: bool = False,
+    keep_vocabulary: bool | None = None,
 ) -> Export:
     """Exports a model of a run, and adds its sizes to `metrics.json`.
 

@@ -56,7 +56,7 @@ def export_saved_model(
     dataset: "Dataset | Mapping[str, Vocabulary] | None" = None,
     quantize: str | None = None,
     *,
-    keep_vocabulary: bool = False,
+    keep_vocabulary: bool | None = None,
 ) -> Export:
     """Writes a SavedModel that TensorFlow Serving takes as it is.
 
@@ -69,8 +69,8 @@ def export_saved_model(
     alone, as the default too; and for a model that is not of `keras_pep.models`
     what it takes and returns, by Keras' names.
 
-    Features of which no table has kept anything leave the vocabulary: they
-    count as unknown from then on. Their ids count nothing, as before.
+    Features of which no table has kept anything leave the vocabulary if that
+    changes no score: where unknown values count nothing, too.
 
     Args:
         model: What to export; it is left as it is. Logits come out of it, if
@@ -80,7 +80,9 @@ def export_saved_model(
         dataset: Whose fields the model takes, or their vocabularies.
         quantize: Type of the tables' values: None for float32, `"float16"`, or
             `"int8"` with a scale for each row.
-        keep_vocabulary: Whether features stay of which nothing was kept.
+        keep_vocabulary: True: no feature leaves the vocabulary. False: all do
+            of which nothing was kept; their values count as unknown ones then,
+            their ids still as nothing.
 
     Returns:
         Where it is, and what it takes.
@@ -163,7 +165,7 @@ def _write(
     folder: Path,
     vocabularies: Mapping[str, Vocabulary] | None,
     quantize: str | None,
-    keep_vocabulary: bool,
+    keep_vocabulary: bool | None,
 ) -> dict[str, Any]:
     """Writes the SavedModel, and says what it holds."""
     import tensorflow as tf
@@ -227,7 +229,7 @@ def _numberings(
     tables: Mapping[str, SparseTable],
     vocabularies: Mapping[str, Vocabulary],
     quantize: str | None,
-    keep_vocabulary: bool,
+    keep_vocabulary: bool | None,
     folder: Path,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """From raw values to ids, and a description, of each field."""
@@ -240,9 +242,10 @@ def _numberings(
     for place, (field, vocabulary, sizes) in enumerate(
         zip(fields, vocabularies.values(), np.split(kept, ends), strict=True)
     ):
-        gone = np.zeros_like(sizes, dtype=bool)
-        if not keep_vocabulary:
-            gone = (sizes == 0) & (np.arange(sizes.size) >= vocabulary.unknown)
+        gone = (sizes == 0) & (np.arange(sizes.size) >= vocabulary.unknown)
+        changes = bool(vocabulary.unknown and sizes[0])
+        if keep_vocabulary or (changes and keep_vocabulary is None):
+            gone[:] = False
         plain = re.sub("[^a-zA-Z0-9_-]", "_", field["name"])
         path = folder / f"vocabulary-{place}-{plain}.tsv"
         size = write_vocabulary(vocabulary, path, gone)
@@ -256,9 +259,7 @@ def _numberings(
             example=_example(vocabulary),
             vocabulary=len(vocabulary.values) - int(gone.sum()),
             # Values that counted nothing and now count as unknown ones do.
-            now_unknown=int(gone.sum())
-            if vocabulary.unknown and sizes[0]
-            else 0,
+            now_unknown=int(gone.sum()) * changes,
             vocabulary_bytes=size,
         )
     return numberings, fields

@@ -84,8 +84,8 @@ def size_table(report: Mapping[str, Any]) -> str:
     gone = sum(field.get("now_unknown", 0) for field in report["fields"])
     if gone:
         lines.append(
-            f"{gone:,} values that count nothing have left the vocabularies, "
-            "and count as unknown ones do: --keep-vocabulary keeps them"
+            f"{gone:,} values that counted nothing have left the vocabularies "
+            "and count as unknown ones do"
         )
     for name, of in (
         ("vocabularies", "vocabulary_bytes"),

@@ -22,10 +22,11 @@ from keras_pep_cli.common import command
     "[default: float32]",
 )
 @click.option(
-    "--keep-vocabulary",
-    is_flag=True,
-    help="Keep the values of features of which nothing was kept. Else they "
-    "count as unknown.",
+    "--keep-vocabulary/--drop-vocabulary",
+    default=None,
+    help="Whether features stay known of which nothing was kept; if not, they "
+    "count as unknown values do.  [default: they leave where that changes no "
+    "score]",
 )
 @click.option(
     "--output",
@@ -43,7 +44,7 @@ def export(
     budget: int | None,
     dense: bool,
     quantize: str | None,
-    keep_vocabulary: bool,
+    keep_vocabulary: bool | None,
     output: Path | None,
     version: int | None,
     quiet: bool,

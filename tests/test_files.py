@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from keras_pep.files import whole
+from keras_pep.files import whole, whole_folder
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -22,3 +26,54 @@ def fail(path, error):
     with whole(path) as partial:
         partial.write_text("half")
         raise error
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "1"
+    with whole_folder(path) as partial:
+        (partial / "a").write_text("new")
+        assert not path.exists()
+        assert not partial.name.isdecimal()
+    assert (path / "a").read_text() == "new"
+
+    with pytest.raises(OSError, match="not empty"), whole_folder(path) as other:
+        (other / "b").write_text("half")
+    with pytest.raises(ValueError, match="wrong"):
+        fail_folder(tmp_path / "2")
+    assert [each.name for each in tmp_path.iterdir()] == ["1"]
+    assert [each.name for each in path.iterdir()] == ["a"]
+
+
+def fail_folder(path):
+    with whole_folder(path) as partial:
+        (partial / "b").write_text("half")
+        raise ValueError("wrong")
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from keras_pep.files import whole_folder
+with whole_folder(pathlib.Path(sys.argv[1])) as partial:
+    (partial / "half").write_text("")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path):
+    path = tmp_path / "1"
+    subprocess.run(
+        [sys.executable, "-c", KILLED, path],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        check=False,
+    )
+    (remains,) = tmp_path.iterdir()
+    assert (remains / "half").exists()
+    with whole_folder(path) as partial:
+        assert not remains.exists()
+        with whole_folder(path) as other:  # another is at work: not removed
+            assert partial.exists()
+            (other / "a").write_text("")
+        (path / "a").unlink()
+        path.rmdir()
+    assert list(tmp_path.iterdir()) == [path]

@@ -17,8 +17,8 @@ try:
     answers.append({"signatures": sorted(model.signatures)})
     for signature, inputs in json.load(sys.stdin):
         arrays = {
-            name: np.array(values, dtype=dtype)
-            for name, (dtype, values) in inputs.items()
+            name: np.array(values, dtype=dtype).reshape(shape)
+            for name, (dtype, shape, values) in inputs.items()
         }
         try:
             found = model(signature, arrays)

@@ -36,7 +36,7 @@ def in_c_runtime(path, calls):
 def _typed(array):
     array = np.asarray(array)
     dtype = "object" if array.dtype.kind in "OU" else str(array.dtype)
-    return dtype, array.tolist()
+    return dtype, array.shape, array.ravel().tolist()
 
 
 def raw_inputs(report, rows):

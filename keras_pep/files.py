@@ -54,12 +54,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     for remains in folder.parent.glob(
         f"{glob.escape(folder.name)}.*{_PARTIAL}"
     ):
-        with contextlib.suppress(OSError), _locked(remains):
+        with contextlib.suppress(OSError), locked(remains):
             shutil.rmtree(remains, ignore_errors=True)
     partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{_PARTIAL}")
     partial.mkdir()
     try:
-        with _locked(partial):
+        with locked(partial):
             yield partial
             partial.rename(folder)
     finally:
@@ -67,8 +67,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Locks a folder, or raises OSError if another process has."""
+def locked(folder: Path) -> Iterator[None]:
+    """Locks a folder, for as long as the process lives.
+
+    Raises:
+        OSError: If another process has, or the folder cannot be opened.
+    """
     number = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,10 +1,11 @@
 """The run directory: what a run leaves behind, every file whole."""
 
+import contextlib
 import io
 import json
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import keras
 import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
-from keras_pep.files import whole
+from keras_pep.files import locked, whole
 from keras_pep.search import Ticket
 
 _VOCABULARIES = "vocabularies.json"
@@ -50,18 +51,45 @@ class RunDirectory:
         """Makes the directory.
 
         Args:
-            force: Use it even if it has files already; those of a run are
-                removed, so that none is left beside new ones.
+            force: Use it even if it has files already.
 
         Raises:
-            RunError: If it has files already.
+            RunError: If it has files already, or cannot be made.
         """
         if not force and self.path.exists() and any(self.path.iterdir()):
             raise RunError(
                 f"{self.path} exists and is not empty: choose another "
                 "--run-dir, or --force to overwrite its files."
             )
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be made: {error.strerror}."
+            ) from error
+
+    @contextlib.contextmanager
+    def mine(self) -> Iterator[None]:
+        """Keeps other processes out while files are written.
+
+        Raises:
+            RunError: If one is at work there, or there is no directory.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path))
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{self.path} is in use by another process."
+                ) from error
+            except OSError as error:
+                raise RunError(
+                    f"{self.path} is not a run directory: {error.strerror}."
+                ) from error
+            yield
+
+    def clear(self) -> None:
+        """Removes the files of a run."""
         for pattern in _FILES:
             for path in self.path.glob(pattern):
                 path.unlink()

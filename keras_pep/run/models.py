@@ -51,27 +51,28 @@ def export_run(
         RunError: If the run has no such model.
         ExportError: If the version exists, or cannot be written.
     """
-    metrics = directory.read_json("metrics.json")
-    name, entry = chosen_model(directory, metrics, budget, dense=dense)
-    vocabularies = directory.read_vocabularies()
-    if folder is None:
-        folder = Path("saved_models", directory.path.resolve().name)
-    if version is None:
-        version = next_version(folder)
-    export = export_saved_model(
-        directory.load_model(name),
-        folder / str(version),
-        vocabularies,
-        quantize,
-        keep_vocabulary=keep_vocabulary,
-    )
-    entry["export"] = {
-        "path": str(export.path),
-        "quantize": quantize,
-        **{size: export.report[size] for size in _SIZES},
-    }
-    directory.write_json("metrics.json", metrics)
-    return export
+    with directory.mine():
+        metrics = directory.read_json("metrics.json")
+        name, entry = chosen_model(directory, metrics, budget, dense=dense)
+        vocabularies = directory.read_vocabularies()
+        if folder is None:
+            folder = Path("saved_models", directory.path.resolve().name)
+        if version is None:
+            version = next_version(folder)
+        export = export_saved_model(
+            directory.load_model(name),
+            folder / str(version),
+            vocabularies,
+            quantize,
+            keep_vocabulary=keep_vocabulary,
+        )
+        entry["export"] = {
+            "path": str(export.path),
+            "quantize": quantize,
+            **{size: export.report[size] for size in _SIZES},
+        }
+        directory.write_json("metrics.json", metrics)
+        return export
 
 
 def inspect_run(

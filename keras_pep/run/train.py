@@ -57,29 +57,32 @@ def train(
     Raises:
         DataError: If the data are missing or malformed.
         ValueError: If a budget is not possible.
-        RunError: If the directory is in use, or no budget was reached.
+        RunError: If the directory has files, is in use or cannot be written,
+            or no budget was reached.
     """
     dataset = config.load_data(say)
     budgets = config.budgets(config.parameters(dataset))
     check_budgets(budgets, config.searched_parameters(dataset))
     directory.create(force=force)
-    directory.write_json(
-        "config.json",
-        {
-            **config.to_dict(),
-            "learning_rate": config.rate(),
-            "search_dim": config.dim_of_search(),
-            "granularity": config.shared_by(),
-            "distillation": config.share_of_dense(),
-            "environment": _environment(),
-            "data_fingerprint": dataset.fingerprint(),
-        },
-    )
-    directory.write_vocabularies(dataset.vocabularies)
-    say(str(dataset))
-    if dataset.malformed:
-        say(f"left out: {dataset.malformed:,} malformed rows")
-    return _Run(config, dataset, directory, say, bar).go(budgets)
+    with directory.mine():
+        directory.clear()  # so that no old file is left beside new ones
+        directory.write_json(
+            "config.json",
+            {
+                **config.to_dict(),
+                "learning_rate": config.rate(),
+                "search_dim": config.dim_of_search(),
+                "granularity": config.shared_by(),
+                "distillation": config.share_of_dense(),
+                "environment": _environment(),
+                "data_fingerprint": dataset.fingerprint(),
+            },
+        )
+        directory.write_vocabularies(dataset.vocabularies)
+        say(str(dataset))
+        if dataset.malformed:
+            say(f"left out: {dataset.malformed:,} malformed rows")
+        return _Run(config, dataset, directory, say, bar).go(budgets)
 
 
 @dataclass

@@ -290,6 +290,7 @@ def test_force_leaves_nothing_of_the_old_run(train, tmp_path):
     assert {path.name for path in run_dir.iterdir()} == {
         "config.json",
         "metrics.json",
+        "vocabularies.json",
         "history.csv",
         "budget-200.keras",
         "budget-200.ticket.npz",

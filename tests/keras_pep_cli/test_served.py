@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_pep.files import locked
 from tests.clicks import FIELDS, raw_rows, write_csv
 from tests.keras_pep_cli.test_cli import QUICK, invoke
 
@@ -207,3 +208,28 @@ def test_what_cannot_be_done_is_said_in_a_line(run, new_rows, tmp_path):
     broken.mkdir(parents=True)
     (broken / "saved_model.pb").write_bytes(b"\xff" * 50)
     fails(1, "is damaged", "inspect", tmp_path / "broken")
+
+
+def test_one_process_at_a_time_writes_to_a_run(run, tmp_path):
+    with locked(run):
+        done = invoke("export", run, "--output", tmp_path / "models")
+        assert done.exit_code == 1
+        assert "in use by another process" in done.output
+        again = invoke(
+            *("train", "--dataset", "synthetic", *QUICK),
+            *("--run-dir", run, "--force"),
+        )
+        assert again.exit_code == 1
+        assert "in use by another process" in again.output
+    assert (run / "metrics.json").is_file()  # nothing was removed
+    assert invoke("export", run, "--output", tmp_path / "models").exit_code == 0
+
+
+def test_a_run_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = invoke(
+        *("train", "--dataset", "synthetic", *QUICK),
+        *("--run-dir", tmp_path / "file" / "run"),
+    )
+    assert done.exit_code == 1
+    assert "cannot be made: Not a directory" in done.output

@@ -56,14 +56,28 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     ):
         with contextlib.suppress(OSError), locked(remains):
             shutil.rmtree(remains, ignore_errors=True)
-    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{_PARTIAL}")
-    partial.mkdir()
-    try:
-        with locked(partial):
-            yield partial
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        partial = _new(folder, stack)
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        yield partial
+        partial.rename(folder)
+
+
+def _new(folder: Path, stack: contextlib.ExitStack) -> Path:
+    """A locked folder beside another.
+
+    Between its making and its locking another process may have taken it for
+    what was left: then there is a next one.
+    """
+    while True:
+        partial = folder.with_name(
+            f"{folder.name}.{uuid.uuid4().hex}{_PARTIAL}"
+        )
+        partial.mkdir()
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            stack.enter_context(locked(partial))
+            if partial.is_dir():
+                return partial
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ def inspect(path: Path, budget: int | None, dense: bool, quiet: bool) -> None:
         size_table,
     )
 
+    lines: list[str] = []
     saved_model = find_saved_model(path)
     if saved_model is not None:
         if dense or budget is not None:
@@ -44,14 +45,14 @@ def inspect(path: Path, budget: int | None, dense: bool, quiet: bool) -> None:
         description = describe(saved_model)
         click.echo(f"SavedModel: {saved_model}")
         report = description.report
-        lines = signature_lines(description.signatures)
+        if not quiet:
+            lines = signature_lines(description.signatures)
     else:
         directory = RunDirectory(path)
         metrics, name, report = inspect_run(directory, budget, dense=dense)
         if not quiet:
             click.echo(f"{results_table(metrics)}\n")
         click.echo(f"{name} of {path}")
-        lines = []
     if report:
         click.echo(f"{size_table(report)}\n")
     if report.get("fields"):

@@ -48,8 +48,7 @@ def predict(
     \b
     Examples:
       keras-pep predict runs/clicks --input new.csv --output scores.csv
-      keras-pep predict saved_models/clicks --input new.parquet
-        --output scores.parquet
+      keras-pep predict saved_models/clicks --input new.csv --output s.parquet
     """
     from keras_pep.run import RunDirectory, scorer_of_run
     from keras_pep.serving import (

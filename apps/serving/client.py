@@ -1,5 +1,6 @@
 """Scores the rows of a CSV file by a model that TensorFlow Serving serves."""
 
+import contextlib
 import csv
 import itertools
 from collections.abc import Iterator
@@ -61,6 +62,7 @@ def server_options(command: Any) -> Any:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where to write the rows with a column `probability`.",
 )
+@click.option("--force", is_flag=True, help="Overwrite the output.")
 def main(
     url: str,
     grpc: str | None,
@@ -69,6 +71,7 @@ def main(
     columns: tuple[str, ...],
     batch_size: int,
     target: Path,
+    force: bool,
 ) -> None:
     """Score a CSV file, batch by batch.
 
@@ -77,6 +80,10 @@ def main(
       python -m apps.serving.client --model clicks --input new.csv
         --output scores.csv
     """
+    if target.exists() and not force:
+        raise click.BadParameter(
+            f"{target} exists; --force overwrites it.", param_hint="--output"
+        )
     partial = target.with_name(f".partial-{target.name}")
     count = 0
     try:
@@ -84,7 +91,8 @@ def main(
         with partial.open("w", newline="", encoding="utf-8") as file:
             for rows, inputs in read(connection, source, columns, batch_size):
                 scores = connection.predict(inputs)
-                writer = csv.DictWriter(file, [*rows[0], "probability"])
+                names = [n for n in rows[0] if n != "probability"]
+                writer = csv.DictWriter(file, [*names, "probability"])
                 if not count:
                     writer.writeheader()
                 for row, score in zip(rows, scores, strict=True):
@@ -95,8 +103,13 @@ def main(
         partial.replace(target)
     except requests.RequestException as error:
         raise click.ClickException(f"{url} does not answer: {error}") from error
+    except OSError as error:
+        raise click.ClickException(
+            f"{target} cannot be written: {error.strerror}"
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     click.echo(f"{count:,} rows scored: {target}")
 
 
@@ -108,9 +121,15 @@ def read(
     if len(where) < len(columns):
         raise click.BadParameter("expected INPUT=COLUMN", param_hint="--column")
     types = connection.inputs()
-    with source.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        found = reader.fieldnames or []
+    if others := sorted({*where} - {*types}):
+        raise click.BadParameter(
+            f"the model has no input {', '.join(others)}; it has "
+            f"{', '.join(types)}",
+            param_hint="--column",
+        )
+    with source.open(newline="", encoding="utf-8-sig") as file:
+        reader = _rows(source, csv.DictReader(file))
+        found = next(reader)
         missing = [n for n in types if where.get(n, n) not in found]
         if missing:
             raise click.ClickException(
@@ -119,6 +138,23 @@ def read(
             )
         while rows := list(itertools.islice(reader, size)):
             yield rows, batch_of(rows, types, where)
+
+
+def _rows(source: Path, reader: Any) -> Iterator[Any]:
+    """The names of the columns, then every row, as long as they fit."""
+    try:
+        yield reader.fieldnames or []
+        for row in reader:
+            if None in row or None in row.values():
+                raise click.ClickException(
+                    f"{source}, line {reader.line_num}: found more or fewer "
+                    f"values than the {len(reader.fieldnames)} columns."
+                )
+            yield row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise click.ClickException(
+            f"{source} is no CSV in UTF-8: {error}"
+        ) from error
 
 
 if __name__ == "__main__":

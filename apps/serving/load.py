@@ -69,7 +69,7 @@ def main(
             began = time.perf_counter()
             try:
                 rows[number] += len(own.predict(inputs))
-            except (click.ClickException, requests.RequestException) as error:
+            except Exception as error:  # of whatever kind: a thread hides it
                 failures.append(str(error))
                 return
             latencies.append(time.perf_counter() - began)
@@ -86,9 +86,12 @@ def main(
         raise click.ClickException(
             f"{len(failures)} of {clients} clients have stopped: {failures[0]}"
         )
+    if not latencies:
+        raise click.ClickException(f"no answer within {seconds} seconds.")
     p50, p99 = 1e3 * np.percentile(latencies, [50, 99])
     click.echo(
-        f"{len(latencies):,} requests of {batch_size} rows, {clients} clients: "
+        f"{len(latencies):,} requests of {sum(rows) / len(latencies):.0f} "
+        f"rows, {clients} clients: "
         f"{len(latencies) / passed:,.0f} requests/s, "
         f"{sum(rows) / passed:,.0f} rows/s\n"
         f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"

@@ -1,6 +1,7 @@
 """Datasets, and how they become batches."""
 
 from keras_pep.data.dataset import DataError, Dataset, Split
+from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.data.load import NAMES, load
 from keras_pep.data.pipeline import Batches, batches
 
@@ -9,7 +10,9 @@ __all__ = [
     "Batches",
     "DataError",
     "Dataset",
+    "Field",
     "Split",
+    "Vocabulary",
     "batches",
     "load",
 ]

@@ -13,6 +13,15 @@ KINDS = ("category", "log", "number", "hour", "weekday", "list")
 SEPARATOR = "|"  # between the values of a list
 LONGEST_LIST = 64
 _ISO = r"\d{4}-?\d{2}-?\d{2}([ T]\d{2}:?\d{2}(:?\d{2}(\.\d+)?)?.*)?$"
+# Written with marks between digits or without, whatever the zone.
+ISO = (
+    "(?:([0-9]{4})-([0-9]{2})-([0-9]{2})|([0-9]{4})([0-9]{2})([0-9]{2}))"
+    "(?:[ T](?:([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.][0-9]+)?)?"
+    "|([0-9]{2})([0-9]{2})(?:([0-9]{2})(?:[.][0-9]+)?)?)"
+    "(?: ?(?:Z|([+-])([0-9]{2})(?::?([0-9]{2}))?))?)?"
+)
+# What its groups are: year, month, day, hour, minute, second, sign and zone.
+ISO_PARTS = "YmdYmdHMSHMS+zZ"
 # Of a number or a time, whatever the case.
 MISSING = ("", "na", "nan", "nat", "null", "none", r"\n")
 
@@ -99,22 +108,58 @@ def _missing(text: np.ndarray) -> np.ndarray:
     return lower.isin(MISSING).to_numpy(bool)
 
 
-def times(text: np.ndarray, time_format: str) -> "pd.Series[Any]":
-    """Times that are written as text; NaT where there is none."""
+def times(text: np.ndarray, time_format: str) -> np.ndarray:
+    """Minutes since 1970, of UTC, of times that are written as text.
+
+    Args:
+        text: `(n,)`.
+        time_format: See `Field`.
+
+    Returns:
+        float64 `(n,)`, NaN where there is no time.
+    """
     series = pd.Series(text, dtype=object)
     if time_format:
-        return pd.to_datetime(series, format=time_format, errors="coerce")
+        found = pd.to_datetime(series, format=time_format, errors="coerce")
+        return ((found - pd.Timestamp(0)) // pd.Timedelta(minutes=1)).to_numpy(
+            dtype=np.float64, na_value=np.nan
+        )
     seconds = numbers(text)
     in_thousands = seconds >= 1000 * FIRST_SECOND
     seconds = np.where(in_thousands, seconds / 1000, seconds)
     with np.errstate(invalid="ignore"):
         plausible = (seconds >= FIRST_SECOND) & (seconds < LAST_SECOND)
-    since_1970 = pd.to_datetime(
-        pd.Series(np.where(plausible, seconds, np.nan)), unit="s", utc=True
+    return np.where(plausible, np.floor(seconds / 60), _written(series))
+
+
+def _written(series: "pd.Series[Any]") -> np.ndarray:
+    """Minutes of what is written as `ISO` has it."""
+    groups = series.str.extract(rf"\A{ISO}\Z")
+    parts = dict.fromkeys(ISO_PARTS, pd.Series("", groups.index))
+    for place, part in enumerate(ISO_PARTS):
+        parts[part] = parts[part] + groups[place].fillna("")
+    found = {
+        part: pd.to_numeric("0" + texts).to_numpy(np.int64)
+        for part, texts in parts.items()
+        if part != "+"
+    }
+    leap = (found["Y"] % 4 == 0) & (
+        (found["Y"] % 100 != 0) | (found["Y"] % 400 == 0)
     )
-    iso = series.where(series.str.match(_ISO).astype(bool))
-    written = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=True)
-    return since_1970.dt.as_unit("us").fillna(written.dt.as_unit("us"))
+    in_month = np.array(DAYS)[found["m"].clip(0, 13)]
+    in_month = in_month + (leap & (found["m"] == 2))
+    # What does not match has a day of 0.
+    valid = (found["d"] >= 1) & (found["d"] <= in_month) & (found["H"] < 24)
+    for part in "MSZ":
+        valid = valid & (found[part] < 60)
+    # Days since 1970 by the calendar of years that begin in March.
+    year = found["Y"] - (found["m"] <= 2)
+    in_year = (153 * ((found["m"] + 9) % 12) + 2) // 5 + found["d"] - 1
+    days = 365 * year + year // 4 - year // 100 + year // 400 + in_year - _1970
+    minutes = (days * 24 + found["H"]) * 60 + found["M"]
+    offset = found["z"] * 60 + found["Z"]  # local time is ahead of UTC
+    minutes = minutes - np.where(parts["+"] == "-", -offset, offset)
+    return np.where(valid, minutes, np.nan)
 
 
 def log_bins(values: np.ndarray) -> np.ndarray:
@@ -143,18 +188,23 @@ def _number(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hour(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found = times(text, field.time_format)
-    return _whole(found.dt.hour), found.isna().to_numpy()
+    minutes = times(text, field.time_format)
+    return _whole(minutes // 60 % 24), np.isnan(minutes)
 
 
 def _weekday(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found = times(text, field.time_format)
-    return _whole(found.dt.day_of_week), found.isna().to_numpy()
+    minutes = times(text, field.time_format)
+    days = minutes // (24 * 60)
+    return _whole((days + THURSDAY) % 7), np.isnan(minutes)
 
 
-def _whole(numbers: "pd.Series[Any]") -> np.ndarray:
-    return numbers.fillna(0).to_numpy(np.int64)
+def _whole(numbers: np.ndarray) -> np.ndarray:
+    return np.asarray(np.nan_to_num(numbers), dtype=np.int64)
 
+
+THURSDAY = 3  # on which 1970 began
+_1970 = 719_468  # days from the first of March of the year 0
+DAYS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0)
 
 EXACT = 2.0**53  # what float64 holds of integers
 FIRST_SECOND = 1e8  # March 1973

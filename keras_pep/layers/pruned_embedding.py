@@ -81,7 +81,7 @@ class PrunedEmbedding(TableEmbedding):
         )
         # TensorFlow cannot compile shapes that depend on values for XLA.
         self.supports_jit = keras.backend.backend() != "tensorflow"
-        if quantize is not None or not self.layout.exact:
+        if not self._learns:
             self.trainable = False
 
     @classmethod
@@ -175,6 +175,11 @@ class PrunedEmbedding(TableEmbedding):
         return Layout.smallest(table, ("csr", "bitmask"))
 
     @property
+    def _learns(self) -> bool:
+        """Whether the values could be trained."""
+        return self.layout.quantize is None and self.layout.exact
+
+    @property
     def num_values(self) -> int:
         """Number of kept entries."""
         return self.layout.num_values
@@ -192,7 +197,7 @@ class PrunedEmbedding(TableEmbedding):
                 initializer="zeros",
                 regularizer=self.embeddings_regularizer if trained else None,
                 # Of nothing there is no gradient.
-                trainable=trained and self.trainable and self.num_values > 0,
+                trainable=trained and self._learns and self.num_values > 0,
                 autocast=False,
             )
             weight.is_table = trained  # for optimizers: of one column
@@ -288,7 +293,8 @@ class PrunedEmbedding(TableEmbedding):
         if not self.layout.indexed:
             return self._scaled(self._values(stored), stored)
         kept = end > stored
-        if self.trainable and keras.backend.backend() != "jax":
+        learns = self.trainable and self._learns
+        if learns and keras.backend.backend() != "jax":
             # What is not looked up has no gradient, not even of zero.
             (number,) = ops.nonzero(kept)
             return ops.scatter(
@@ -296,7 +302,7 @@ class PrunedEmbedding(TableEmbedding):
                 self._values(ops.take(stored, number)),
                 (ops.shape(rows)[0], self.output_dim),
             )
-        stored = self._there(stored)
+        stored = ops.where(kept, stored, 0)
         vectors = self._scaled(self._values(stored), stored)
         return ops.where(kept[:, None], vectors, 0)
 

@@ -15,6 +15,7 @@ WORD = 32  # rows whose presence one integer tells
 # which makes a look-up slower: see benchmarks/lookups.py.
 _WORTH = 2 / 3
 _LARGEST_INT8 = 127
+_LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -202,10 +203,9 @@ class Layout:
             values, made["scales"] = _int8(
                 values, row_of_value, self.stored_rows
             )
-        with np.errstate(over="ignore"):
-            values = values.astype(self.quantize or np.float32)
-        if np.isinf(values).any():
+        if self.quantize == "float16" and (np.abs(values) > _LARGEST).any():
             raise ValueError("float16 holds values up to 65,504 alone.")
+        values = values.astype(self.quantize or np.float32)
         if self.storage == "dense":
             shape = (self.stored_rows, self.output_dim)
             made["values"] = np.zeros(shape, values.dtype)
@@ -300,7 +300,7 @@ def _int8(
     if np.isinf(scales).any():
         raise ValueError(
             "int8 with a float16 scale holds values up to "
-            f"{_LARGEST_INT8 * 65_504:,} alone."
+            f"{int(_LARGEST_INT8 * _LARGEST):,} alone."
         )
     divisors = np.where(scales > 0, scales, 1).astype(np.float32)
     return np.rint(values / divisors[rows]), scales

@@ -133,6 +133,11 @@ class RunDirectory:
         Raises:
             RunError: If there is none, or it is damaged.
         """
+        if not (self.path / _VOCABULARIES).is_file():
+            raise RunError(
+                f"{self.path / _VOCABULARIES} not found: the run is of an "
+                "earlier version of keras-pep. Train it again."
+            )
         content = self.read_json(_VOCABULARIES)
         try:
             return {n: Vocabulary.from_dict(v) for n, v in content.items()}

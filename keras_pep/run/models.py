@@ -1,5 +1,6 @@
 """A model of a run, exported, inspected, or used to score rows."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from keras_pep.run.directory import RunDirectory, RunError
 from keras_pep.serving import (
     Export,
     Score,
+    check_fields,
     export_saved_model,
     field_sizes,
     next_version,
@@ -52,6 +54,11 @@ def export_run(
         ExportError: If the version exists, or cannot be written.
     """
     with directory.mine():
+        if not os.access(directory.path, os.W_OK):
+            raise RunError(
+                f"{directory.path} cannot be written, where the sizes are to "
+                "be noted: copy it elsewhere."
+            )
         metrics = directory.read_json("metrics.json")
         name, entry = chosen_model(directory, metrics, budget, dense=dense)
         vocabularies = directory.read_vocabularies()
@@ -90,7 +97,9 @@ def inspect_run(
     name, _ = chosen_model(directory, metrics, budget, dense=dense)
     model = directory.load_model(name)
     tables = {name: table for name, (_, table) in tables_of(model).items()}
-    fields = list(directory.read_vocabularies())
+    vocabularies = directory.read_vocabularies()
+    check_fields(model, vocabularies)
+    fields = list(vocabularies)
     return (
         metrics,
         name,
@@ -143,6 +152,8 @@ def chosen_model(
                 raise RunError(f"{directory.path} has no dense model.")
             return "dense", metrics["dense"]
         entries = {entry["target"]: entry for entry in metrics["budgets"]}
+        if not entries:
+            raise RunError(f"{directory.path} has no model of a budget.")
         if budget is None:
             budget = max(
                 entries, key=lambda each: entries[each]["validation"]["auc"]

@@ -10,6 +10,7 @@ from keras_pep.serving.description import (
 from keras_pep.serving.export import (
     Export,
     ExportError,
+    check_fields,
     export_saved_model,
     next_version,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Export",
     "ExportError",
     "Score",
+    "check_fields",
     "describe",
     "export_saved_model",
     "field_rows",

@@ -47,7 +47,8 @@ class TensorInfo:
 
     Attributes:
         name: Of the tensor in the graph, `"operation:0"`.
-        dtype: As NumPy has it; object for strings, which are bytes.
+        dtype: As NumPy has it; object for strings, which are bytes, and void
+            for types that it has not.
         shape: -1 where any length will do.
     """
 
@@ -83,7 +84,7 @@ class SavedModel:
     Attributes:
         signatures: By name.
         seconds: What the last run has taken, without the copies of inputs and
-            outputs.
+            outputs; of one thread.
 
     Raises:
         ServingError: If it cannot be loaded.
@@ -91,23 +92,24 @@ class SavedModel:
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         self._library = library = _library()
-        self._status = library.TF_NewStatus()
+        status = library.TF_NewStatus()
         self._graph = library.TF_NewGraph()
         options = library.TF_NewSessionOptions()
         if threads:  # ConfigProto: its fields 2 and 5
             config = bytes([2 << 3, threads, 5 << 3, threads])
-            library.TF_SetConfig(options, config, len(config), self._status)
-            self._check()
+            library.TF_SetConfig(options, config, len(config), status)
+            self._check(status)
+            status = library.TF_NewStatus()
         tags = (c_char_p * 1)(b"serve")
         buffer = library.TF_NewBuffer()
         self._session = library.TF_LoadSessionFromSavedModel(
             *(options, None, str(path).encode(), tags, 1),
-            *(self._graph, buffer, self._status),
+            *(self._graph, buffer, status),
         )
         library.TF_DeleteSessionOptions(options)
         content = ctypes.string_at(buffer.contents.data, buffer.contents.length)
         library.TF_DeleteBuffer(buffer)
-        self._check()
+        self._check(status, f"{path}: ")
         self.signatures = dict(_signatures(content))
         self.seconds = 0.0
 
@@ -144,6 +146,7 @@ class SavedModel:
             for name, info in wanted.inputs.items()
         ]
         results = (c_void_p * len(wanted.outputs))()
+        status = library.TF_NewStatus()
         began = time.perf_counter()
         try:
             library.TF_SessionRun(
@@ -154,13 +157,13 @@ class SavedModel:
                 self._outputs(wanted.outputs),
                 results,
                 len(results),
-                *(None, 0, None, self._status),
+                *(None, 0, None, status),
             )
         finally:
             self.seconds = time.perf_counter() - began
             for tensor in given:
                 library.TF_DeleteTensor(tensor)
-        self._check()
+        self._check(status)
         answer = {}
         for name, tensor in zip(wanted.outputs, results, strict=True):
             answer[name] = self._array(tensor)
@@ -239,9 +242,13 @@ class SavedModel:
             )
         return np.array(texts, dtype=object).reshape(shape)
 
-    def _check(self) -> None:
-        if self._library.TF_GetCode(self._status):
-            raise ServingError(self._library.TF_Message(self._status).decode())
+    def _check(self, status: Any, what: str = "") -> None:
+        """Raises what a status says, and ends it."""
+        failed = self._library.TF_GetCode(status)
+        message = self._library.TF_Message(status).decode()
+        self._library.TF_DeleteStatus(status)
+        if failed:
+            raise ServingError(f"{what}{message}")
 
 
 def read_signatures(saved_model: bytes) -> dict[str, Signature]:
@@ -298,6 +305,7 @@ def _library() -> Any:
     library.TF_SetConfig.argtypes = [c_void_p, c_char_p, c_size_t, c_void_p]
     library.TF_DeleteSessionOptions.argtypes = [c_void_p]
     library.TF_GetCode.argtypes = [c_void_p]
+    library.TF_DeleteStatus.argtypes = [c_void_p]
     library.TF_DeleteTensor.argtypes = [c_void_p]
     library.TF_TensorType.argtypes = [c_void_p]
     library.TF_NumDims.argtypes = [c_void_p]
@@ -336,7 +344,7 @@ def _tensor_info(entry: bytes) -> tuple[str, TensorInfo]:
         if number == 2:
             size = dict(_fields(dim)).get(1, 0)
             shape.append(size - (1 << 64) if size >> 63 else size)
-    dtype = np.dtype(_TYPES[parts[2]])
+    dtype = np.dtype(_TYPES.get(parts[2], np.void))
     return name, TensorInfo(parts[1].decode(), dtype, tuple(shape))
 
 
@@ -372,5 +380,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, Any]]:
             yield key >> 3, varint()
             continue
         size = varint() if kind == 2 else {1: 8, 5: 4}[kind]
+        if place + size > len(content):
+            raise IndexError("it ends too early")
         yield key >> 3, content[place : place + size]
         place += size

@@ -15,10 +15,15 @@ from keras_pep.sparse import SparseTable
 _WEIGHTS = "{}_weights"  # name of the table of a `Linear`
 
 
+# Layers with a table, and what is kept of it, by name.
+Tables = Mapping[str, tuple[keras.layers.Layer, SparseTable]]
+
+
 def served_model(
     model: keras.Model,
     quantize: str | None = None,
     without_unknown: Sequence[bool] | None = None,
+    found: Tables | None = None,
 ) -> keras.Model:
     """The same model with its tables stored in the fewest bytes.
 
@@ -32,6 +37,7 @@ def served_model(
         without_unknown: Of a `FieldModel`, which fields have no id for values
             that training has not seen. They get one, behind the last, which
             counts nothing: neither a vector nor a first-order weight.
+        found: What `tables_of` returns for the model, if that is known.
 
     Returns:
         A new model, built, not compiled, which is not to be trained.
@@ -40,7 +46,7 @@ def served_model(
         ValueError: If two tables have the same name, or the layers are not
             part of the configuration.
     """
-    found = tables_of(model)
+    found = tables_of(model) if found is None else found
     tables = {name: table for name, (_, table) in found.items()}
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
@@ -147,7 +153,14 @@ def _exchange(
         layer = config["config"]
         weights = layer["embedding"]
         if weights is None:  # a kernel of its own
-            own = {"name": _WEIGHTS.format(layer["name"])}
+            policy = keras.saving.deserialize_keras_object(layer["dtype"])
+            own = {
+                "name": _WEIGHTS.format(layer["name"]),
+                # As a kernel is, whatever the layer computes with.
+                "dtype": keras.DTypePolicy(policy.variable_dtype)
+                if hasattr(policy, "variable_dtype")
+                else policy,
+            }
             weights = _pruned(own, tables[own["name"]], quantize)
         else:
             weights = _exchange(weights, tables, quantize)
@@ -181,15 +194,15 @@ def _pruned(
             *(layout.storage, layout.quantize),
             mask_zero=layer.get("mask_zero", False),
             name=layer["name"],
-            dtype=dtype and keras.saving.deserialize_keras_object(dtype),
+            dtype=keras.saving.deserialize_keras_object(dtype)
+            if isinstance(dtype, dict)
+            else dtype,
             trainable=False,
         )
     )
 
 
-def _table_weights(
-    tables: Mapping[str, tuple[keras.layers.Layer, SparseTable]],
-) -> list[keras.Variable]:
+def _table_weights(tables: Tables) -> list[keras.Variable]:
     return [
         weight
         for layer, _ in tables.values()

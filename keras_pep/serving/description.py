@@ -51,11 +51,48 @@ def describe(path: Path) -> Description:
         report = {}
         if (path / EXTRA / DESCRIPTION).is_file():
             text = (path / EXTRA / DESCRIPTION).read_text(encoding="utf-8")
-            report = json.loads(text)
+            report = _checked(json.loads(text))
         content = (path / "saved_model.pb").read_bytes()
-        return Description(path, read_signatures(content), report)
-    except (OSError, ValueError) as error:
+        signatures = read_signatures(content)
+        if not signatures:
+            raise ValueError("saved_model.pb has no signatures")
+        return Description(path, signatures, report)
+    except (OSError, ValueError, KeyError) as error:
         raise ExportError(f"{path} is damaged: {error!r}.") from error
+
+
+def _checked(report: Any) -> dict[str, Any]:
+    """The report, if it has what is read of one.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    fields = report["fields"] if isinstance(report, dict) else None
+    known = {*_OF_A_FIELD}
+    if not isinstance(fields, list) or not all(
+        isinstance(field, dict) and known <= {*field} for field in fields
+    ):
+        raise ValueError(f"{DESCRIPTION} does not describe fields")
+    tables = report.get("tables")
+    if not isinstance(tables, dict) or not all(
+        isinstance(table, dict) and {*_OF_A_TABLE} <= {*table}
+        for table in tables.values()
+    ):
+        raise ValueError(f"{DESCRIPTION} does not describe tables")
+    if not all(isinstance(report.get(size), int) for size in _SIZES):
+        raise ValueError(f"{DESCRIPTION} does not say sizes")
+    return dict(report)
+
+
+_OF_A_FIELD = (
+    *("name", "column", "kind", "time_format"),
+    *("features", "kept_features", "kept_parameters", "bytes"),
+)
+_OF_A_TABLE = (
+    *("storage", "values", "rows", "columns"),
+    *("kept_parameters", "kept_rows"),
+)
+_SIZES = ("table_bytes_dense", "table_bytes", "vocabulary_bytes", "other_bytes")
 
 
 def signature_lines(signatures: Mapping[str, Signature]) -> list[str]:
@@ -68,7 +105,8 @@ def signature_lines(signatures: Mapping[str, Signature]) -> list[str]:
             ("returns", signature.outputs),
         ):
             for tensor, info in tensors.items():
-                dtype = "string" if info.dtype.kind == "O" else info.dtype
+                kinds = {"O": "string", "V": "another type"}
+                dtype = kinds.get(info.dtype.kind, info.dtype)
                 shape = ", ".join(
                     "batch" if size < 0 else str(size) for size in info.shape
                 )

@@ -18,9 +18,13 @@ from keras_pep.data.fields import Vocabulary
 from keras_pep.files import whole_folder
 from keras_pep.layers.storage import QUANTIZED
 from keras_pep.models.base import FieldModel
-from keras_pep.serving.compact import served_model, tables_of
-from keras_pep.serving.sizes import feature_sizes, field_sizes, table_sizes
-from keras_pep.sparse import SparseTable
+from keras_pep.serving.compact import Tables, served_model, tables_of
+from keras_pep.serving.sizes import (
+    bytes_of,
+    feature_sizes,
+    field_sizes,
+    table_sizes,
+)
 
 if TYPE_CHECKING:
     from keras_pep.data import Dataset
@@ -110,7 +114,7 @@ def export_saved_model(
         vocabularies = (
             dataset if isinstance(dataset, Mapping) else dataset.vocabularies
         )
-        _check_fields(model, vocabularies)
+        check_fields(model, vocabularies)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(path) as partial:
@@ -143,9 +147,14 @@ def _refuse_existing(path: Path) -> None:
         )
 
 
-def _check_fields(
+def check_fields(
     model: keras.Model, vocabularies: Mapping[str, Vocabulary]
 ) -> None:
+    """Refuses vocabularies of other fields than a model takes.
+
+    Raises:
+        ValueError: If they are, or the model has no fields.
+    """
     if not isinstance(model, FieldModel):
         raise ValueError(
             "Only models of `keras_pep.models` know what fields are: export "
@@ -172,9 +181,10 @@ def _write(
 
     from keras_pep.serving import signatures
 
-    tables = {name: table for name, (_, table) in tables_of(model).items()}
+    layers = tables_of(model)
+    tables = {name: table for name, (_, table) in layers.items()}
     without_unknown = [not v.unknown for v in (vocabularies or {}).values()]
-    served = served_model(model, quantize, without_unknown)
+    served = served_model(model, quantize, without_unknown, layers)
     root = tf.Module()
     root.model_variables = [variable.value for variable in served.variables]
     functions: dict[str, Any] = {}
@@ -190,29 +200,25 @@ def _write(
             functions[RAW] = functions[IDS]
         else:
             root.numberings, fields = _numberings(
-                *(model, tables, vocabularies),
+                *(model, layers, vocabularies),
                 *(quantize, keep_vocabulary, sources),
             )
             functions[RAW], arguments = signatures.by_raw_values(
                 served, root.numberings
             )
     else:
-        functions[RAW] = signatures.as_it_is(served)
+        functions[RAW], arguments = signatures.as_it_is(served)
     with _quiet(logging.getLogger("absl")), _quiet(tf.get_logger()):
         tf.saved_model.save(root, str(folder), signatures=functions)
     shutil.rmtree(sources)
     _rename(folder / "saved_model.pb", arguments)
-    sizes = table_sizes(tables, quantize)
-    every = sum(
-        int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
-        for v in served.variables
-    )
+    sizes = table_sizes(tables, quantize, served)
     report = {
         "model": type(model).__name__,
         "quantize": quantize,
         **sizes,
         "vocabulary_bytes": sum(f["vocabulary_bytes"] for f in fields),
-        "other_bytes": every - sizes["table_bytes"],
+        "other_bytes": bytes_of(served.variables) - sizes["table_bytes"],
         "fields": fields,
     }
     (folder / EXTRA).mkdir(exist_ok=True)
@@ -226,7 +232,7 @@ def _write(
 
 def _numberings(
     model: FieldModel,
-    tables: Mapping[str, SparseTable],
+    layers: Tables,
     vocabularies: Mapping[str, Vocabulary],
     quantize: str | None,
     keep_vocabulary: bool | None,
@@ -235,9 +241,12 @@ def _numberings(
     """From raw values to ids, and a description, of each field."""
     from keras_pep.serving.raw import Numbering, input_of, write_vocabulary
 
+    tables = {name: table for name, (_, table) in layers.items()}
     kept = feature_sizes(model, tables)
     numberings = {}
     fields = field_sizes(model, list(vocabularies), tables, quantize)
+    # What an embedding of another kind keeps is not known.
+    known = any(layer is model.embedding for layer, _ in layers.values())
     ends = np.cumsum(model.field_sizes)[:-1]
     for place, (field, vocabulary, sizes) in enumerate(
         zip(fields, vocabularies.values(), np.split(kept, ends), strict=True)
@@ -246,7 +255,9 @@ def _numberings(
         changes = bool(vocabulary.unknown and sizes[0])
         if keep_vocabulary or (changes and keep_vocabulary is None):
             gone[:] = False
-        plain = re.sub("[^a-zA-Z0-9_-]", "_", field["name"])
+        if not known:
+            gone[:] = False
+        plain = re.sub("[^a-zA-Z0-9_-]", "_", field["name"])[:40]
         path = folder / f"vocabulary-{place}-{plain}.tsv"
         size = write_vocabulary(vocabulary, path, gone)
         unknown = 0 if vocabulary.unknown else len(vocabulary)

@@ -1,5 +1,6 @@
 """`keras-pep predict`: probabilities of the rows of a file."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from keras_pep.files import whole
 from keras_pep.serving.c_runtime import SavedModel
 from keras_pep.serving.compact import served_model
 from keras_pep.serving.description import Description
-from keras_pep.serving.export import RAW, ExportError
+from keras_pep.serving.export import RAW, ExportError, check_fields
+
+_AT_ONCE = 8192  # rows that are scored at once
+_INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 
 # Probabilities of the rows of a block.
 Score = Callable[[Block], np.ndarray]
@@ -62,11 +66,16 @@ def score_file(
     if not target.parent.is_dir():
         raise DataError(f"{target.parent}: no such folder.")
     count = 0
-    with whole(target) as partial, _writer(partial, ending) as writer:
-        for block in _well_formed(files, columns):
-            probabilities = pa.array(score(block), pa.float32())
-            writer.write_table(pa.table([probabilities], _SCHEMA))
-            count += len(block)
+    try:
+        with whole(target) as partial, _writer(partial, ending) as writer:
+            for block in _well_formed(files, columns):
+                probabilities = pa.array(score(block), pa.float32())
+                writer.write_table(pa.table([probabilities], schema=_SCHEMA))
+                count += len(block)
+    except OSError as error:
+        raise DataError(
+            f"{target}: cannot be written: {error.strerror or error}."
+        ) from error
     return count
 
 
@@ -100,7 +109,11 @@ def scorer_of_model(
 
     Returns:
         The function, and the columns it needs.
+
+    Raises:
+        ValueError: If they are of other fields.
     """
+    check_fields(model, vocabularies)
     served = served_model(
         model, without_unknown=[not v.unknown for v in vocabularies.values()]
     )
@@ -158,8 +171,13 @@ def scorer_of_saved_model(
             of = Field("", "", kind, time_format=field["time_format"])
             _refuse(block, field["column"], of.values(texts)[1], kind)
             made = _typed(texts, inputs[field["name"]].dtype)
-            given[field["name"]] = made[column.codes]
-        return loaded(RAW, given)["probability"]
+            given[field["name"]] = made, column.codes
+        parts = []
+        for start in range(0, len(block), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            batch = {name: v[codes[rows]] for name, (v, codes) in given.items()}
+            parts.append(loaded(RAW, batch)["probability"])
+        return np.concatenate(parts)
 
     return score, tuple(dict.fromkeys(field["column"] for field in fields))
 
@@ -168,12 +186,15 @@ def _typed(texts: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Values of a type: NaN where there is no number, or an unknown integer."""
     if dtype.kind == "O":
         return texts
-    found = numbers(texts)
     if dtype.kind == "f":
-        return found
-    whole = np.isfinite(found) & (found == np.floor(found))
+        return numbers(texts)
     unknown = np.iinfo(np.int64).min
-    return np.where(whole, found, unknown).astype(np.int64)
+    made = np.full(len(texts), unknown, dtype=np.int64)
+    for place, text in enumerate(texts):
+        # As a vocabulary has it: "7", and neither "007" nor "7.0".
+        if _INTEGER.fullmatch(text):
+            made[place] = min(int(text), np.iinfo(np.int64).max)
+    return made
 
 
 def _refuse(block: Block, name: str, bad: np.ndarray, kind: str) -> None:

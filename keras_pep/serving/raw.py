@@ -12,11 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_pep.data.fields import (
+    DAYS,
     EXACT,
     FIRST_SECOND,
+    ISO,
+    ISO_PARTS,
     LAST_SECOND,
     MISSING,
     SEPARATOR,
+    THURSDAY,
     Field,
     Vocabulary,
 )
@@ -173,28 +177,21 @@ def _time(field: Field, raw: tf.Tensor) -> tf.Tensor:
     if field.time_format:
         minutes, valid = _written(raw, *_pattern(field.time_format))
     else:
-        written, valid = _written(raw, _ISO, _ISO_PARTS)
+        written, valid = _written(raw, ISO, ISO_PARTS)
         minutes, by_number = _since_1970(raw)
         minutes = tf.where(by_number, minutes, written)
         valid = valid | by_number
     if field.kind == "hour":
         part = minutes // 60 % 24
     else:
-        part = (minutes // (24 * 60) + _THURSDAY) % 7  # on which 1970 began
+        part = (minutes // (24 * 60) + THURSDAY) % 7
     text = tf.where(valid, tf.strings.as_string(part), _MALFORMED)
     lower = tf.strings.lower(raw, encoding="utf-8")
     missing = tf.reduce_any(lower[:, None] == tf.constant(MISSING), axis=1)
     return tf.where(missing, "", text)
 
 
-_THURSDAY = 3
 _NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
-_ISO = (
-    r"(\d{4})-?(\d{2})-?(\d{2})"
-    r"(?:[ T](\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.\d+)?)?)?"
-    r"(?:Z|([+-])(\d{2}):?(\d{2})?)?)?"
-)
-_ISO_PARTS = "YmdHMS+zZ"
 # As `datetime.strptime` has them.
 _DIRECTIVES = {
     "Y": r"(\d{4})",
@@ -231,10 +228,11 @@ def _written(
     """Minutes since 1970 of times in a format, and whether each is one."""
     matches = tf.strings.regex_full_match(raw, pattern)
     text = tf.where(matches, raw, "")
-    groups = {
-        part: tf.strings.regex_replace(text, f"^{pattern}$", rf"\{number}")
-        for number, part in enumerate(parts, 1)
-    }
+    groups = {}
+    for part in dict.fromkeys(parts):
+        every = "".join(rf"\{n}" for n in range(1, parts.count(part) + 1))
+        only = _capturing(pattern, parts, part)
+        groups[part] = tf.strings.regex_replace(text, f"^(?:{only})$", every)
     found = {
         part: tf.strings.to_number(tf.strings.join(["0", group]), tf.int64)
         for part, group in groups.items()
@@ -249,13 +247,15 @@ def _written(
     month, day = found.get("m", nothing + 1), found.get("d", nothing + 1)
     hour, minute = found.get("H", nothing), found.get("M", nothing)
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    days = tf.constant([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0])
+    days = tf.constant(DAYS)
     in_month = tf.cast(
         tf.gather(days, tf.clip_by_value(month, 0, 13)), tf.int64
     )
     in_month += tf.cast(leap & (month == 2), tf.int64)
     valid = matches & (day >= 1) & (day <= in_month) & (hour < 24)
-    valid &= (minute < 60) & (found.get("S", nothing) < 60)
+    valid &= minute < 60
+    for part in "SZ":
+        valid &= found.get(part, nothing) < 60
     # Days since 1970 by the calendar of years that begin in March.
     shifted = year - tf.cast(month <= 2, tf.int64)
     in_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
@@ -266,6 +266,15 @@ def _written(
         offset = found["z"] * 60 + found["Z"]
         minutes -= tf.where(groups["+"] == "-", -offset, offset)
     return minutes, valid
+
+
+def _capturing(pattern: str, parts: str, part: str) -> str:
+    """The pattern with the groups of a part alone; a rewrite knows nine."""
+    before, *groups = re.split(r"(?<!\\)\((?!\?)", pattern)
+    return before + "".join(
+        ("(" if name == part else "(?:") + group
+        for name, group in zip(parts, groups, strict=True)
+    )
 
 
 def _since_1970(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

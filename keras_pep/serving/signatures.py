@@ -1,5 +1,6 @@
 """What a SavedModel can be asked: the functions behind its signatures."""
 
+import keyword
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -54,12 +55,7 @@ def by_raw_values(
         The function, and what its arguments, which have to be identifiers, are
         to be called outside.
     """
-    arguments: dict[str, str] = {}
-    for place, name in enumerate(numberings):
-        plain = re.fullmatch("[a-zA-Z][a-zA-Z0-9_]*", name) and name != "self"
-        arguments[name if plain else f"field_{place}"] = name
-    if len(arguments) < len(numberings):
-        raise ValueError(f"Fields of the same name: {list(numberings)}")
+    arguments = _arguments(list(numberings))
 
     @tf.function(autograph=False)
     def score(**raw: Any) -> dict[str, Any]:
@@ -76,8 +72,25 @@ def by_raw_values(
     return score.get_concrete_function(**specs), arguments
 
 
-def as_it_is(served: keras.Model) -> Any:
+def _arguments(names: Sequence[str]) -> dict[str, str]:
+    """Names by the arguments they are to be, which TensorFlow restricts."""
+    plain = all(
+        re.fullmatch("[a-z][a-z0-9_]*", name)
+        and name != "self"
+        and not keyword.iskeyword(name)
+        for name in names
+    )
+    return {
+        name if plain else f"input_{place}": name
+        for place, name in enumerate(names)
+    }
+
+
+def as_it_is(served: keras.Model) -> tuple[Any, dict[str, str]]:
     """Takes what a functional model takes, and returns what it returns.
+
+    Returns:
+        The function, and what its arguments are to be called outside.
 
     Raises:
         ValueError: If it is not functional.
@@ -87,18 +100,23 @@ def as_it_is(served: keras.Model) -> Any:
             "What the model takes cannot be told: export a functional model, "
             f"or one of `keras_pep.models`. Received: {type(served).__name__}"
         )
-    specs = [
-        tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
-        for tensor in served.inputs
-    ]
+    arguments = _arguments([tensor.name for tensor in served.inputs])
+    structure = getattr(served, "_inputs_struct", served.inputs[0])
 
-    @tf.function(input_signature=specs, autograph=False)
-    def score(*inputs: Any) -> dict[str, Any]:
-        outputs = served(list(inputs) if len(inputs) > 1 else inputs[0])
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return dict(zip(served.output_names, outputs, strict=True))
+    @tf.function(autograph=False)
+    def score(**inputs: Any) -> dict[str, Any]:
+        flat = [inputs[argument] for argument in arguments]
+        outputs = served(
+            keras.tree.pack_sequence_as(structure, flat), training=False
+        )
+        flat = keras.tree.flatten(outputs)
+        return dict(zip(served.output_names, flat, strict=True))
 
-    return score.get_concrete_function()
+    specs = {
+        argument: tf.TensorSpec(tensor.shape, tensor.dtype, name=argument)
+        for argument, tensor in zip(arguments, served.inputs, strict=True)
+    }
+    return score.get_concrete_function(**specs), arguments
 
 
 def _probability(served: FieldModel, ids: Any) -> dict[str, Any]:

@@ -1,22 +1,48 @@
 """What a model takes when it is served: by tables and by fields."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
+from keras_pep.layers import PrunedEmbedding
 from keras_pep.models.base import FieldModel
 from keras_pep.serving.compact import layout_of
 from keras_pep.sparse import SparseTable
 
 
+def bytes_of(variables: Iterable[keras.Variable]) -> int:
+    """Of the values of variables."""
+    return sum(
+        int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables
+    )
+
+
 def table_sizes(
-    tables: Mapping[str, SparseTable], quantize: str | None
+    tables: Mapping[str, SparseTable],
+    quantize: str | None,
+    served: keras.Model | None = None,
 ) -> dict[str, Any]:
-    """How each table is stored, in how many bytes, and all together."""
+    """How each table is stored, in how many bytes, and all together.
+
+    Args:
+        tables: By name.
+        quantize: See `export_saved_model`.
+        served: What has been made of them, if it has; it has a row more for
+            each field without an id for unknown values.
+    """
+    layers = {
+        layer.name: layer
+        for layer in (served._flatten_layers() if served else ())
+        if isinstance(layer, PrunedEmbedding)
+    }
     described: dict[str, dict[str, Any]] = {}
     for name, table in tables.items():
-        layout = layout_of(table, quantize)
+        layout, size = layout_of(table, quantize), None
+        if name in layers:
+            layout = layers[name].layout
+            size = bytes_of(layers[name].variables)
         rows, columns = table.shape
         described[name] = {
             "rows": rows,
@@ -26,7 +52,7 @@ def table_sizes(
             "storage": layout.storage,
             "values": layout.quantize or "float32",
             "bytes_dense": 4 * rows * columns,
-            "bytes": layout.bytes,
+            "bytes": layout.bytes if size is None else size,
         }
     return {
         "tables": described,
@@ -40,9 +66,17 @@ def feature_sizes(
 ) -> np.ndarray:
     """Kept entries of each feature, in all tables: int64 `(features,)`."""
     sizes = np.zeros(sum(model.field_sizes), dtype=np.int64)
-    for table in tables.values():
+    for table in _of_features(model, tables).values():
         sizes += table.embedding_sizes()
     return sizes
+
+
+def _of_features(
+    model: FieldModel, tables: Mapping[str, SparseTable]
+) -> dict[str, SparseTable]:
+    """Those that have a row for each feature."""
+    features = sum(model.field_sizes)
+    return {n: t for n, t in tables.items() if t.shape[0] == features}
 
 
 def field_sizes(
@@ -52,6 +86,7 @@ def field_sizes(
     quantize: str | None,
 ) -> list[dict[str, Any]]:
     """What each field keeps, and its share of the tables' bytes."""
+    tables = _of_features(model, tables)
     kept = feature_sizes(model, tables)
     layouts = {name: layout_of(t, quantize) for name, t in tables.items()}
     ends = np.cumsum(model.field_sizes)

@@ -207,6 +207,18 @@ def test_errors_of_the_client_are_one_line(by, rows, tmp_path, request):
     else:
         nowhere = ("--grpc", "127.0.0.1:9", *model, *read)
         cases["UNAVAILABLE"] = nowhere
+    for name, content in {
+        "ragged.csv": rows.read_text().rstrip("\n") + ",more\n",
+        "short.csv": rows.read_text() + "1,2\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+        read_it = ("--input", tmp_path / name)
+        cases[f"{name}, line .*columns"] = (*way, *model, *COLUMNS, *read_it)
+    (tmp_path / "latin.csv").write_bytes("user id\nÄ\n".encode("latin-1"))
+    cases["no CSV in UTF-8"] = (
+        *(*way, *model, *COLUMNS, "--input", tmp_path / "latin.csv"),
+    )
+    cases["no input zzz"] = (*way, *model, *read, "--column", "zzz=when")
     bad = [{**row, "price": "cheap"} for row in raw_rows(3)]
     write_csv(tmp_path / "bad.csv", bad)
     cases["'cheap', expected a number"] = (
@@ -218,7 +230,13 @@ def test_errors_of_the_client_are_one_line(by, rows, tmp_path, request):
         assert re.search(found, result.output, re.S), result.output
         assert "Traceback" not in result.output
         assert not (tmp_path / "scores.csv").exists()
-    assert {p.name for p in tmp_path.iterdir()} == {"new.csv", "bad.csv"}
+    made = {"new.csv", "bad.csv", "ragged.csv", "short.csv", "latin.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == made
+    good = (*way, *model, *read, *COLUMNS)
+    nowhere = run(client.main, *good, "--output", tmp_path / "no" / "scores")
+    assert "cannot be written" in nowhere.output
+    taken = run(client.main, *good, "--output", rows)
+    assert "--force" in taken.output
 
 
 def test_the_files_for_the_container_fit_together():

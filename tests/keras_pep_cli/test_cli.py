@@ -106,6 +106,7 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
         "metrics.json",
+        "vocabularies.json",
         "history.csv",
         "dense.keras",
         *(f"budget-{n}.keras" for n in budgets),
@@ -605,6 +606,7 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
     assert len(error.splitlines()) == 1
     assert {path.name for path in run_dir.iterdir()} == {
         "config.json",
+        "vocabularies.json",
         "history.csv",
         "dense.keras",
     }

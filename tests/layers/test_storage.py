@@ -143,11 +143,9 @@ def test_gradient_and_training_of_every_storage(storage):
     )
 
 
-@pytest.mark.parametrize("table", ["some", "few", "most"])
 @pytest.mark.parametrize("wrong", [-1, "rows", "rows + 31"])
 def test_an_id_out_of_range_is_an_error(table, wrong):
     """Rows are marked in words of 32: what is behind the last is no row."""
-    table = TABLES[table]
     wrong = {"rows": len(table), "rows + 31": len(table) + 31}.get(wrong, wrong)
     for trainable in (True, False):
         layer = keras_pep.PrunedEmbedding.from_dense(table, trainable=trainable)
@@ -163,6 +161,24 @@ def test_what_is_quantized_is_not_trained():
     loaded = type(layer).from_config(layer.get_config())
     assert not loaded.trainable
     assert loaded.layout == layer.layout
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_freezing_and_thawing(storage):
+    table = TABLES["whole rows"]
+    layer = keras_pep.PrunedEmbedding.from_dense(
+        table, storage=storage, trainable=False
+    )
+    assert not layer.trainable_weights
+    layer.trainable = True
+    assert layer.trainable_weights == [layer.values]
+    quantized = keras_pep.PrunedEmbedding.from_dense(
+        table, storage=storage, quantize="int8"
+    )
+    before = quantized(np.arange(64)).numpy()
+    quantized.trainable = True
+    assert not quantized.trainable_weights
+    np.testing.assert_array_equal(quantized(np.arange(64)), before)
 
 
 @pytest.mark.parametrize(

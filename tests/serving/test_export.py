@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent import futures
 
 import keras
 import numpy as np
@@ -356,6 +357,107 @@ def test_a_functional_model_of_ones_own(tmp_path):
     (answer,) = in_c_runtime(result.path, [("serving_default", inputs)])
     expected = model.predict([inputs["pages"], inputs["price"]], verbose=0)
     np.testing.assert_allclose(answer["score"], expected, atol=CLOSE)
+
+
+def test_an_embedding_of_another_kind_keeps_all_its_features(clicks, tmp_path):
+    """What it holds of a feature cannot be told."""
+    features = clicks.feature_count
+    table = keras.layers.Embedding(features, 8)
+    inside = keras.Sequential([keras.Input((None,)), table])
+    inside.name = "embedding"
+    model = keras_pep.models.FM(
+        clicks.field_sizes, 8, inside, field_lengths=clicks.field_lengths
+    )
+    model.build()  # first-order weights are zero
+    result = keras_pep.export_saved_model(model, tmp_path / "1", clicks)
+    for field, vocabulary in zip(
+        result.report["fields"], clicks.vocabularies.values(), strict=True
+    ):
+        assert field["vocabulary"] == len(vocabulary.values)
+    ids = random_ids(clicks.field_sizes, clicks.field_lengths, 9)
+    (answer,) = in_c_runtime(result.path, [("ids", {"ids": ids})])
+    np.testing.assert_allclose(
+        answer["probability"], probabilities(model, ids), atol=CLOSE
+    )
+
+
+NAMES = ["class", "a", "A", "user id", "input_0", "self", "Größe", "x/y"]
+
+
+def test_fields_may_have_any_name(tmp_path):
+    vocabularies = {
+        name: keras_pep.data.Vocabulary(
+            keras_pep.data.Field(name, name), np.array(["u", "v"], object)
+        )
+        for name in NAMES
+    }
+    model = keras_pep.models.FM((2,) * len(NAMES), 4)
+    model.build()
+    drawn(model)
+    result = keras_pep.export_saved_model(model, tmp_path / "1", vocabularies)
+    ids = random_ids(model.field_sizes, model.field_lengths, 5)
+    raw = {
+        name: np.array(["u", "v"])[column]
+        for name, column in zip(NAMES, ids.T, strict=True)
+    }
+    (answer,) = in_c_runtime(result.path, [("serving_default", raw)])
+    np.testing.assert_allclose(
+        answer["probability"], probabilities(model, ids), atol=CLOSE
+    )
+
+
+def test_inputs_of_a_functional_model_may_have_any_name(tmp_path):
+    inputs = {
+        name: keras.Input((1,), name=name) for name in ("user id", "class")
+    }
+    total = keras.layers.Add()([*inputs.values()])
+    model = keras.Model(inputs, {"sum": total})
+    result = keras_pep.export_saved_model(model, tmp_path / "1")
+    values = {
+        "user id": np.array([[1.0]], dtype=np.float32),
+        "class": np.array([[2.5]], dtype=np.float32),
+    }
+    (answer,) = in_c_runtime(result.path, [("serving_default", values)])
+    assert [*answer.values()] == [[[3.5]]]
+
+
+@pytest.mark.parametrize("linear", ["dense", "pep"])
+def test_half_precision_is_the_models_own(linear, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = keras_pep.models.FM((5, 9), 8, linear=linear)
+        model.build()
+        drawn(model)
+        result = keras_pep.export_saved_model(model, tmp_path / "1")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    ids = random_ids((5, 9), (1, 1), 30)
+    (answer,) = in_c_runtime(result.path, [("ids", {"ids": ids})])
+    np.testing.assert_allclose(
+        answer["probability"], probabilities(model, ids), atol=CLOSE
+    )
+
+
+def test_the_c_runtime_takes_several_threads(plain):
+    """Some of whose calls fail."""
+    runtime = keras_pep.serving.c_runtime
+    model = runtime.SavedModel(plain[1])
+    good = {"ids": np.zeros((4, 2), dtype=np.int32)}
+    bad = {"ids": np.full((4, 2), 99, dtype=np.int32)}
+    expected = model("ids", good)["probability"]
+
+    def ask(number):
+        for _ in range(200):
+            if number % 2:
+                np.testing.assert_array_equal(
+                    model("ids", good)["probability"], expected
+                )
+            else:
+                with pytest.raises(runtime.ServingError, match="out of range"):
+                    model("ids", bad)
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
 
 
 def test_features_of_nothing_leave_the_vocabulary(clicks, tmp_path):

@@ -45,8 +45,9 @@ class Field:
             - `"hour"`, `"weekday"`: of a time; Monday is 0.
             - `"list"`: several values, divided by `|`.
         edges: Ascending, of a number.
-        time_format: Of a time, as `datetime.strptime` takes it; `""`: ISO
-            8601, or seconds or milliseconds since 1970, from 1973 to 2099.
+        time_format: Of a time, as `datetime.strptime` takes it; `""`: what
+            `ISO` matches, or seconds or milliseconds since 1970, from 1973 to
+            2099.
         length: How many values of a list count, up to 64.
     """
 

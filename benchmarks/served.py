@@ -9,7 +9,6 @@ are from those of the Keras model.
 """
 
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,7 @@ from keras_pep.serving.c_runtime import SavedModel
 def main(run: Path, budget: int | None) -> None:
     """Print differences of probabilities and AUC, by type of values."""
     directory = RunDirectory(run)
-    settings = directory.read_json("config.json")
-    known = [field.name for field in fields(Config)]
-    data = Config.from_dict({n: settings[n] for n in known}).load_data()
+    data = Config.of_run(directory.read_json("config.json")).load_data()
     name, _ = chosen_model(
         directory, directory.read_json("metrics.json"), budget
     )

@@ -5,16 +5,12 @@ from pathlib import Path
 import click
 
 from keras_pep_cli.common import command
+from keras_pep_cli.model import model_options, refuse_choice
 
 
 @command
 @click.argument("path", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--budget",
-    type=click.IntRange(min=1),
-    help="Of a run, which model.  [default: that of the best validation AUC]",
-)
-@click.option("--dense", is_flag=True, help="Of a run, the dense model.")
+@model_options
 def inspect(path: Path, budget: int | None, dense: bool, quiet: bool) -> None:
     """Say what a run's model or a SavedModel keeps, and in how many bytes.
 
@@ -37,11 +33,7 @@ def inspect(path: Path, budget: int | None, dense: bool, quiet: bool) -> None:
     lines: list[str] = []
     saved_model = find_saved_model(path)
     if saved_model is not None:
-        if dense or budget is not None:
-            raise click.BadParameter(
-                f"{path} is a SavedModel, which is one model.",
-                param_hint="--dense" if dense else "--budget",
-            )
+        refuse_choice(path, budget, dense)
         description = describe(saved_model)
         click.echo(f"SavedModel: {saved_model}")
         report = description.report

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from keras_pep_cli.common import command
+from keras_pep_cli.model import model_options, refuse_choice
 
 
 @command
@@ -25,12 +26,7 @@ from keras_pep_cli.common import command
     help="Where to write the column `probability`, row by row: .csv, .tsv or "
     ".parquet.",
 )
-@click.option(
-    "--budget",
-    type=click.IntRange(min=1),
-    help="Of a run, which model.  [default: that of the best validation AUC]",
-)
-@click.option("--dense", is_flag=True, help="Of a run, the dense model.")
+@model_options
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def predict(
     path: Path,
@@ -65,12 +61,8 @@ def predict(
     saved_model = find_saved_model(path)
     if saved_model is None:
         score, columns = scorer_of_run(RunDirectory(path), budget, dense=dense)
-    elif dense or budget is not None:
-        raise click.BadParameter(
-            f"{path} is a SavedModel, which is one model.",
-            param_hint="--dense" if dense else "--budget",
-        )
     else:
+        refuse_choice(path, budget, dense)
         score, columns = scorer_of_saved_model(describe(saved_model))
     rows = score_file(score, columns, source, target)
     if not quiet:

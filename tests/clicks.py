@@ -30,6 +30,15 @@ def raw_rows(count, seed=0):
     return rows
 
 
+def labelled_rows(count):
+    """The same with the label `clicked`."""
+    random = np.random.default_rng(1)
+    return [
+        {"clicked": int(random.random() < 0.4), **row}
+        for row in raw_rows(count)
+    ]
+
+
 def write_csv(path, rows):
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))

@@ -95,14 +95,10 @@ def small_movielens_100k(tmp_path):
 def clicks(tmp_path_factory):
     """A dataset of one's own, with fields of every kind."""
     import keras_pep
-    from tests.clicks import FIELDS, raw_rows, write_csv
+    from tests.clicks import FIELDS, labelled_rows, write_csv
 
     folder = tmp_path_factory.mktemp("clicks")
-    random = np.random.default_rng(1)
-    rows = [
-        {"clicked": int(random.random() < 0.4), **row} for row in raw_rows(2000)
-    ]
-    write_csv(folder / "clicks.csv", rows)
+    write_csv(folder / "clicks.csv", labelled_rows(2000))
     return keras_pep.data.load(
         folder / "clicks.csv",
         label="clicked",

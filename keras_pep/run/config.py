@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import keras
@@ -156,6 +156,17 @@ class Config:
             for name in ("fields", "budget", "sparsity", "compare")
         }
         return cls(**{**values, **tuples})
+
+    @classmethod
+    def of_run(cls, settings: Mapping[str, Any]) -> "Config":
+        """The settings in the `config.json` of a run, which has more.
+
+        Raises:
+            KeyError: If one is missing.
+        """
+        return cls.from_dict(
+            {each.name: settings[each.name] for each in fields(cls)}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name."""

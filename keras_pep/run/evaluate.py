@@ -1,6 +1,6 @@
 """`keras-pep evaluate`: the models of a run, on a split."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from keras_pep.metrics import evaluate
@@ -34,8 +34,7 @@ def evaluate_run(
             entries[f"{entry['method']}-{entry['target']}"] = entry
         if metrics["dense"]:
             entries["dense"] = metrics["dense"]
-        known = [field.name for field in fields(Config)]
-        config = Config.from_dict({name: settings[name] for name in known})
+        config = Config.of_run(settings)
         fingerprint = settings["data_fingerprint"]
     except (KeyError, TypeError) as error:
         raise RunError(

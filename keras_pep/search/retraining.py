@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
+from keras_pep.layers.exchange import exchanged
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers
 from keras_pep.sparse import SparseTable
 
@@ -117,23 +118,7 @@ def pruned_model(
     if ticket is None:
         ticket, start = Ticket.from_model(model, (), 0, 0), "finetune"
     config = _exchange(keras.saving.serialize_keras_object(model), ticket)
-    config.pop("compile_config", None)
-    small = keras.saving.deserialize_keras_object(config)
-    if not small.built:
-        small.build_from_config(model.get_build_config())
-    pruned = {
-        layer.name: layer
-        for layer in small._flatten_layers()
-        if isinstance(layer, PrunedEmbedding)
-    }
-    absent = set(ticket.tables) - set(pruned)
-    if absent:
-        raise ValueError(
-            f"The layers {sorted(absent)} are not in the configuration of "
-            f"{model.name!r}, so that no pruned model can be made of it: let "
-            "its `get_config` hold them, by "
-            "`keras.saving.serialize_keras_object`."
-        )
+    small, pruned = exchanged(model, config, ticket.tables)
     weights: Sequence[np.ndarray] | None = None  # as they are drawn
     if start == "rewind":
         tables, weights = ticket.tables, ticket.weights

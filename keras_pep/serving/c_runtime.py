@@ -9,7 +9,7 @@ import ctypes
 import importlib.util
 import time
 from collections.abc import Iterator, Mapping
-from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,17 +170,6 @@ class SavedModel:
             library.TF_DeleteTensor(tensor)
         return answer
 
-    def operations(self) -> Iterator[tuple[str, str]]:
-        """Name and type of each operation of the graph, not of functions."""
-        position = c_size_t(0)
-        while operation := self._library.TF_GraphNextOperation(
-            self._graph, byref(position)
-        ):
-            yield (
-                self._library.TF_OperationName(operation).decode(),
-                self._library.TF_OperationOpType(operation).decode(),
-            )
-
     def _outputs(self, tensors: Mapping[str, TensorInfo]) -> Any:
         places = []
         for info in tensors.values():
@@ -284,12 +273,11 @@ def _library() -> Any:
             *(c_void_p, c_void_p, c_void_p),
         ],
         "TF_GraphOperationByName": [c_void_p, c_char_p],
-        "TF_GraphNextOperation": [c_void_p, c_void_p],
         "TF_AllocateTensor": [c_int, c_void_p, c_int, c_size_t],
         "TF_TensorData": [c_void_p],
         "TF_StringGetDataPointer": [c_void_p],
     }
-    texts = ("TF_Message", "TF_OperationName", "TF_OperationOpType")
+    texts = ("TF_Message",)
     sizes = ("TF_TensorByteSize", "TF_StringGetSize")
     for name, arguments in pointers.items():
         function = getattr(library, name)

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding
+from keras_pep.layers.exchange import exchanged
 from keras_pep.layers.storage import Layout
 from keras_pep.models.base import FieldModel
 from keras_pep.sparse import SparseTable
@@ -49,7 +50,6 @@ def served_model(
     found = tables_of(model) if found is None else found
     tables = {name: table for name, (_, table) in found.items()}
     config = keras.saving.serialize_keras_object(model)
-    config.pop("compile_config", None)
     if isinstance(model, FieldModel) and any(without_unknown or ()):
         assert without_unknown is not None
         sizes = model.field_sizes
@@ -58,23 +58,7 @@ def served_model(
         ends = np.cumsum(sizes)[np.array(without_unknown, dtype=bool)]
         for name, table in tables.items():
             tables[name] = _with_empty_rows(table, ends, sum(sizes), model)
-    served = keras.saving.deserialize_keras_object(
-        _exchange(config, tables, quantize)
-    )
-    if not served.built:
-        served.build_from_config(model.get_build_config())
-    made = {
-        layer.name: layer
-        for layer in served._flatten_layers()
-        if isinstance(layer, PrunedEmbedding)
-    }
-    absent = set(tables) - set(made)
-    if absent:
-        raise ValueError(
-            f"The layers {sorted(absent)} are not part of the configuration of "
-            f"{type(model).__name__}: add them to its `get_config`, and take "
-            "them from there in `from_config`."
-        )
+    served, made = exchanged(model, _exchange(config, tables, quantize), tables)
     for name, table in tables.items():
         made[name].assign_sparse(table)
     _copy_others(model, {id(w) for w in _table_weights(found)}, served, made)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from keras_pep.files import locked
-from tests.clicks import FIELDS, raw_rows, write_csv
+from tests.clicks import FIELDS, labelled_rows, raw_rows, write_csv
 from tests.keras_pep_cli.test_cli import QUICK, invoke
 
 
@@ -17,11 +17,7 @@ from tests.keras_pep_cli.test_cli import QUICK, invoke
 def trained(tmp_path_factory):
     """A run on a file of one's own, which has fields of every kind."""
     folder = tmp_path_factory.mktemp("trained")
-    random = np.random.default_rng(1)
-    rows = [
-        {"clicked": int(random.random() < 0.4), **row} for row in raw_rows(2000)
-    ]
-    write_csv(folder / "clicks.csv", rows)
+    write_csv(folder / "clicks.csv", labelled_rows(2000))
     result = invoke(
         *("train", "--dataset", folder / "clicks.csv", "--label", "clicked"),
         *("--fields", ",".join(FIELDS), "--cache-dir", folder / "cache"),

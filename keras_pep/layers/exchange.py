@@ -1,0 +1,45 @@
+"""The same model with other layers: made anew from its configuration."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import keras
+
+from keras_pep.layers.pruned_embedding import PrunedEmbedding
+
+
+def exchanged(
+    model: keras.Model, config: Mapping[str, Any], names: Collection[str]
+) -> tuple[keras.Model, dict[str, PrunedEmbedding]]:
+    """The model that a changed configuration describes.
+
+    Args:
+        model: Whose configuration it was.
+        config: As `serialize_keras_object` has it, with layers exchanged.
+        names: Of the `PrunedEmbedding` layers that have been put in.
+
+    Returns:
+        A new model, built, not compiled, and its `PrunedEmbedding` layers by
+        name.
+
+    Raises:
+        ValueError: If one that was put in is not there.
+    """
+    settings = {k: v for k, v in config.items() if k != "compile_config"}
+    made = keras.saving.deserialize_keras_object(settings)
+    if not made.built:
+        made.build_from_config(model.get_build_config())
+    pruned = {
+        layer.name: layer
+        for layer in made._flatten_layers()
+        if isinstance(layer, PrunedEmbedding)
+    }
+    absent = set(names) - set(pruned)
+    if absent:
+        raise ValueError(
+            f"The layers {sorted(absent)} are not in the configuration of "
+            f"{model.name!r}, so that no pruned model can be made of it: let "
+            "its `get_config` hold them, by "
+            "`keras.saving.serialize_keras_object`."
+        )
+    return made, pruned

@@ -1,0 +1,33 @@
+"""Which model of a run: the options of the commands that also take others."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--budget` and `--dense`."""
+    for option in (
+        click.option(
+            "--dense", is_flag=True, help="Of a run, the dense model."
+        ),
+        click.option(
+            "--budget",
+            type=click.IntRange(min=1),
+            help="Of a run, which model.  [default: that of the best "
+            "validation AUC]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def refuse_choice(path: Path, budget: int | None, dense: bool) -> None:
+    """Refuses to choose among the models of a SavedModel, which is one."""
+    if dense or budget is not None:
+        raise click.BadParameter(
+            f"{path} is a SavedModel, which is one model.",
+            param_hint="--dense" if dense else "--budget",
+        )

@@ -6,12 +6,13 @@ import keras
 import numpy as np
 
 from keras_pep.metrics import evaluate
+from keras_pep.runtime import EitherKeras, refuse_model
 from keras_pep.search.callback import PEPRetraining
 
 __all__ = ["ExactValidation", "PEPRetraining"]
 
 
-class ExactValidation(keras.callbacks.Callback):
+class ExactValidationMixin(EitherKeras):
     """Adds `val_auc` and `val_logloss`, exact over a whole split, to the logs.
 
     `keras.metrics.AUC` is binned, and an average over batches is no AUC at
@@ -33,6 +34,11 @@ class ExactValidation(keras.callbacks.Callback):
         self.labels = labels
         self.batch_size = batch_size
 
+    def set_model(self, model: Any) -> None:
+        """Refuses a model of the other Keras."""
+        refuse_model(self, model)
+        super().set_model(model)
+
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
@@ -42,3 +48,7 @@ class ExactValidation(keras.callbacks.Callback):
         )
         if logs is not None:
             logs.update({f"val_{name}": x for name, x in figures.items()})
+
+
+class ExactValidation(ExactValidationMixin, keras.callbacks.Callback):  # noqa: D101
+    __doc__ = ExactValidationMixin.__doc__

@@ -6,12 +6,12 @@ import keras
 from keras import ops
 
 from keras_pep.layers import lookup
+from keras_pep.runtime import EitherKeras
 
 _LONGEST_PULL = 10.0
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class AdamL2(keras.optimizers.Adam):
+class AdamL2Mixin(EitherKeras):
     """Adam with L2 regularization inside: `gradient + l2 * variable`.
 
     This is Adam as PyTorch's `weight_decay` understands it, and what PEP needs.
@@ -53,14 +53,12 @@ class AdamL2(keras.optimizers.Adam):
             raise ValueError(f"`l2` must not be negative. Received: l2={l2}")
         self.l2 = float(l2)
 
-    def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
-    ) -> None:
+    def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
         """Updates a variable by its gradient and its own value."""
         # The sum of the gradients of duplicate ids, where they are sparse.
         gradient = ops.convert_to_tensor(gradient)
         decay = ops.multiply(self._l2_of(variable), variable)
-        super().update_step(ops.add(gradient, decay), variable, learning_rate)
+        super().update_step(ops.add(gradient, decay), variable, *rate)
 
     def _l2_of(self, variable: Any) -> float:
         """Weight of the regularization of a variable."""
@@ -72,8 +70,7 @@ class AdamL2(keras.optimizers.Adam):
         return {**super().get_config(), "l2": self.l2}
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class LazyAdam(AdamL2):
+class LazyAdamMixin(AdamL2Mixin):
     """Adam that reads and writes only the rows that a batch has looked up.
 
     The cost of a step follows the batch, not the table. A row that no example
@@ -137,28 +134,27 @@ class LazyAdam(AdamL2):
             self.add_variable(
                 (variable.shape[0], *(1 for _ in variable.shape[1:])),
                 dtype="float32",
-                name=f"{variable.path.replace('/', '_')}_last_step",
+                name=f"{_path(variable)}_last_step",
             )
             if _by_row(variable) and self._l2_of(variable)
             else None
             for variable in variables
         ]
 
-    def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
-    ) -> None:
+    def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
         """Updates the looked-up rows, or a variable that has none."""
         index = self._get_variable_index(variable)
         known = self._trainable_variables[index]
         looked_up = _looked_up(gradient, known)
         if looked_up is None:
-            super().update_step(gradient, variable, learning_rate)
+            super().update_step(gradient, variable, *rate)
             return
         rows, gradient, touched = looked_up
         momentum, velocity = self._momentums[index], self._velocities[index]
         value, m, v = (_read(x, rows) for x in (known, momentum, velocity))
         step = ops.cast(self.iterations + 1, value.dtype)
-        rate = ops.cast(learning_rate, value.dtype) * (
+        (learning_rate,) = rate or (self.learning_rate,)  # tf_keras gives none
+        speed = ops.cast(learning_rate, value.dtype) * (
             ops.sqrt(1 - ops.power(self.beta_2, step))
             / (1 - ops.power(self.beta_1, step))
         )
@@ -170,13 +166,15 @@ class LazyAdam(AdamL2):
                 now = ops.cast(self.iterations + 1, last.dtype)
                 idle = ops.cast(now - 1 - last, value.dtype)
                 aged_value, aged_m, aged_v = self._aged(
-                    value, m, v, idle, rate, l2
+                    value, m, v, idle, speed, l2
                 )
                 updates = [(last_step, last, ops.zeros_like(last) + now)]
             gradient = gradient + l2 * aged_value
         new_m = aged_m + (gradient - aged_m) * (1 - self.beta_1)
         new_v = aged_v + (ops.square(gradient) - aged_v) * (1 - self.beta_2)
-        new_value = aged_value - rate * new_m / (ops.sqrt(new_v) + self.epsilon)
+        new_value = aged_value - speed * new_m / (
+            ops.sqrt(new_v) + self.epsilon
+        )
         updates += [
             (momentum, m, new_m),
             (velocity, v, new_v),
@@ -212,6 +210,16 @@ class LazyAdam(AdamL2):
         return 0.0 if getattr(known, "is_threshold", False) else self.l2
 
 
+@keras.saving.register_keras_serializable(package="keras_pep")
+class AdamL2(AdamL2Mixin, keras.optimizers.Adam):  # noqa: D101
+    __doc__ = AdamL2Mixin.__doc__
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class LazyAdam(LazyAdamMixin, AdamL2):  # noqa: D101
+    __doc__ = LazyAdamMixin.__doc__
+
+
 def _looked_up(
     gradient: Any, variable: keras.Variable
 ) -> tuple[Any, Any, Any] | None:
@@ -243,7 +251,14 @@ def _looked_up(
 
 def _by_row(variable: keras.Variable) -> bool:
     """Whether a variable is looked up by row, as far as that can be known."""
-    return bool(getattr(variable, "is_table", variable.name == "embeddings"))
+    layers_own = _path(variable).endswith("embeddings")
+    return bool(getattr(variable, "is_table", layers_own))
+
+
+def _path(variable: Any) -> str:
+    """A variable's name and those of its layers, `_` between them."""
+    path: str = getattr(variable, "path", variable.name)
+    return path.partition(":")[0].replace("/", "_")
 
 
 def _are_distinct(rows: Any) -> bool:
@@ -273,4 +288,4 @@ def _write(variable: keras.Variable, rows: Any, values: Any) -> None:
         return
     import tensorflow as tf
 
-    variable.value.scatter_update(tf.IndexedSlices(values, rows))
+    lookup.native(variable).scatter_update(tf.IndexedSlices(values, rows))

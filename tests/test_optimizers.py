@@ -161,7 +161,7 @@ def test_lazy_adam_leaves_rows_that_are_not_looked_up_alone(granularity):
     for weight in (
         layer.embeddings,
         layer.threshold_logits,
-        model.linear.kernel,
+        model.first_order.kernel,
     ):
         moved = (weight.numpy() != before[weight.path]).any(axis=1)
         np.testing.assert_array_equal(moved, seen)

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import keras
+
 from keras_pep.layers import lookup
-from keras_pep.layers.embedding import TableEmbedding
+from keras_pep.layers.embedding import TableMixin
 
 
-class RowsAlone(TableEmbedding):
+class RowsAlone(TableMixin, keras.layers.Layer):
     """A table of which only the looked-up rows are read, each once.
 
     `keras.layers.Embedding` on TensorFlow reads the whole table in every step,

@@ -6,10 +6,10 @@ import keras
 from keras import ops
 
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.runtime import LayerMixin, keras_of
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class InteractingLayer(keras.layers.Layer):
+class InteractingLayerMixin(LayerMixin):
     """Multi-head self-attention over the fields of an example, as in AutoInt.
 
     ```
@@ -54,7 +54,8 @@ class InteractingLayer(keras.layers.Layer):
                 "`num_heads` must divide `units`. "
                 f"Received: num_heads={num_heads}, units={units}"
             )
-        self.dropout = keras.layers.Dropout(dropout, name="dropout")
+        layers = keras_of(self).layers
+        self.dropout = layers.Dropout(dropout, name="dropout")
 
     def build(self, input_shape: Any) -> None:
         """Creates the four projections."""
@@ -103,3 +104,8 @@ class InteractingLayer(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout.rate,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class InteractingLayer(InteractingLayerMixin, keras.layers.Layer):  # noqa: D101
+    __doc__ = InteractingLayerMixin.__doc__

@@ -7,10 +7,11 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import lookup
+from keras_pep.runtime import LayerMixin
 
 
-class TableEmbedding(keras.layers.Layer):
-    """Base of layers that look rows up in a table of theirs.
+class TableMixin(LayerMixin):
+    """What layers are that look rows up in a table of theirs.
 
     A subclass computes the vectors of given rows in `_vectors`.
 
@@ -18,7 +19,7 @@ class TableEmbedding(keras.layers.Layer):
         input_dim: Integer. Number of features, the rows of the table.
         output_dim: Integer. Base embedding size, the columns of the table.
         mask_zero: Boolean, whether id 0 is padding to be masked out.
-        **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
+        **kwargs: `name`, `dtype` and other arguments of a Keras layer.
     """
 
     built: bool

@@ -5,12 +5,13 @@ from typing import Any
 
 import keras
 
-from keras_pep.layers.pruned_embedding import PrunedEmbedding
+from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
+from keras_pep.runtime import keras_of
 
 
 def exchanged(
     model: keras.Model, config: Mapping[str, Any], names: Collection[str]
-) -> tuple[keras.Model, dict[str, PrunedEmbedding]]:
+) -> tuple[keras.Model, dict[str, PrunedEmbeddingMixin]]:
     """The model that a changed configuration describes.
 
     Args:
@@ -26,13 +27,13 @@ def exchanged(
         ValueError: If one that was put in is not there.
     """
     settings = {k: v for k, v in config.items() if k != "compile_config"}
-    made = keras.saving.deserialize_keras_object(settings)
+    made = keras_of(model).saving.deserialize_keras_object(settings)
     if not made.built:
         made.build_from_config(model.get_build_config())
     pruned = {
         layer.name: layer
         for layer in made._flatten_layers()
-        if isinstance(layer, PrunedEmbedding)
+        if isinstance(layer, PrunedEmbeddingMixin)
     }
     absent = set(names) - set(pruned)
     if absent:

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pep.runtime import LayerMixin
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class FactorizationMachine(keras.layers.Layer):
+
+class FactorizationMachineMixin(LayerMixin):
     """Sum of the dot products of all pairs of an example's vectors.
 
     ```
@@ -35,3 +36,8 @@ class FactorizationMachine(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """`(batch, 1)`."""
         return (input_shape[0], 1)
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class FactorizationMachine(FactorizationMachineMixin, keras.layers.Layer):  # noqa: D101
+    __doc__ = FactorizationMachineMixin.__doc__

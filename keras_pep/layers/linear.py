@@ -7,10 +7,10 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.runtime import LayerMixin, keras_of
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class Linear(keras.layers.Layer):
+class LinearMixin(LayerMixin):
     """Sum of the weights of the looked-up features, plus a bias.
 
     Args:
@@ -82,11 +82,20 @@ class Linear(keras.layers.Layer):
         return {
             **super().get_config(),
             "input_dim": self.input_dim,
-            "embedding": keras.saving.serialize_keras_object(self.embedding),
+            "embedding": keras_of(self).saving.serialize_keras_object(
+                self.embedding
+            ),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """The layer that `get_config` describes."""
-        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        embedding = keras_of(cls).saving.deserialize_keras_object(
+            config["embedding"]
+        )
         return cls(**{**config, "embedding": embedding})
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class Linear(LinearMixin, keras.layers.Layer):  # noqa: D101
+    __doc__ = LinearMixin.__doc__

@@ -49,8 +49,13 @@ def take(variable: keras.Variable, rows: Any) -> Any:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.nn.embedding_lookup(variable.value, rows)
+        return tf.nn.embedding_lookup(native(variable), rows)
     return ops.take(variable, rows, axis=0)
+
+
+def native(variable: Any) -> Any:
+    """The backend's variable in one of Keras 3, or `tf_keras`' own."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def as_ids(inputs: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.runtime import LayerMixin, keras_of
 
 # Of the averages that batch normalization keeps. Keras' 0.99 leaves them far
 # behind where a model is at its best after an epoch of a hundred steps; this is
@@ -13,8 +14,7 @@ from keras_pep.layers.embedding import positive_integer
 _MOMENTUM = 0.9
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class MLP(keras.layers.Layer):
+class MLPMixin(LayerMixin):
     """Multi-layer perceptron that ends in one logit.
 
     Each hidden layer is dense, normalized over the batch, rectified, and
@@ -38,13 +38,15 @@ class MLP(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units = tuple(positive_integer("units", n) for n in units)
         self.dropout = dropout
-        self._stack = keras.Sequential([keras.layers.Flatten()])
+        own = keras_of(self)
+        layers = own.layers
+        self._stack = own.Sequential([layers.Flatten()])
         for n in self.units:
-            self._stack.add(keras.layers.Dense(n, use_bias=False))
-            self._stack.add(keras.layers.BatchNormalization(momentum=_MOMENTUM))
-            self._stack.add(keras.layers.ReLU())
-            self._stack.add(keras.layers.Dropout(dropout))
-        self._stack.add(keras.layers.Dense(1))
+            self._stack.add(layers.Dense(n, use_bias=False))
+            self._stack.add(layers.BatchNormalization(momentum=_MOMENTUM))
+            self._stack.add(layers.ReLU())
+            self._stack.add(layers.Dropout(dropout))
+        self._stack.add(layers.Dense(1))
 
     def build(self, input_shape: Any) -> None:
         """Builds the layers inside."""
@@ -66,3 +68,8 @@ class MLP(keras.layers.Layer):
             "units": list(self.units),
             "dropout": self.dropout,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class MLP(MLPMixin, keras.layers.Layer):  # noqa: D101
+    __doc__ = MLPMixin.__doc__

@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import lookup
-from keras_pep.layers.embedding import TableEmbedding, positive_integer
+from keras_pep.layers.embedding import TableMixin, positive_integer
+from keras_pep.runtime import keras_of
 from keras_pep.sparse import SparseTable
 from keras_pep.thresholds import (
     GRANULARITIES,
@@ -23,8 +24,7 @@ _LARGEST_LOGIT = 80
 _ENTRIES_AT_ONCE = 2**22  # whole-table methods work in blocks of this size
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class PEPEmbedding(TableEmbedding):
+class PEPEmbeddingMixin(TableMixin):
     """Embedding with learnable thresholds (PEP): small entries are pruned.
 
     A drop-in replacement for `keras.layers.Embedding` that looks rows up in
@@ -120,14 +120,13 @@ class PEPEmbedding(TableEmbedding):
             )
         self.threshold_init = float(threshold_init)
         self.embeddings_initializer = _repeatable(
-            keras.initializers.get(embeddings_initializer)
+            keras.initializers.get(_of_keras_3(embeddings_initializer))
         )
-        self.embeddings_regularizer = keras.regularizers.get(
+        own = keras_of(self)
+        self.embeddings_regularizer = own.regularizers.get(
             embeddings_regularizer
         )
-        self.embeddings_constraint = keras.constraints.get(
-            embeddings_constraint
-        )
+        self.embeddings_constraint = own.constraints.get(embeddings_constraint)
 
     def build(self, input_shape: Any = None) -> None:
         """Creates `embeddings`, `threshold_logits` and `clock`."""
@@ -313,6 +312,7 @@ class PEPEmbedding(TableEmbedding):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
+        own = keras_of(self)
         return {
             **super().get_config(),
             "granularity": self.granularity,
@@ -321,10 +321,10 @@ class PEPEmbedding(TableEmbedding):
             "embeddings_initializer": keras.initializers.serialize(
                 self.embeddings_initializer
             ),
-            "embeddings_regularizer": keras.regularizers.serialize(
+            "embeddings_regularizer": own.regularizers.serialize(
                 self.embeddings_regularizer
             ),
-            "embeddings_constraint": keras.constraints.serialize(
+            "embeddings_constraint": own.constraints.serialize(
                 self.embeddings_constraint
             ),
         }
@@ -352,6 +352,11 @@ class PEPEmbedding(TableEmbedding):
             yield np.asarray(ops.convert_to_numpy(vectors))
 
 
+@keras.saving.register_keras_serializable(package="keras_pep")
+class PEPEmbedding(PEPEmbeddingMixin, keras.layers.Layer):  # noqa: D101
+    __doc__ = PEPEmbeddingMixin.__doc__
+
+
 def _checked_field_sizes(
     granularity: str, field_sizes: Sequence[int] | None, input_dim: int
 ) -> tuple[int, ...] | None:
@@ -366,6 +371,15 @@ def _checked_field_sizes(
             f"input_dim={input_dim}, granularity={granularity!r}"
         )
     return sizes
+
+
+def _of_keras_3(initializer: Any) -> Any:
+    """An initializer of `tf_keras` as that of Keras 3 with the same name."""
+    kind = type(initializer)
+    known = getattr(keras.initializers, kind.__name__, None)
+    if keras_of(initializer) is keras or known is None:
+        return initializer
+    return known.from_config(initializer.get_config())
 
 
 def _repeatable(initializer: Any) -> Any:

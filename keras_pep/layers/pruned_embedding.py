@@ -7,16 +7,16 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import lookup
-from keras_pep.layers.embedding import TableEmbedding
+from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.storage import STORAGES, Layout
+from keras_pep.runtime import keras_of
 from keras_pep.sparse import SparseTable
 
 if TYPE_CHECKING:
     from keras_pep.search.ticket import Ticket
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class PrunedEmbedding(TableEmbedding):
+class PrunedEmbeddingMixin(TableMixin):
     """Embedding whose table holds its kept entries and nothing else.
 
     Looks up the same vectors as a `keras.layers.Embedding` of the table with
@@ -76,7 +76,7 @@ class PrunedEmbedding(TableEmbedding):
             *(self.input_dim, self.output_dim, num_values, num_rows),
             *(storage, quantize),
         )
-        self.embeddings_regularizer = keras.regularizers.get(
+        self.embeddings_regularizer = keras_of(self).regularizers.get(
             embeddings_regularizer
         )
         # TensorFlow cannot compile shapes that depend on values for XLA.
@@ -85,9 +85,7 @@ class PrunedEmbedding(TableEmbedding):
             self.trainable = False
 
     @classmethod
-    def from_dense(
-        cls, table: Any, mask: Any = None, **kwargs: Any
-    ) -> "PrunedEmbedding":
+    def from_dense(cls, table: Any, mask: Any = None, **kwargs: Any) -> Self:
         """The layer that looks up `table * mask`.
 
         Args:
@@ -105,7 +103,7 @@ class PrunedEmbedding(TableEmbedding):
     @classmethod
     def from_ticket(
         cls, ticket: "Ticket", table: str | None = None, **kwargs: Any
-    ) -> "PrunedEmbedding":
+    ) -> Self:
         """The layer that a ticket describes, at its initial values.
 
         Args:
@@ -212,7 +210,7 @@ class PrunedEmbedding(TableEmbedding):
             "num_rows": self.layout.num_rows,
             "storage": self.layout.storage,
             "quantize": self.layout.quantize,
-            "embeddings_regularizer": keras.regularizers.serialize(
+            "embeddings_regularizer": keras_of(self).regularizers.serialize(
                 self.embeddings_regularizer
             ),
         }
@@ -383,3 +381,8 @@ class PrunedEmbedding(TableEmbedding):
             # The columns that are kept first, in order, then the others.
             return ops.reshape(ops.argsort(1 - mask, axis=1), (-1,))
         return ops.cast(ops.nonzero(mask)[1], "int32")
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class PrunedEmbedding(PrunedEmbeddingMixin, keras.layers.Layer):  # noqa: D101
+    __doc__ = PrunedEmbeddingMixin.__doc__

@@ -5,12 +5,11 @@ from typing import Any
 
 import keras
 
-from keras_pep.layers import MLP, InteractingLayer
-from keras_pep.models.base import FieldModel
+from keras_pep.models.base import FieldModel, FieldModelMixin
+from keras_pep.runtime import keras_of, layers_of
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class AutoInt(FieldModel):
+class AutoIntMixin(FieldModelMixin):
     """Interacting layers over the vectors of an example, and one logit.
 
     With `hidden_units` a perceptron beside them, which is AutoInt+.
@@ -42,9 +41,13 @@ class AutoInt(FieldModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        dtype = self.dtype_policy
+        dtype, layers, ours = (
+            self.dtype_policy,
+            keras_of(self).layers,
+            layers_of(self),
+        )
         self.interactions = [
-            InteractingLayer(
+            ours.InteractingLayer(
                 attention_units,
                 num_heads,
                 attention_dropout,
@@ -53,12 +56,12 @@ class AutoInt(FieldModel):
             )
             for number in range(num_layers)
         ]
-        self.flatten = keras.layers.Flatten(name="flatten", dtype=dtype)
-        self.top = keras.layers.Dense(1, name="top", dtype=dtype)
+        self.flatten = layers.Flatten(name="flatten", dtype=dtype)
+        self.head = layers.Dense(1, name="top", dtype=dtype)
         self.hidden_units = tuple(hidden_units)
         self.dropout = dropout
         self.deep = (
-            MLP(self.hidden_units, dropout, name="deep", dtype=dtype)
+            ours.MLP(self.hidden_units, dropout, name="deep", dtype=dtype)
             if self.hidden_units
             else None
         )
@@ -75,7 +78,7 @@ class AutoInt(FieldModel):
         vectors = hidden = self.vectors(rows, self.shares(inputs))
         for interaction in self.interactions:
             hidden = interaction(hidden, training=training)
-        logits = self.top(self.flatten(hidden))
+        logits = self.head(self.flatten(hidden))
         if self.deep is not None:
             logits = logits + self.deep(vectors, training=training)
         return logits
@@ -88,3 +91,8 @@ class AutoInt(FieldModel):
             "hidden_units": list(self.hidden_units),
             "dropout": self.dropout,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class AutoInt(AutoIntMixin, FieldModel):  # noqa: D101
+    __doc__ = AutoIntMixin.__doc__

@@ -7,14 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.layers import PEPEmbedding, PrunedEmbedding
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.runtime import LayerMixin, keras_of, layers_of
 
 if TYPE_CHECKING:
     from keras_pep.search import Ticket
 
 
-class FieldModel(keras.Model):
+class FieldModelMixin(LayerMixin):
     """A model over categorical fields that share one embedding table.
 
     Args:
@@ -67,12 +67,7 @@ class FieldModel(keras.Model):
             )
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
         self.autocast = False  # ids stay integers
-        self.embedding = _embedding_layer(
-            embedding,
-            (sum(self.field_sizes), self.embedding_dim),
-            ticket,
-            self.dtype_policy,
-        )
+        self.embedding = self._embedding_layer(embedding, ticket)
         offsets = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
         self._offsets = np.repeat(offsets, self.field_lengths)
         lengths = np.repeat(self.field_lengths, self.field_lengths)
@@ -81,8 +76,12 @@ class FieldModel(keras.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer, so that weights exist before the first batch."""
-        self.call(keras.Input((sum(self.field_lengths),), dtype="int32"))
+        self.call(self._any_ids())
         self.built = True
+
+    def _any_ids(self) -> Any:
+        """A batch of ids that layers can be built with."""
+        raise NotImplementedError
 
     def table_rows(self, ids: Any) -> Any:
         """Rows of the shared table, for ids numbered within their field."""
@@ -136,58 +135,68 @@ class FieldModel(keras.Model):
             "field_sizes": list(self.field_sizes),
             "field_lengths": list(self.field_lengths),
             "embedding_dim": self.embedding_dim,
-            "embedding": keras.saving.serialize_keras_object(self.embedding),
+            "embedding": keras_of(self).saving.serialize_keras_object(
+                self.embedding
+            ),
         }
+
+    def _embedding_layer(
+        self, embedding: Any, ticket: "Ticket | None"
+    ) -> keras.layers.Layer:
+        if (embedding == "pruned") != (ticket is not None):
+            raise ValueError(
+                "`ticket` goes with embedding='pruned', and only with it. "
+                f"Received: embedding={embedding!r}, ticket={ticket}"
+            )
+        size = sum(self.field_sizes), self.embedding_dim
+        base, ours = keras_of(self).layers, layers_of(self)
+        layer = embedding
+        if ticket is not None:
+            layer = ours.PrunedEmbedding.from_ticket(
+                ticket,
+                "embedding" if "embedding" in ticket.tables else None,
+                name="embedding",
+                dtype=self.dtype_policy,
+            )
+        if isinstance(layer, base.Layer):
+            # A layer of another kind need not say how large it is.
+            found = tuple(
+                getattr(layer, name, expected)
+                for name, expected in zip(
+                    ("input_dim", "output_dim"), size, strict=True
+                )
+            )
+            if found != size:
+                raise ValueError(
+                    "The embedding must have as many rows as there are "
+                    f"features and `embedding_dim` columns, {size}. "
+                    f"Received: {found}"
+                )
+            return layer
+        kinds = {"pep": ours.PEPEmbedding, "dense": base.Embedding}
+        if not isinstance(embedding, str) or embedding not in kinds:
+            raise ValueError(
+                "`embedding` must be 'pep', 'dense', 'pruned' or a layer of "
+                f"{base.__name__}. Received: embedding={embedding!r}"
+            )
+        return kinds[embedding](
+            *size,
+            embeddings_initializer="glorot_uniform",
+            name="embedding",
+            dtype=self.dtype_policy,
+        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """The model that `get_config` describes."""
-        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        embedding = keras_of(cls).saving.deserialize_keras_object(
+            config["embedding"]
+        )
         return cls(**{**config, "embedding": embedding})
 
 
-def _embedding_layer(
-    embedding: str | keras.layers.Layer,
-    size: tuple[int, int],
-    ticket: "Ticket | None",
-    dtype: keras.DTypePolicy,
-) -> keras.layers.Layer:
-    if (embedding == "pruned") != (ticket is not None):
-        raise ValueError(
-            "`ticket` goes with embedding='pruned', and only with it. "
-            f"Received: embedding={embedding!r}, ticket={ticket}"
-        )
-    layer = embedding
-    if ticket is not None:
-        layer = PrunedEmbedding.from_ticket(
-            ticket,
-            "embedding" if "embedding" in ticket.tables else None,
-            name="embedding",
-            dtype=dtype,
-        )
-    if isinstance(layer, keras.layers.Layer):
-        # A layer of another kind need not say how large it is.
-        found = tuple(
-            getattr(layer, name, expected)
-            for name, expected in zip(
-                ("input_dim", "output_dim"), size, strict=True
-            )
-        )
-        if found != size:
-            raise ValueError(
-                "The embedding must have as many rows as there are features "
-                f"and `embedding_dim` columns, {size}. Received: {found}"
-            )
-        return layer
-    layers = {"pep": PEPEmbedding, "dense": keras.layers.Embedding}
-    if embedding not in layers:
-        raise ValueError(
-            "`embedding` must be 'pep', 'dense', 'pruned' or a layer. "
-            f"Received: embedding={embedding!r}"
-        )
-    return layers[embedding](
-        *size,
-        embeddings_initializer="glorot_uniform",
-        name="embedding",
-        dtype=dtype,
-    )
+class FieldModel(FieldModelMixin, keras.Model):  # noqa: D101
+    __doc__ = FieldModelMixin.__doc__
+
+    def _any_ids(self) -> Any:
+        return keras.Input((sum(self.field_lengths),), dtype="int32")

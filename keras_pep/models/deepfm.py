@@ -5,12 +5,11 @@ from typing import Any
 
 import keras
 
-from keras_pep.layers import MLP
-from keras_pep.models.fm import FM
+from keras_pep.models.fm import FM, FMMixin
+from keras_pep.runtime import layers_of
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class DeepFM(FM):
+class DeepFMMixin(FMMixin):
     """Factorization machine and perceptron over one embedding table.
 
     ```
@@ -36,7 +35,7 @@ class DeepFM(FM):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.deep = MLP(
+        self.deep = layers_of(self).MLP(
             hidden_units, dropout, name="deep", dtype=self.dtype_policy
         )
 
@@ -46,7 +45,7 @@ class DeepFM(FM):
         shares = self.shares(inputs)
         vectors = self.vectors(rows, shares)
         return (
-            self.linear(rows, shares)
+            self.first_order(rows, shares)
             + self.pairs(vectors)
             + self.deep(vectors, training=training)
         )
@@ -58,3 +57,8 @@ class DeepFM(FM):
             "hidden_units": list(self.deep.units),
             "dropout": self.deep.dropout,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class DeepFM(DeepFMMixin, FM):  # noqa: D101
+    __doc__ = DeepFMMixin.__doc__

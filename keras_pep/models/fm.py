@@ -4,20 +4,15 @@ from typing import Any, Self
 
 import keras
 
-from keras_pep.layers import (
-    FactorizationMachine,
-    Linear,
-    PEPEmbedding,
-    PrunedEmbedding,
-)
-from keras_pep.models.base import FieldModel
+from keras_pep.layers.linear import LinearMixin
+from keras_pep.models.base import FieldModel, FieldModelMixin
+from keras_pep.runtime import keras_of, layers_of
 
 _SMALL = 1e-3
 _WEIGHTS = "linear_weights"  # name of their table in tickets
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class FM(FieldModel):
+class FMMixin(FieldModelMixin):
     """Factorization machine: first-order weights and all pairs of vectors.
 
     ```
@@ -46,71 +41,76 @@ class FM(FieldModel):
     """
 
     def __init__(
-        self, *args: Any, linear: str | Linear = "dense", **kwargs: Any
+        self, *args: Any, linear: str | LinearMixin = "dense", **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        dtype = self.dtype_policy
+        ours, dtype = layers_of(self), self.dtype_policy
         features, ticket = sum(self.field_sizes), kwargs.get("ticket")
         if ticket is not None and _WEIGHTS in ticket.tables:
-            weights = PrunedEmbedding.from_ticket(
+            weights = ours.PrunedEmbedding.from_ticket(
                 ticket, _WEIGHTS, name=_WEIGHTS, dtype=dtype
             )
-            linear = Linear(features, weights, name="linear", dtype=dtype)
+            linear = ours.Linear(features, weights, name="linear", dtype=dtype)
         # Thresholds that start apart would never compete on equal terms.
         logit = getattr(self.embedding, "threshold_init", -15.0)
-        self.linear = _linear_layer(linear, features, logit, dtype)
-        self.pairs = FactorizationMachine(name="pairs", dtype=dtype)
+        self.first_order = self._linear_layer(linear, features, logit)
+        self.pairs = ours.FactorizationMachine(name="pairs", dtype=dtype)
 
     def call(self, inputs: Any) -> Any:
         """Logits of a batch of ids."""
         rows = self.table_rows(inputs)
         shares = self.shares(inputs)
         vectors = self.vectors(rows, shares)
-        return self.linear(rows, shares) + self.pairs(vectors)
+        return self.first_order(rows, shares) + self.pairs(vectors)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            "linear": keras.saving.serialize_keras_object(self.linear),
+            "linear": keras_of(self).saving.serialize_keras_object(
+                self.first_order
+            ),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """The model that `get_config` describes."""
-        linear = keras.saving.deserialize_keras_object(config["linear"])
+        linear = keras_of(cls).saving.deserialize_keras_object(config["linear"])
         return super().from_config({**config, "linear": linear})
 
-
-def _linear_layer(
-    linear: str | Linear,
-    features: int,
-    threshold_init: float,
-    dtype: keras.DTypePolicy,
-) -> Linear:
-    if isinstance(linear, Linear):
-        if linear.input_dim != features:
+    def _linear_layer(
+        self, linear: Any, features: int, threshold_init: float
+    ) -> Any:
+        ours, dtype = layers_of(self), self.dtype_policy
+        if isinstance(linear, ours.Linear):
+            if linear.input_dim != features:
+                raise ValueError(
+                    f"`linear` must have a weight for each of the {features} "
+                    f"features. Received: linear of {linear.input_dim}"
+                )
+            return linear
+        if linear not in ("dense", "pep"):
             raise ValueError(
-                f"`linear` must have a weight for each of the {features} "
-                f"features. Received: linear of {linear.input_dim}"
+                "`linear` must be 'dense', 'pep' or a `Linear` layer. "
+                f"Received: linear={linear!r}"
             )
-        return linear
-    if linear not in ("dense", "pep"):
-        raise ValueError(
-            "`linear` must be 'dense', 'pep' or a `Linear` layer. "
-            f"Received: linear={linear!r}"
-        )
-    weights = None
-    if linear == "pep":
-        # A threshold gives no gradient to a weight of zero, and a weight that
-        # training has not moved should be the first to go: small, not zero.
-        weights = PEPEmbedding(
-            *(features, 1),
-            threshold_init=threshold_init,
-            embeddings_initializer=keras.initializers.RandomNormal(
-                stddev=_SMALL
-            ),
-            name=_WEIGHTS,
-            dtype=dtype,
-        )
-    return Linear(features, weights, name="linear", dtype=dtype)
+        weights = None
+        if linear == "pep":
+            # A threshold gives no gradient to a weight of zero, and a weight
+            # that training has not moved should be the first to go: small,
+            # not zero.
+            weights = ours.PEPEmbedding(
+                *(features, 1),
+                threshold_init=threshold_init,
+                embeddings_initializer=keras.initializers.RandomNormal(
+                    stddev=_SMALL
+                ),
+                name=_WEIGHTS,
+                dtype=dtype,
+            )
+        return ours.Linear(features, weights, name="linear", dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class FM(FMMixin, FieldModel):  # noqa: D101
+    __doc__ = FMMixin.__doc__

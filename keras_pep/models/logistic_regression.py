@@ -5,11 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_pep.models.base import FieldModel
+from keras_pep.models.base import FieldModel, FieldModelMixin
 
 
-@keras.saving.register_keras_serializable(package="keras_pep")
-class LogisticRegression(FieldModel):
+class LogisticRegressionMixin(FieldModelMixin):
     """Logistic regression: one weight per feature, and a bias.
 
     ```
@@ -47,3 +46,8 @@ class LogisticRegression(FieldModel):
         """Logits of a batch of ids."""
         weights = self.vectors(self.table_rows(inputs), self.shares(inputs))
         return ops.sum(weights, axis=1) + self.bias
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class LogisticRegression(LogisticRegressionMixin, FieldModel):  # noqa: D101
+    __doc__ = LogisticRegressionMixin.__doc__

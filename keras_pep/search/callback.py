@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep.runtime import EitherKeras, refuse_model
 from keras_pep.search.search import BudgetNotReachedWarning, make_collector
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers, values_of
 from keras_pep.sparse import SparseTable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _STARTS = ("rewind", "finetune")
 
 
-class PEPRetraining(keras.callbacks.Callback):
+class PEPRetrainingMixin(EitherKeras):
     """Searches until a budget is met, then retrains what is left, in one `fit`.
 
     The first epochs of `model.fit` search. When just so many entries of the
@@ -139,6 +140,11 @@ class PEPRetraining(keras.callbacks.Callback):
         self.ticket_path = ticket_path
         self.ticket: Ticket | None = None
         self.best: float | None = None
+
+    def set_model(self, model: Any) -> None:
+        """Refuses a model of the other Keras."""
+        refuse_model(self, model)
+        super().set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Forgets what an earlier `fit` has found."""
@@ -289,3 +295,7 @@ class PEPRetraining(keras.callbacks.Callback):
             other_weights(self.model, self._tables), weights, strict=True
         ):
             weight.assign(value)
+
+
+class PEPRetraining(PEPRetrainingMixin, keras.callbacks.Callback):  # noqa: D101
+    __doc__ = PEPRetrainingMixin.__doc__

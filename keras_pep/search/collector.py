@@ -9,8 +9,14 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import PEPEmbedding
+from keras_pep.runtime import keras_of
 from keras_pep.search.clock import set_clock
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers, values_of
+
+_UNBUILT = (
+    "Call the model on a batch before a search, or each of its towers, to "
+    "build it: its initial weights are part of the tickets."
+)
 
 
 class TicketCollector(keras.callbacks.Callback):
@@ -42,12 +48,12 @@ class TicketCollector(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks the budgets and remembers the initial weights."""
-        if not self.model.built:
-            raise ValueError(
-                "Call the model on a batch before a search, to build it: its "
-                "initial weights are part of the tickets."
-            )
         layers = self.layers
+        # A model of TensorFlow Recommenders need never be called as a whole.
+        whole = keras_of(self.model) is keras
+        parts = [self.model] if whole else layers
+        if not all(part.built for part in parts):
+            raise ValueError(_UNBUILT)
         self.size: int = sum(
             layer.input_dim * layer.output_dim for layer in layers
         )
@@ -84,7 +90,11 @@ class TicketCollector(keras.callbacks.Callback):
         """Counts the steps."""
         # With `steps_per_execution` Keras counts beyond the end of an epoch.
         done = min(batch + 1, self.params.get("steps") or batch + 1)
-        self.step = self._epoch_start + done
+        first, self.step = self.step == 0, self._epoch_start + done
+        if first:
+            others = other_weights(self.model, [x.name for x in self.layers])
+            if len(others) != len(self._weights):
+                raise ValueError(_UNBUILT)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None

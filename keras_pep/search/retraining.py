@@ -6,8 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.layers import PEPEmbedding, PrunedEmbedding
+from keras_pep.layers import PEPEmbedding
 from keras_pep.layers.exchange import exchanged
+from keras_pep.runtime import keras_of, layers_of, refuse_legacy
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers
 from keras_pep.sparse import SparseTable
 
@@ -53,6 +54,7 @@ def retrain(
     Raises:
         ValueError: If the model is not compiled; and see `pruned_model`.
     """
+    refuse_legacy(model)
     if not model.compiled:
         raise ValueError(
             "The model must be compiled, as it was for the search. "
@@ -117,7 +119,8 @@ def pruned_model(
         )
     if ticket is None:
         ticket, start = Ticket.from_model(model, (), 0, 0), "finetune"
-    config = _exchange(keras.saving.serialize_keras_object(model), ticket)
+    own = keras_of(model)
+    config = _exchange(own.saving.serialize_keras_object(model), ticket, model)
     small, pruned = exchanged(model, config, ticket.tables)
     weights: Sequence[np.ndarray] | None = None  # as they are drawn
     if start == "rewind":
@@ -136,7 +139,7 @@ def pruned_model(
     if weights is not None:
         _assign(other_weights(small, ticket.tables), weights, model)
     for layer in small._flatten_layers():
-        if isinstance(layer, keras.layers.Normalization):
+        if isinstance(layer, own.layers.Normalization):
             layer.finalize_state()  # what it computes with follows weights
     return small
 
@@ -155,14 +158,17 @@ def _assign(
         weight.assign(value)
 
 
-def _exchange(config: Any, ticket: Ticket) -> Any:
+def _exchange(config: Any, ticket: Ticket, model: Any) -> Any:
     """A configuration with every `PEPEmbedding` made a `PrunedEmbedding`."""
     if isinstance(config, list | tuple):
-        return type(config)(_exchange(item, ticket) for item in config)
+        return type(config)(_exchange(item, ticket, model) for item in config)
     if not isinstance(config, Mapping):
         return config
     if config.get("registered_name") != _SEARCHED:
-        return {key: _exchange(value, ticket) for key, value in config.items()}
+        return {
+            key: _exchange(value, ticket, model)
+            for key, value in config.items()
+        }
     layer = config["config"]
     table = ticket.tables.get(layer["name"])
     if table is None or table.shape != (
@@ -179,11 +185,12 @@ def _exchange(config: Any, ticket: Ticket) -> Any:
             "`PrunedEmbedding` has no constraints. "
             f"Received: embeddings_constraint of {layer['name']!r}"
         )
-    layout = PrunedEmbedding.layout_of(table)
+    pruned = layers_of(model).PrunedEmbedding
+    layout = pruned.layout_of(table)
     return {
         **config,
-        **keras.saving.serialize_keras_object(
-            PrunedEmbedding(
+        **keras_of(model).saving.serialize_keras_object(
+            pruned(
                 *table.shape,
                 num_values=layout.num_values,
                 num_rows=layout.num_rows,
@@ -191,7 +198,7 @@ def _exchange(config: Any, ticket: Ticket) -> Any:
                 embeddings_regularizer=layer["embeddings_regularizer"],
                 mask_zero=layer["mask_zero"],
                 name=layer["name"],
-                dtype=keras.saving.deserialize_keras_object(layer["dtype"]),
+                dtype=layer["dtype"],
             )
         ),
     }

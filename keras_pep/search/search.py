@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_pep.runtime import refuse_legacy
 from keras_pep.search.budget import BudgetSchedule
 from keras_pep.search.magnitude import LargestEntries
 from keras_pep.search.paper import RisingThresholds
@@ -79,6 +80,7 @@ def search(
     Reference:
         - [Liu et al., 2021](https://arxiv.org/abs/2101.07577)
     """
+    refuse_legacy(model)
     collector = make_collector(method, budgets, epochs)
     if not model.built:
         if isinstance(train, np.ndarray):

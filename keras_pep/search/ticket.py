@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from keras_pep.files import whole
-from keras_pep.layers import PEPEmbedding
-from keras_pep.layers.embedding import TableEmbedding
+from keras_pep.layers.embedding import TableMixin
+from keras_pep.layers.pep_embedding import PEPEmbedding, PEPEmbeddingMixin
 from keras_pep.sparse import SparseTable
 
 _FORMAT = 1
@@ -201,7 +201,7 @@ def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
     layers = [
         layer
         for layer in model._flatten_layers()
-        if isinstance(layer, PEPEmbedding)
+        if isinstance(layer, PEPEmbeddingMixin)
     ]
     if not layers:
         raise ValueError(
@@ -229,7 +229,7 @@ def other_weights(
     searched = {
         id(weight)
         for layer in model._flatten_layers()
-        if isinstance(layer, TableEmbedding) and layer.name in tables
+        if isinstance(layer, TableMixin) and layer.name in tables
         for weight in layer.weights
     }
     return [w for w in model.weights if id(w) not in searched]

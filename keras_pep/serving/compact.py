@@ -9,8 +9,12 @@ from keras import ops
 
 from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding
 from keras_pep.layers.exchange import exchanged
+from keras_pep.layers.linear import LinearMixin
+from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
+from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import Layout
-from keras_pep.models.base import FieldModel
+from keras_pep.models.base import FieldModelMixin
+from keras_pep.runtime import keras_of, layers_of
 from keras_pep.sparse import SparseTable
 
 _WEIGHTS = "{}_weights"  # name of the table of a `Linear`
@@ -49,8 +53,8 @@ def served_model(
     """
     found = tables_of(model) if found is None else found
     tables = {name: table for name, (_, table) in found.items()}
-    config = keras.saving.serialize_keras_object(model)
-    if isinstance(model, FieldModel) and any(without_unknown or ()):
+    config = keras_of(model).saving.serialize_keras_object(model)
+    if isinstance(model, FieldModelMixin) and any(without_unknown or ()):
         assert without_unknown is not None
         sizes = model.field_sizes
         more = np.array(without_unknown, dtype=np.int64)
@@ -58,7 +62,9 @@ def served_model(
         ends = np.cumsum(sizes)[np.array(without_unknown, dtype=bool)]
         for name, table in tables.items():
             tables[name] = _with_empty_rows(table, ends, sum(sizes), model)
-    served, made = exchanged(model, _exchange(config, tables, quantize), tables)
+    served, made = exchanged(
+        model, _exchange(config, tables, quantize, model), tables
+    )
     for name, table in tables.items():
         made[name].assign_sparse(table)
     _copy_others(model, {id(w) for w in _table_weights(found)}, served, made)
@@ -76,13 +82,13 @@ def tables_of(
     tables: dict[str, tuple[keras.layers.Layer, SparseTable]] = {}
     for layer in model._flatten_layers():
         name = layer.name
-        if isinstance(layer, PEPEmbedding | PrunedEmbedding):
+        if isinstance(layer, PEPEmbeddingMixin | PrunedEmbeddingMixin):
             table = layer.sparse()
-        elif isinstance(layer, keras.layers.Embedding):
+        elif isinstance(layer, keras_of(model).layers.Embedding):
             table = SparseTable.from_dense(
                 ops.convert_to_numpy(layer.embeddings)
             )
-        elif isinstance(layer, Linear) and layer.embedding is None:
+        elif isinstance(layer, LinearMixin) and layer.embedding is None:
             name = _WEIGHTS.format(name)
             table = SparseTable.from_dense(ops.convert_to_numpy(layer.kernel))
         else:
@@ -121,41 +127,47 @@ def _with_empty_rows(
 
 
 def _exchange(
-    config: Any, tables: Mapping[str, SparseTable], quantize: str | None
+    config: Any,
+    tables: Mapping[str, SparseTable],
+    quantize: str | None,
+    model: keras.Model,
 ) -> Any:
     """A configuration with every table made a frozen `PrunedEmbedding`."""
     if isinstance(config, list | tuple):
-        return type(config)(_exchange(c, tables, quantize) for c in config)
+        return type(config)(
+            _exchange(c, tables, quantize, model) for c in config
+        )
     if not isinstance(config, Mapping):
         return config
     kind = config.get("registered_name") or (
         config.get("class_name")
-        if config.get("module") == "keras.layers"
+        if config.get("module") in ("keras.layers", "tf_keras.layers")
         else None
     )
     if kind == _LINEAR:
         layer = config["config"]
         weights = layer["embedding"]
         if weights is None:  # a kernel of its own
-            policy = keras.saving.deserialize_keras_object(layer["dtype"])
             own = {
                 "name": _WEIGHTS.format(layer["name"]),
                 # As a kernel is, whatever the layer computes with.
-                "dtype": keras.DTypePolicy(policy.variable_dtype)
-                if hasattr(policy, "variable_dtype")
-                else policy,
+                "dtype": next(
+                    each.variable_dtype
+                    for each in model._flatten_layers()
+                    if each.name == layer["name"]
+                ),
             }
-            weights = _pruned(own, tables[own["name"]], quantize)
+            weights = _pruned(own, tables[own["name"]], quantize, model)
         else:
-            weights = _exchange(weights, tables, quantize)
+            weights = _exchange(weights, tables, quantize, model)
         rows = weights["config"].get("input_dim", layer["input_dim"])
         layer = {**layer, "input_dim": rows, "embedding": weights}
         return {**config, "config": layer}
     if kind in _TABLES:
         layer = config["config"]
-        pruned = _pruned(layer, tables[layer["name"]], quantize)
+        pruned = _pruned(layer, tables[layer["name"]], quantize, model)
         return {**config, **pruned}  # a functional model's has its nodes too
-    return {k: _exchange(v, tables, quantize) for k, v in config.items()}
+    return {k: _exchange(v, tables, quantize, model) for k, v in config.items()}
 
 
 _LINEAR = keras.saving.get_registered_name(Linear)
@@ -167,20 +179,20 @@ _TABLES = (
 
 
 def _pruned(
-    layer: Mapping[str, Any], table: SparseTable, quantize: str | None
+    layer: Mapping[str, Any],
+    table: SparseTable,
+    quantize: str | None,
+    model: keras.Model,
 ) -> Any:
     layout = layout_of(table, quantize)
-    dtype = layer.get("dtype")
-    return keras.saving.serialize_keras_object(
-        PrunedEmbedding(
+    return keras_of(model).saving.serialize_keras_object(
+        layers_of(model).PrunedEmbedding(
             *(layout.input_dim, layout.output_dim),
             *(layout.num_values, layout.num_rows),
             *(layout.storage, layout.quantize),
             mask_zero=layer.get("mask_zero", False),
             name=layer["name"],
-            dtype=keras.saving.deserialize_keras_object(dtype)
-            if isinstance(dtype, dict)
-            else dtype,
+            dtype=layer.get("dtype"),
             trainable=False,
         )
     )
@@ -191,7 +203,7 @@ def _table_weights(tables: Tables) -> list[keras.Variable]:
         weight
         for layer, _ in tables.values()
         for weight in (
-            [layer.kernel] if isinstance(layer, Linear) else layer.weights
+            [layer.kernel] if isinstance(layer, LinearMixin) else layer.weights
         )
     ]
 
@@ -214,5 +226,5 @@ def _copy_others(
     for weight, other in zip(weights, others, strict=True):
         other.assign(weight)
     for layer in served._flatten_layers():
-        if isinstance(layer, keras.layers.Normalization):
+        if isinstance(layer, keras_of(model).layers.Normalization):
             layer.finalize_state()  # what it computes with follows weights

@@ -16,8 +16,9 @@ import numpy as np
 
 from keras_pep.data.fields import Vocabulary
 from keras_pep.files import whole_folder
+from keras_pep.layers.lookup import native
 from keras_pep.layers.storage import QUANTIZED
-from keras_pep.models.base import FieldModel
+from keras_pep.models.base import FieldModelMixin
 from keras_pep.serving.compact import Tables, served_model, tables_of
 from keras_pep.serving.sizes import (
     bytes_of,
@@ -71,7 +72,9 @@ def export_saved_model(
     training has not seen count as the field's unknown, or nothing at all if it
     has none; ids out of range are errors. Without a dataset there is `ids`
     alone, as the default too; and for a model that is not of `keras_pep.models`
-    what it takes and returns, by Keras' names.
+    what it takes and returns, by Keras' names. Of `keras_pep.tfrs`, a
+    `RankingModel` is exported as its scorer, and a `RetrievalModel` takes
+    users and returns their best items, see there.
 
     Features of which no table has kept anything leave the vocabulary if that
     changes no score: where unknown values count nothing, too.
@@ -109,6 +112,7 @@ def export_saved_model(
             f"Received: quantize={quantize!r}"
         )
     _refuse_existing(path)
+    model = getattr(model, "scorer", model)  # of a tfrs `RankingModel`
     vocabularies: Mapping[str, Vocabulary] | None = None
     if dataset is not None:
         vocabularies = (
@@ -155,7 +159,7 @@ def check_fields(
     Raises:
         ValueError: If they are, or the model has no fields.
     """
-    if not isinstance(model, FieldModel):
+    if not isinstance(model, FieldModelMixin):
         raise ValueError(
             "Only models of `keras_pep.models` know what fields are: export "
             f"others without a dataset. Received: {type(model).__name__}"
@@ -186,14 +190,19 @@ def _write(
     without_unknown = [not v.unknown for v in (vocabularies or {}).values()]
     served = served_model(model, quantize, without_unknown, layers)
     root = tf.Module()
-    root.model_variables = [variable.value for variable in served.variables]
+    root.model_variables = [native(v) for v in served.variables]
+    root.lookup_tables = [
+        layer.lookup_table
+        for layer in served._flatten_layers()
+        if hasattr(layer, "lookup_table")
+    ]
     functions: dict[str, Any] = {}
     arguments: dict[str, str] = {}
     fields: list[dict[str, Any]] = []
     # TensorFlow copies the vocabularies to its assets.
     sources = folder / "vocabularies"
     sources.mkdir()
-    if isinstance(model, FieldModel):
+    if isinstance(model, FieldModelMixin):
         names = list(vocabularies or map(str, range(len(model.field_sizes))))
         functions[IDS] = signatures.by_ids(served, model, names)
         if vocabularies is None:
@@ -206,6 +215,8 @@ def _write(
             functions[RAW], arguments = signatures.by_raw_values(
                 served, root.numberings
             )
+    elif hasattr(served, "serving_function"):  # it knows better
+        functions[RAW], root.constants = served.serving_function()
     else:
         functions[RAW], arguments = signatures.as_it_is(served)
     with _quiet(logging.getLogger("absl")), _quiet(tf.get_logger()):
@@ -231,7 +242,7 @@ def _write(
 
 
 def _numberings(
-    model: FieldModel,
+    model: FieldModelMixin,
     layers: Tables,
     vocabularies: Mapping[str, Vocabulary],
     quantize: str | None,

@@ -9,11 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_pep.models.base import FieldModel
+from keras_pep.models.base import FieldModelMixin
 from keras_pep.serving.raw import Numbering
 
 
-def by_ids(served: FieldModel, model: FieldModel, names: Sequence[str]) -> Any:
+def by_ids(
+    served: FieldModelMixin, model: FieldModelMixin, names: Sequence[str]
+) -> Any:
     """Takes ids, int32 `(batch, columns)`, and refuses those out of range.
 
     Args:
@@ -47,7 +49,7 @@ def by_ids(served: FieldModel, model: FieldModel, names: Sequence[str]) -> Any:
 
 
 def by_raw_values(
-    served: FieldModel, numberings: Mapping[str, Numbering]
+    served: FieldModelMixin, numberings: Mapping[str, Numbering]
 ) -> tuple[Any, dict[str, str]]:
     """Takes the raw value of each field, `(batch,)`.
 
@@ -101,7 +103,9 @@ def as_it_is(served: keras.Model) -> tuple[Any, dict[str, str]]:
             f"or one of `keras_pep.models`. Received: {type(served).__name__}"
         )
     arguments = _arguments([tensor.name for tensor in served.inputs])
-    structure = getattr(served, "_inputs_struct", served.inputs[0])
+    structure = getattr(served, "_inputs_struct", None)
+    if structure is None:  # of `tf_keras`
+        structure = served.input
 
     @tf.function(autograph=False)
     def score(**inputs: Any) -> dict[str, Any]:
@@ -119,6 +123,6 @@ def as_it_is(served: keras.Model) -> tuple[Any, dict[str, str]]:
     return score.get_concrete_function(**specs), arguments
 
 
-def _probability(served: FieldModel, ids: Any) -> dict[str, Any]:
+def _probability(served: FieldModelMixin, ids: Any) -> dict[str, Any]:
     logits = tf.cast(served(ids, training=False), tf.float32)
     return {"probability": tf.reshape(tf.sigmoid(logits), [-1])}

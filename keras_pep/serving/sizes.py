@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.layers import PrunedEmbedding
-from keras_pep.models.base import FieldModel
+from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
+from keras_pep.models.base import FieldModelMixin
 from keras_pep.serving.compact import layout_of
 from keras_pep.sparse import SparseTable
 
@@ -15,7 +15,9 @@ from keras_pep.sparse import SparseTable
 def bytes_of(variables: Iterable[keras.Variable]) -> int:
     """Of the values of variables."""
     return sum(
-        int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables
+        int(np.prod(v.shape))
+        * np.dtype(keras.backend.standardize_dtype(v.dtype)).itemsize
+        for v in variables
     )
 
 
@@ -35,7 +37,7 @@ def table_sizes(
     layers = {
         layer.name: layer
         for layer in (served._flatten_layers() if served else ())
-        if isinstance(layer, PrunedEmbedding)
+        if isinstance(layer, PrunedEmbeddingMixin)
     }
     described: dict[str, dict[str, Any]] = {}
     for name, table in tables.items():
@@ -62,7 +64,7 @@ def table_sizes(
 
 
 def feature_sizes(
-    model: FieldModel, tables: Mapping[str, SparseTable]
+    model: FieldModelMixin, tables: Mapping[str, SparseTable]
 ) -> np.ndarray:
     """Kept entries of each feature, in all tables: int64 `(features,)`."""
     sizes = np.zeros(sum(model.field_sizes), dtype=np.int64)
@@ -72,7 +74,7 @@ def feature_sizes(
 
 
 def _of_features(
-    model: FieldModel, tables: Mapping[str, SparseTable]
+    model: FieldModelMixin, tables: Mapping[str, SparseTable]
 ) -> dict[str, SparseTable]:
     """Those that have a row for each feature."""
     features = sum(model.field_sizes)
@@ -80,7 +82,7 @@ def _of_features(
 
 
 def field_sizes(
-    model: FieldModel,
+    model: FieldModelMixin,
     names: Sequence[str],
     tables: Mapping[str, SparseTable],
     quantize: str | None,

@@ -26,8 +26,8 @@ def randomized(model):
 def test_fm_is_first_order_plus_all_pairs():
     model = randomized(FM(SIZES, 6, "dense"))
     table = model.embedding.embeddings.numpy()
-    weights = model.linear.kernel.numpy()[:, 0]
-    bias = float(model.linear.bias.numpy()[0])
+    weights = model.first_order.kernel.numpy()[:, 0]
+    bias = float(model.first_order.bias.numpy()[0])
     expected = [
         [
             bias
@@ -117,7 +117,7 @@ def test_fm_learns_who_likes_what():
 def test_first_order_weights_can_be_pruned_too():
     model = FM(SIZES, 6, linear="pep")
     model.build()
-    layer = model.linear.embedding
+    layer = model.first_order.embedding
     layer.embeddings.assign(np.linspace(-1, 1, 12)[:, None])
     layer.clock.assign(np.log(0.5 / 3.06e-7))  # sigmoid(-15) is 3.06e-7
     model.embedding.embeddings.assign(np.zeros((12, 6)))
@@ -131,7 +131,7 @@ def test_first_order_weights_can_be_pruned_too():
 def test_first_order_thresholds_start_with_the_others():
     table = keras_pep.PEPEmbedding(12, 6, threshold_init=-4.0)
     model = FM(SIZES, 6, table, linear="pep")
-    assert model.linear.embedding.threshold_init == -4.0
+    assert model.first_order.embedding.threshold_init == -4.0
 
 
 def test_a_ticket_of_both_tables_makes_a_pruned_model():
@@ -163,7 +163,7 @@ def test_any_layer_plugs_in():
         sum(table[i] @ table[j] for i, j in itertools.combinations(rows, 2))
         for rows in ROWS
     ]
-    pairs = (model(IDS) - model.linear(ROWS))[:, 0]
+    pairs = (model(IDS) - model.first_order(ROWS))[:, 0]
     np.testing.assert_allclose(pairs, expected, atol=1e-5)
 
 
@@ -199,7 +199,7 @@ def test_half_precision_keeps_large_ids_apart(embedding, linear):
     model = FM([5000, 3], 8, embedding, linear=linear, dtype="mixed_float16")
     output = model(np.array([[4097.0, 0.0], [4096.0, 0.0]]))
     assert keras.backend.standardize_dtype(output.dtype) == "float16"
-    assert model.linear.compute_dtype == "float16"
+    assert model.first_order.compute_dtype == "float16"
     assert model.embedding.compute_dtype == "float16"
     assert float(output[0, 0]) != float(output[1, 0])
 
@@ -207,7 +207,7 @@ def test_half_precision_keeps_large_ids_apart(embedding, linear):
 def test_deepfm_is_fm_and_a_perceptron():
     model = randomized(DeepFM(SIZES, 6, "dense", hidden_units=[5]))
     fm = FM(SIZES, 6, model.embedding)
-    fm.linear = model.linear
+    fm.first_order = model.first_order
     deep = model(IDS) - fm(IDS)
     kernel, scale, offset, top, bias, *_ = (
         w.numpy() for w in model.deep.trainable_weights
@@ -243,8 +243,8 @@ def test_autoint_plus_is_autoint_and_a_perceptron():
     rest = AutoInt(SIZES, 6, model.embedding)
     rest.build()
     for ours, theirs in zip(
-        [*model.interactions, model.top],
-        [*rest.interactions, rest.top],
+        [*model.interactions, model.head],
+        [*rest.interactions, rest.head],
         strict=True,
     ):
         theirs.set_weights(ours.get_weights())
@@ -286,11 +286,11 @@ def pooled(table, ids):
 def test_vectors_of_a_list_are_averaged():
     model = randomized(FM(embedding_dim=6, embedding="dense", **LISTS))
     vectors = pooled(model.embedding.embeddings.numpy(), LISTED)
-    weights = pooled(model.linear.kernel.numpy(), LISTED)
+    weights = pooled(model.first_order.kernel.numpy(), LISTED)
     pairs = [
         sum(a @ b for a, b in itertools.combinations(row, 2)) for row in vectors
     ]
-    expected = weights.sum((1, 2)) + model.linear.bias.numpy() + pairs
+    expected = weights.sum((1, 2)) + model.first_order.bias.numpy() + pairs
     # Sums of some 30 float32 products of numbers around 1.
     np.testing.assert_allclose(model(LISTED)[:, 0], expected, atol=1e-5)
 

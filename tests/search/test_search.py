@@ -128,7 +128,7 @@ def test_a_ticket_holds_initial_values_and_retraining_starts_there(batches):
     model = fm()
     model.build()
     initial = model.embedding.embeddings.numpy()
-    model.linear.kernel.assign(np.full((20, 1), 0.25))
+    model.first_order.kernel.assign(np.full((20, 1), 0.25))
     (ticket,) = keras_pep.search(model, batches, budgets=[60], epochs=2)
 
     small = pruned_model(model, ticket)
@@ -136,7 +136,9 @@ def test_a_ticket_holds_initial_values_and_retraining_starts_there(batches):
     np.testing.assert_array_equal(
         small.embedding(np.arange(20)), initial * mask
     )
-    np.testing.assert_array_equal(small.linear.kernel, np.full((20, 1), 0.25))
+    np.testing.assert_array_equal(
+        small.first_order.kernel, np.full((20, 1), 0.25)
+    )
 
     small = keras_pep.retrain(model, ticket, batches, epochs=3)
     after = small.embedding(np.arange(20)).numpy()
@@ -155,7 +157,7 @@ def test_retraining_starts_where_it_is_told_to(batches):
     (ticket,) = keras_pep.search(model, batches, budgets=[60], epochs=2)
     mask = ticket.tables["pep_embedding"].mask()
     learned = model.embedding.pruned_embeddings()
-    kernel = model.linear.kernel.numpy()
+    kernel = model.first_order.kernel.numpy()
     starts = {
         start: pruned_model(model, ticket, start).embedding(np.arange(20))
         for start in ("rewind", "reinit", "finetune")
@@ -171,7 +173,7 @@ def test_retraining_starts_where_it_is_told_to(batches):
     assert abs(other).max() <= 0.05  # as the initializer draws
     for start, same in (("rewind", False), ("finetune", True)):
         small = pruned_model(model, ticket, start)
-        assert np.array_equal(small.linear.kernel, kernel) == same
+        assert np.array_equal(small.first_order.kernel, kernel) == same
     with pytest.raises(ValueError, match="start='again'"):
         pruned_model(model, ticket, "again")
     with pytest.raises(ValueError, match="only initial values"):

@@ -29,4 +29,4 @@ except c_runtime.ServingError as error:
     answers.append({"error": str(error)})
 loaded = [name for name in sys.modules if name.startswith(("tensorf", "keras"))]
 assert not loaded, loaded
-print(json.dumps(answers))
+print(json.dumps(answers, default=bytes.decode))

@@ -128,7 +128,7 @@ def test_movielens_at_97_percent_equals_keras(small_movielens, tmp_path):
     expected = probabilities(model, ids)
     np.testing.assert_allclose(by_id["probability"], expected, atol=CLOSE)
     np.testing.assert_allclose(by_value["probability"], expected, atol=CLOSE)
-    bias = 1 / (1 + np.exp(-float(model.linear.bias[0])))
+    bias = 1 / (1 + np.exp(-float(model.first_order.bias[0])))
     assert of_nobody["probability"] == pytest.approx([bias], abs=CLOSE)
 
 

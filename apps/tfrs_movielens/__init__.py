@@ -1,0 +1,1 @@
+"""TensorFlow Recommenders' tutorials on MovieLens-1M, with pruned tables."""

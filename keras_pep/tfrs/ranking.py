@@ -1,0 +1,82 @@
+"""Ranking: how likely is this user to like this item."""
+
+from typing import Any, Self
+
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+
+@tf_keras.saving.register_keras_serializable(package="keras_pep")
+class RankingModel(tfrs.Model):
+    """A recommender of `keras_pep.tfrs.models` with the task of ranking.
+
+    Args:
+        scorer: Model that gives a logit for each row of ids, such as
+            `keras_pep.tfrs.models.FM(field_sizes)`.
+        task: `tfrs.tasks.Ranking` on logits. By default of the binary
+            cross-entropy, with the metrics `auc` and `logloss`, the mean of
+            batches. (`val_loss` is that of the last batch alone, as always in
+            a `tfrs.Model`: let callbacks monitor a metric.)
+        **kwargs: `name` and other arguments of `tf_keras.Model`.
+
+    Input:
+        For `fit`: batches of `(ids, labels)` or `(ids, labels, weights)`, as
+        `keras_pep.data.batches` gives them; for a call: ids,
+        `(batch, columns)`, each field numbered from 0.
+
+    Output shape:
+        Logits, `(batch, 1)`.
+    """
+
+    def __init__(
+        self,
+        scorer: tf_keras.Model,
+        task: tfrs.tasks.Ranking | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.scorer = scorer
+        self.task = task or tfrs.tasks.Ranking(
+            loss=tf_keras.losses.BinaryCrossentropy(from_logits=True),
+            metrics=[tf_keras.metrics.AUC(from_logits=True, name="auc")],
+            loss_metrics=[tf_keras.metrics.Mean(name="logloss")],
+        )
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Logits of a batch of ids."""
+        return self.scorer(inputs, training=training)
+
+    def compute_loss(self, inputs: Any, training: bool = False) -> Any:
+        """The loss of a batch, and its metrics."""
+        ids, labels, *weights = inputs
+        return self.task(
+            labels=labels,
+            predictions=self(ids, training=training),
+            sample_weight=weights[0] if weights else None,
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the weights."""
+        if not self.scorer.built:
+            self.scorer.build(input_shape)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Name and scorer: a task is not part of it."""
+        scorer = tf_keras.saving.serialize_keras_object(self.scorer)
+        return {"name": self.name, "scorer": scorer}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The model that `get_config` describes, with the default task."""
+        scorer = tf_keras.saving.deserialize_keras_object(config["scorer"])
+        return cls(**{**config, "scorer": scorer})
+
+    def get_build_config(self) -> dict[str, Any]:
+        """That of the scorer."""
+        config: dict[str, Any] = self.scorer.get_build_config()
+        return config
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Creates the weights."""
+        self.build(config["input_shape"])

@@ -1,0 +1,189 @@
+"""Retrieval: which of all items might this user like."""
+
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from keras_pep.layers.embedding import positive_integer
+
+_AT_ONCE = 2**14  # items whose vectors are computed in one go
+
+
+@tf_keras.saving.register_keras_serializable(package="keras_pep")
+class RetrievalModel(tfrs.Model):
+    """Two towers, whose vectors are close where a user likes an item.
+
+    ```
+    score(user, item) = <user_tower(user), item_tower(item)>
+    ```
+
+    Args:
+        user_tower: Model from what a user is called to a vector, `(batch,)` to
+            `(batch, width)`, with an `Input`; for example
+            `Sequential([Input(...), StringLookup(...), PEPEmbedding(...)])`.
+        item_tower: The same for items.
+        items: What all items are called: integers or strings, `(items,)`.
+        top_k: How many items `serving_function` returns, or all if there are
+            fewer.
+        task: `tfrs.tasks.Retrieval`. By default of the softmax over the items
+            of a batch, without those that are the true one, with
+            `tfrs.metrics.FactorizedTopK` over all items, on validation data.
+            (`val_loss` is that of the last batch alone, as always in a
+            `tfrs.Model`: let callbacks monitor a metric.)
+        **kwargs: `name` and other arguments of `tf_keras.Model`.
+
+    Input:
+        For `fit`: batches of `(users, items)`, both `(batch,)`, or `(users,
+        items, probabilities)`, the third being how likely each item is to be
+        in a batch, for which the softmax is corrected; for a call: `(users,
+        items)`.
+
+    Output shape:
+        Scores, `(batch,)`.
+    """
+
+    def __init__(
+        self,
+        user_tower: tf_keras.Model,
+        item_tower: tf_keras.Model,
+        items: Any,
+        top_k: int = 100,
+        task: tfrs.tasks.Retrieval | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.user_tower = user_tower
+        self.item_tower = item_tower
+        self.items = np.asarray(items)
+        if self.items.ndim != 1 or not self.items.size:
+            raise ValueError(
+                "`items` must be what items are called, one after the other. "
+                f"Received: items of shape {self.items.shape}"
+            )
+        self.top_k = positive_integer("top_k", top_k)
+        if task is None:
+            candidates = tf.data.Dataset.from_tensor_slices(self.items)
+            task = tfrs.tasks.Retrieval(
+                metrics=tfrs.metrics.FactorizedTopK(
+                    candidates.batch(_AT_ONCE).map(
+                        lambda names: (names, item_tower(names))
+                    ),
+                    ks=[k for k in (10, 100) if k <= self.items.size] or [1],
+                ),
+                remove_accidental_hits=True,
+            )
+        self.task = task
+        self.built = True  # as its towers are
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Scores of pairs."""
+        users, items = inputs
+        return tf.reduce_sum(
+            self.user_tower(users, training=training)
+            * self.item_tower(items, training=training),
+            axis=-1,
+        )
+
+    def compute_loss(self, inputs: Any, training: bool = False) -> Any:
+        """The loss of a batch, and in evaluation its metrics."""
+        users, items, *probabilities = inputs
+        return self.task(
+            self.user_tower(users, training=training),
+            self.item_tower(items, training=training),
+            candidate_sampling_probability=(
+                probabilities[0] if probabilities else None
+            ),
+            candidate_ids=items,
+            compute_metrics=not training,
+        )
+
+    def serving_function(self) -> tuple[Any, Any]:
+        """From users to their best items, for `export_saved_model`.
+
+        Vectors of items are not stored: they are computed anew from the
+        pruned table for every batch of users, some items at once.
+
+        Returns:
+            A concrete function from `user`, `(batch,)`, to `items`,
+            `(batch, top_k)`, by falling `scores`; and what it refers to.
+        """
+        names = tf.Variable(self.items, trainable=False)
+        count, top_k = self.items.size, min(self.top_k, self.items.size)
+        (user,) = self.user_tower.inputs
+
+        @tf.function(
+            input_signature=[tf.TensorSpec([None], user.dtype, name="user")],
+            autograph=False,
+        )
+        def best(user: tf.Tensor) -> dict[str, tf.Tensor]:
+            queries = self.user_tower(user, training=False)
+
+            def better(
+                start: tf.Tensor, scores: tf.Tensor, places: tf.Tensor
+            ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+                end = tf.minimum(start + _AT_ONCE, count)
+                vectors = self.item_tower(names[start:end], training=False)
+                found = tf.matmul(queries, vectors, transpose_b=True)
+                scores = tf.concat([scores, found], axis=1)
+                scores, chosen = tf.math.top_k(
+                    scores, tf.minimum(top_k, tf.shape(scores)[1])
+                )
+                new = tf.broadcast_to(tf.range(start, end), tf.shape(found))
+                places = tf.concat([places, new], axis=1)
+                places = tf.gather(places, chosen, batch_dims=1)
+                return end, scores, places
+
+            rows = tf.shape(queries)[0]
+            _, scores, places = tf.while_loop(
+                lambda start, *_: start < count,
+                better,
+                (
+                    tf.constant(0),
+                    tf.zeros((rows, 0), queries.dtype),
+                    tf.zeros((rows, 0), tf.int32),
+                ),
+                shape_invariants=(
+                    tf.TensorShape([]),
+                    tf.TensorShape([None, None]),
+                    tf.TensorShape([None, None]),
+                ),
+                parallel_iterations=1,
+            )
+            scores = tf.ensure_shape(scores, (None, top_k))
+            return {
+                "items": tf.gather(names, places),
+                "scores": tf.cast(scores, tf.float32),
+            }
+
+        return best.get_concrete_function(), names
+
+    def get_config(self) -> dict[str, Any]:
+        """Name, towers and items: a task is not part of it."""
+        serialize = tf_keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "user_tower": serialize(self.user_tower),
+            "item_tower": serialize(self.item_tower),
+            "items": self.items.tolist(),
+            "top_k": self.top_k,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The model that `get_config` describes, with the default task."""
+        towers = {
+            name: tf_keras.saving.deserialize_keras_object(config[name])
+            for name in ("user_tower", "item_tower")
+        }
+        return cls(**{**config, **towers})
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Nothing that the towers do not know."""
+        return {"input_shape": None}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Nothing is left to do: towers with an `Input` are built."""
+        self.built = True

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 import tf_keras
 
 import keras_pep.tfrs as pep
 from apps.tfrs_movielens.ratings import Pairs, Ratings
 
 AT = 100
+WIDTH = 64  # columns of the dense tables
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,22 @@ def _tower(
             embedding,
         ]
     )
+
+
+def best_titles(
+    model: pep.RetrievalModel, ratings: Ratings, user: str, count: int
+) -> list[str]:
+    """Titles of the movies that a user might like, but has not rated."""
+    index = tfrs.layers.factorized_top_k.BruteForce(model.user_tower)
+    movies = tf.data.Dataset.from_tensor_slices(ratings.movies).batch(4096)
+    index.index_from_dataset(movies.map(lambda m: (m, model.item_tower(m))))
+    (number,) = np.flatnonzero(ratings.users == user)
+    rated = ratings.movies[ratings.seen()[number]]
+    _, found = index.query_with_exclusions(
+        tf.constant([user]), tf.constant([rated]), k=count
+    )
+    titles = dict(zip(ratings.movies, ratings.titles, strict=True))
+    return [titles[name.decode()] for name in found[0].numpy()]
 
 
 def batches(ratings: Ratings, settings: Settings) -> tf.data.Dataset:

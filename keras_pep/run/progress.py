@@ -1,7 +1,8 @@
 """What a run says while it trains, and remembers of each epoch."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -29,6 +30,15 @@ class EpochLog(keras.callbacks.Callback):
         self.say = say
         self.bar = bar
         self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        """The step and all rows, of earlier stages too."""
+        return {"step": self.step, "history": self.history}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self.step = state["step"]
+        self.history[:] = state["history"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock and the bar."""
@@ -78,6 +88,39 @@ class EpochLog(keras.callbacks.Callback):
             f"embedding parameters {row['embedding_parameters']:>9,}   "
             f"{seconds:4.1f} s"
         )
+
+
+class StopsAtNaN(keras.callbacks.Callback):
+    """Ends a training that has diverged.
+
+    Args:
+        stage: Name of what is being trained.
+    """
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Counts epochs, for the message."""
+        self._epoch = epoch
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Looks at the loss.
+
+        Raises:
+            ValueError: If it is not finite.
+        """
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"{self.stage}: the loss is {loss} in epoch {self._epoch + 1}, "
+                f"step {batch + 1}. Training diverged: lower --learning-rate, "
+                "--search-rate or --retrain-rate."
+            )
 
 
 class KeptParameters(keras.callbacks.Callback):

@@ -1,7 +1,7 @@
 """What the searches have in common: taking tickets while a model is fitted."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -37,6 +37,8 @@ class TicketCollector(keras.callbacks.Callback):
     pulls_thresholds = False
     # Whether thresholds are part of what is learned.
     learns_thresholds = True
+    # What it remembers from one epoch to the next, besides the tickets.
+    _remembered: tuple[str, ...] = ("missing", "kept", "step")
 
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__()
@@ -76,6 +78,30 @@ class TicketCollector(keras.callbacks.Callback):
         # Left to the first step, its slots would be made while a graph is
         # traced, and take twice their memory.
         self.model.optimizer.build(self.model.trainable_variables)
+
+    def state(self) -> dict[str, Any]:
+        """What an interrupted search needs to go on, as JSON.
+
+        Tickets are not part of it, only their budgets.
+        """
+        return {
+            "tickets": [ticket.budget for ticket in self.tickets],
+            **{name: getattr(self, name) for name in self._remembered},
+        }
+
+    def restore(
+        self, state: Mapping[str, Any], tickets: Sequence[Ticket]
+    ) -> None:
+        """Goes on from a `state`, after `on_train_begin`.
+
+        Raises:
+            ValueError: If these are not its tickets.
+        """
+        if [ticket.budget for ticket in tickets] != state["tickets"]:
+            raise ValueError("These are not the tickets of the search.")
+        self.tickets = [*tickets]
+        for name in self._remembered:
+            setattr(self, name, state[name])
 
     @property
     def layers(self) -> list[PEPEmbedding]:

@@ -129,12 +129,12 @@ def _models(
     """Trained models with their names."""
     from apps.tfrs_movielens import retrieval as task
 
-    settings = task.Settings(seed=seed)
-    yield "dense", task.trained(data, task.WIDTH, settings)
+    yield "dense", task.trained(data, seed)
     for share in sorted(sparsity):
-        yield f"{share:.0%} pruned", task.pruned(data, share, settings)
-        width = round((1 - share) * task.WIDTH)
-        yield f"{width} columns", task.trained(data, width, settings)
+        yield f"{share:.0%} pruned", task.pruned(data, share, seed)
+        width = round((1 - share) * task.DENSE.width)
+        narrow = task.trained(data, seed, task.narrow(width))
+        yield f"{width} columns", narrow
 
 
 def _kept(layer: Any) -> int:

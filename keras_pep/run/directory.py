@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -112,6 +113,12 @@ class RunDirectory:
         for pattern in _FILES:
             for path in self.path.glob(pattern):
                 path.unlink()
+        shutil.rmtree(self.logs, ignore_errors=True)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "logs"
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[Path]:
@@ -161,7 +168,13 @@ class RunDirectory:
             raise RunError(f"{path} is damaged: {error}.") from error
         if not isinstance(content, dict):
             raise RunError(f"{path} is damaged: expected an object.")
-        if content.pop("checksum", None) != checksum(content):
+        known = content.pop("checksum", None)
+        if known is None:
+            raise RunError(
+                f"{path} is damaged, or of an earlier version of keras-pep: it "
+                "has no checksum. Train again."
+            )
+        if known != checksum(content):
             raise RunError(
                 f"{path} is damaged: it has changed since it was written."
             )

@@ -48,8 +48,8 @@ class EpochLog(keras.callbacks.Callback):
             self._bar: Any = click.progressbar(
                 length=self.params["steps"],
                 label=f"{self.stage:<14} epoch {epoch + 1:>2}",
-                show_eta=False,
                 update_min_steps=20,
+                item_show_func=lambda loss: loss and f"loss {loss:.4f}",
             )
             self._bar.__enter__()
 
@@ -59,7 +59,7 @@ class EpochLog(keras.callbacks.Callback):
         step = self._epoch_start + min(batch + 1, self.params["steps"])
         done, self.step = step - self.step, step
         if self.bar:
-            self._bar.update(done)
+            self._bar.update(done, float((logs or {})["loss"]))
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -87,7 +87,16 @@ class EpochLog(keras.callbacks.Callback):
             f"validation AUC {row['val_auc']:.4f}   "
             f"embedding parameters {row['embedding_parameters']:>9,}   "
             f"{seconds:4.1f} s"
+            f"{_left(self.params['epochs'] - epoch - 1, seconds)}"
         )
+
+
+def _left(epochs: int, seconds: float) -> str:
+    """How long a stage takes, if it goes on to its end."""
+    if not epochs:
+        return ""
+    minutes, rest = divmod(round(epochs * seconds), 60)
+    return f"   at most {minutes}:{rest:02} left"
 
 
 class StopsAtNaN(keras.callbacks.Callback):

@@ -21,6 +21,7 @@ from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
 from keras_pep.run.interrupt import Interruptible
 from keras_pep.run.progress import EpochLog, KeptParameters, Say, StopsAtNaN
+from keras_pep.run.tensorboard import TensorBoardLog
 from keras_pep.search import (
     BudgetNotReachedWarning,
     Ticket,
@@ -501,6 +502,17 @@ class _Run:
             StopsAtNaN(stage),
             Interruptible(),
             *([] if best is None else [best]),
+            TensorBoardLog(
+                self.directory.logs / stage,
+                dict(
+                    zip(
+                        self.dataset.fields,
+                        self.dataset.field_sizes,
+                        strict=True,
+                    )
+                ),
+                self.config.parameters(self.dataset),
+            ),
             Checkpoint(
                 self.directory.write_checkpoint,
                 stage,

@@ -110,6 +110,7 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
         "metrics.json",
         "vocabularies.json",
         "history.csv",
+        "logs",
         "dense.keras",
         *(f"budget-{n}.keras" for n in budgets),
         *(f"budget-{n}.ticket.npz" for n in budgets),
@@ -345,6 +346,7 @@ def test_force_leaves_nothing_of_the_old_run(train, tmp_path):
         "metrics.json",
         "vocabularies.json",
         "history.csv",
+        "logs",
         "budget-200.keras",
         "budget-200.ticket.npz",
         "notes.txt",
@@ -661,6 +663,7 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
         "config.json",
         "vocabularies.json",
         "history.csv",
+        "logs",
         "progress.json",
         "dense.keras",
     }

@@ -309,7 +309,7 @@ def _every_file_is_whole(folder):
         return
     directory = RunDirectory(folder)
     for path in folder.iterdir():
-        if path.name.startswith(".partial-"):
+        if path.name.startswith(".partial-") or path.is_dir():
             continue
         if path.suffix == ".json":
             directory.read_json(path.name)

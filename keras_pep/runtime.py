@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _LEGACY = "tf_keras"
+# What of a model has its layers called; AutoGraph puts `tf__` before it.
+_FORWARD = frozenset(
+    ["__call__", "train_step", "test_step", "predict_step", "compute_loss"]
+)
 
 
 def keras_of(thing: Any) -> Any:
@@ -38,6 +42,14 @@ def _is_legacy(kind: Any) -> bool:
     return any(
         base.__module__.partition(".")[0] == _LEGACY for base in kind.__mro__
     )
+
+
+def weights_of(model: Any) -> list[Any]:
+    """The weights of a model.
+
+    Without vocabularies, which lookup layers of `tf_keras` count among them.
+    """
+    return [weight for weight in model.weights if hasattr(weight, "assign")]
 
 
 # The base of mixins: nothing, but type checkers cannot know what they get.
@@ -93,7 +105,7 @@ def _refuse_the_other(layer: Any, inputs: Any) -> None:
         raise TypeError(_mixed(layer, type(inputs).__name__))
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "__call__":
+        if frame.f_code.co_name.removeprefix("tf__") in _FORWARD:
             caller = frame.f_locals.get("self")
             if isinstance(caller, other.layers.Layer):
                 raise TypeError(_mixed(layer, type(caller).__name__))

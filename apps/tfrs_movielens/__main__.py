@@ -102,12 +102,12 @@ def retrieval(
         found = task.recall(model, data, data.test)
         click.echo(f"{name:<16}  {kept:>10,}  {found:10.4f}")
         shown[name] = model
-    for name in ("dense", f"{max(sparsity):.0%} pruned"):
+    for name in ("dense", f"{max(sparsity):.4g} pruned"):
         click.echo(f"\nUser {user}, {name}:")
         for title in task.best_titles(shown[name], data, user, _SHOWN):
             click.echo(f"  {title}")
     if export is not None:
-        _export(shown[f"{max(sparsity):.0%} pruned"], export)
+        _export(shown[f"{max(sparsity):.4g} pruned"], export)
 
 
 @main.command()
@@ -131,10 +131,10 @@ def _models(
 
     yield "dense", task.trained(data, seed)
     for share in sorted(sparsity):
-        yield f"{share:.0%} pruned", task.pruned(data, share, seed)
-        width = round((1 - share) * task.DENSE.width)
-        narrow = task.trained(data, seed, task.narrow(width))
-        yield f"{width} columns", narrow
+        yield f"{share:.4g} pruned", task.pruned(data, share, seed)
+        if width := round((1 - share) * task.DENSE.width):
+            narrow = task.trained(data, seed, task.narrow(width))
+            yield f"{width} columns", narrow
 
 
 def _kept(layer: Any) -> int:

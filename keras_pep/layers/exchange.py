@@ -24,17 +24,24 @@ def exchanged(
         name.
 
     Raises:
-        ValueError: If one that was put in is not there.
+        ValueError: If one that was put in is not there, or there twice.
     """
     settings = {k: v for k, v in config.items() if k != "compile_config"}
     made = keras_of(model).saving.deserialize_keras_object(settings)
     if not made.built:
         made.build_from_config(model.get_build_config())
-    pruned = {
-        layer.name: layer
-        for layer in made._flatten_layers()
-        if isinstance(layer, PrunedEmbeddingMixin)
-    }
+    pruned: dict[str, PrunedEmbeddingMixin] = {}
+    for layer in made._flatten_layers():
+        if not isinstance(layer, PrunedEmbeddingMixin):
+            continue
+        if layer.name in pruned:
+            raise ValueError(
+                f"The configuration of {model.name!r} has {layer.name!r} more "
+                "than once, as part of several of its models, so that it "
+                "would not be shared any more: do this with each of them alone."
+            )
+        pruned[layer.name] = layer
+    _copy_vocabularies(model, made)
     absent = set(names) - set(pruned)
     if absent:
         raise ValueError(
@@ -44,3 +51,17 @@ def exchanged(
             "`keras.saving.serialize_keras_object`."
         )
     return made, pruned
+
+
+def _copy_vocabularies(model: keras.Model, made: keras.Model) -> None:
+    """Gives lookup layers what others of their names have adapted."""
+    adapted = {
+        layer.name: layer
+        for layer in model._flatten_layers()
+        if hasattr(layer, "set_vocabulary")
+    }
+    for layer in made._flatten_layers():
+        if layer.name in adapted and hasattr(layer, "set_vocabulary"):
+            vocabulary = adapted[layer.name].get_vocabulary()
+            if vocabulary != layer.get_vocabulary():
+                layer.set_vocabulary(vocabulary)

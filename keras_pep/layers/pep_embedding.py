@@ -374,12 +374,14 @@ def _checked_field_sizes(
 
 
 def _of_keras_3(initializer: Any) -> Any:
-    """An initializer of `tf_keras` as that of Keras 3 with the same name."""
-    kind = type(initializer)
-    known = getattr(keras.initializers, kind.__name__, None)
-    if keras_of(initializer) is keras or known is None:
+    """A random initializer of `tf_keras` as its twin in Keras 3."""
+    if keras_of(initializer) is keras:
         return initializer
-    return known.from_config(initializer.get_config())
+    config = initializer.get_config()
+    known = getattr(keras.initializers, type(initializer).__name__, None)
+    if known is None or "seed" not in config:
+        return initializer
+    return known.from_config(config)
 
 
 def _repeatable(initializer: Any) -> Any:

@@ -38,14 +38,15 @@ class LogisticRegressionMixin(FieldModelMixin):
     def build(self, input_shape: Any = None) -> None:
         """Creates the table and the bias."""
         self.bias = self.add_weight(
-            name="bias", shape=(1,), initializer="zeros"
+            name="bias", shape=(1,), initializer="zeros", autocast=False
         )
         super().build(input_shape)
 
     def call(self, inputs: Any) -> Any:
         """Logits of a batch of ids."""
         weights = self.vectors(self.table_rows(inputs), self.shares(inputs))
-        return ops.sum(weights, axis=1) + self.bias
+        logits = ops.sum(weights, axis=1)
+        return logits + ops.cast(self.bias, logits.dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")

@@ -1,6 +1,7 @@
 """Search and retraining inside one `model.fit`."""
 
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from keras_pep.search.collector import TicketCollector
 
 _STARTS = ("rewind", "finetune")
+# Words in the names of figures that should be large, or small.
+_LARGE = {"auc", "acc", "accuracy", "recall", "precision", "f", "ndcg"} | {
+    *("mrr", "map", "hit", "hits", "hr")
+}
+_SMALL = {"loss", "logloss", "error", "crossentropy", "mse", "mae"} | {
+    *("rmse", "mape", "msle", "hinge")
+}
 
 
 class PEPRetrainingMixin(EitherKeras):
@@ -30,6 +38,10 @@ class PEPRetrainingMixin(EitherKeras):
     the optimizer starts afresh, and the remaining epochs train that model. In
     the end the weights are those of the retraining epoch with the best
     validation result.
+
+    Other callbacks see one training: a `ModelCheckpoint` of the best epoch may
+    keep one of the search, an `EarlyStopping` may end `fit` before retraining
+    is through, and a learning rate that was lowered stays low.
 
     Any model will do, subclassed ones included: it is changed in place. Its
     tables have their full size in memory, with zeros; files that it is saved
@@ -47,8 +59,8 @@ class PEPRetrainingMixin(EitherKeras):
         monitor: Figure of the logs by which an epoch is best. Only epochs that
             were retraining from their first step count. Without validation
             data, pass `"loss"`.
-        mode: `"min"`, `"max"`, or `"auto"`: `"max"` if the name of the figure
-            ends in `auc` or `acc` or `accuracy`, `"min"` otherwise.
+        mode: `"min"`, `"max"`, or `"auto"`, which knows it by what figures are
+            usually called.
         patience: Integer. How many epochs of retraining without a better
             figure end `fit`. By default all epochs are run.
         ticket_path: Where to save the ticket, an `.npz` file; if anywhere.
@@ -132,10 +144,7 @@ class PEPRetrainingMixin(EitherKeras):
         self.search_epochs = search_epochs
         self.start = start
         self.monitor = monitor
-        if mode == "auto":
-            larger = monitor.endswith(("auc", "acc", "accuracy"))
-            mode = "max" if larger else "min"
-        self.mode = mode
+        self.mode = _direction(monitor) if mode == "auto" else mode
         self.patience = patience
         self.ticket_path = ticket_path
         self.ticket: Ticket | None = None
@@ -230,7 +239,13 @@ class PEPRetrainingMixin(EitherKeras):
             size = sum(x.input_dim * x.output_dim for x in layers)
             budget = round((1 - self.sparsity) * size)
         assert budget is not None
-        if int(ops.convert_to_numpy(self.model.optimizer.iterations)):
+        if not hasattr(self.model.optimizer, "build"):
+            raise ValueError(
+                "The slots of this optimizer cannot be reset: compile the "
+                "model with one of `optimizers`, of this Keras or of keras_pep."
+                f" Received: {type(self.model.optimizer).__name__}"
+            )
+        if int(self.model.optimizer.iterations.numpy()):
             raise ValueError(
                 "The optimizer has been used before, so that it could not "
                 "start afresh for retraining: compile the model with a new one."
@@ -295,6 +310,17 @@ class PEPRetrainingMixin(EitherKeras):
             other_weights(self.model, self._tables), weights, strict=True
         ):
             weight.assign(value)
+
+
+def _direction(monitor: str) -> str:
+    """Whether a figure should be large or small, by its name."""
+    words = {word for word in re.split(r"[\W_\d]+", monitor.lower()) if word}
+    if bool(words & _LARGE) == bool(words & _SMALL):
+        raise ValueError(
+            f"Whether {monitor!r} should be large or small is not known: pass "
+            "`mode`, 'max' or 'min'."
+        )
+    return "max" if words & _LARGE else "min"
 
 
 class PEPRetraining(PEPRetrainingMixin, keras.callbacks.Callback):  # noqa: D101

@@ -14,7 +14,7 @@ from keras_pep.search.clock import set_clock
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers, values_of
 
 _UNBUILT = (
-    "Call the model on a batch before a search, or each of its towers, to "
+    "Call the model on a batch before a search, or each of its parts, to "
     "build it: its initial weights are part of the tickets."
 )
 

@@ -13,6 +13,7 @@ from keras import ops
 from keras_pep.files import check_archive, whole
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.pep_embedding import PEPEmbedding, PEPEmbeddingMixin
+from keras_pep.runtime import weights_of
 from keras_pep.sparse import SparseTable
 
 _FORMAT = 1
@@ -233,7 +234,7 @@ def other_weights(
         if isinstance(layer, TableMixin) and layer.name in tables
         for weight in layer.weights
     }
-    return [w for w in model.weights if id(w) not in searched]
+    return [w for w in weights_of(model) if id(w) not in searched]
 
 
 def values_of(weights: Sequence[keras.Variable]) -> tuple[np.ndarray, ...]:

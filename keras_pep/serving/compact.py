@@ -8,13 +8,14 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding
+from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.exchange import exchanged
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import Layout
 from keras_pep.models.base import FieldModelMixin
-from keras_pep.runtime import keras_of, layers_of
+from keras_pep.runtime import keras_of, layers_of, weights_of
 from keras_pep.sparse import SparseTable
 
 _WEIGHTS = "{}_weights"  # name of the table of a `Linear`
@@ -77,11 +78,16 @@ def tables_of(
     """Layers with a table, and what is kept of it, by their names.
 
     Raises:
-        ValueError: If two have the same name.
+        ValueError: If two have the same name, or one is not built.
     """
     tables: dict[str, tuple[keras.layers.Layer, SparseTable]] = {}
     for layer in model._flatten_layers():
         name = layer.name
+        kinds = (TableMixin, LinearMixin, keras_of(model).layers.Embedding)
+        if isinstance(layer, kinds) and not layer.built:
+            raise ValueError(
+                f"{name!r} has no weights yet: call the model on a batch first."
+            )
         if isinstance(layer, PEPEmbeddingMixin | PrunedEmbeddingMixin):
             table = layer.sparse()
         elif isinstance(layer, keras_of(model).layers.Embedding):
@@ -216,8 +222,10 @@ def _copy_others(
 ) -> None:
     """Gives the served model what is not in a table."""
     of_made = {id(w) for layer in made.values() for w in layer.weights}
-    weights = [w for w in model.weights if id(w) not in of_tables]
-    others = [w for w in served.weights if id(w) not in of_made]
+    weights, others = (
+        [weight for weight in weights_of(each) if id(weight) not in known]
+        for each, known in ((model, of_tables), (served, of_made))
+    )
     if [w.shape for w in weights] != [w.shape for w in others]:
         raise ValueError(
             "The model that its configuration describes has other weights. "

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from keras_pep.files import whole_folder
 from keras_pep.layers.lookup import native
 from keras_pep.layers.storage import QUANTIZED
 from keras_pep.models.base import FieldModelMixin
+from keras_pep.runtime import weights_of
 from keras_pep.serving.compact import Tables, served_model, tables_of
 from keras_pep.serving.sizes import (
     bytes_of,
@@ -112,7 +114,10 @@ def export_saved_model(
             f"Received: quantize={quantize!r}"
         )
     _refuse_existing(path)
-    model = getattr(model, "scorer", model)  # of a tfrs `RankingModel`
+    if _is_of_tfrs(model, "RankingModel"):
+        model = model.scorer
+    if isinstance(model, FieldModelMixin) and not model.built:
+        model.build()
     vocabularies: Mapping[str, Vocabulary] | None = None
     if dataset is not None:
         vocabularies = (
@@ -131,6 +136,12 @@ def export_saved_model(
             f"{path}: cannot be written: {error.strerror or error}."
         ) from error
     return Export(path, {**report, "files_bytes": files_bytes(path)})
+
+
+def _is_of_tfrs(model: keras.Model, name: str) -> bool:
+    """Whether a model is of a class of `keras_pep.tfrs`, if that is loaded."""
+    tfrs = sys.modules.get("keras_pep.tfrs")
+    return tfrs is not None and isinstance(model, getattr(tfrs, name))
 
 
 def next_version(folder: Path) -> int:
@@ -190,7 +201,7 @@ def _write(
     without_unknown = [not v.unknown for v in (vocabularies or {}).values()]
     served = served_model(model, quantize, without_unknown, layers)
     root = tf.Module()
-    root.model_variables = [native(v) for v in served.variables]
+    root.model_variables = [native(w) for w in weights_of(served)]
     root.lookup_tables = [
         layer.lookup_table
         for layer in served._flatten_layers()
@@ -215,7 +226,7 @@ def _write(
             functions[RAW], arguments = signatures.by_raw_values(
                 served, root.numberings
             )
-    elif hasattr(served, "serving_function"):  # it knows better
+    elif _is_of_tfrs(served, "RetrievalModel"):
         functions[RAW], root.constants = served.serving_function()
     else:
         functions[RAW], arguments = signatures.as_it_is(served)
@@ -229,7 +240,7 @@ def _write(
         "quantize": quantize,
         **sizes,
         "vocabulary_bytes": sum(f["vocabulary_bytes"] for f in fields),
-        "other_bytes": bytes_of(served.variables) - sizes["table_bytes"],
+        "other_bytes": bytes_of(weights_of(served)) - sizes["table_bytes"],
         "fields": fields,
     }
     (folder / EXTRA).mkdir(exist_ok=True)

@@ -6,6 +6,19 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 
+def refuse_own_task(own: bool) -> None:
+    """Refuses a configuration that a task would be missing of.
+
+    Raises:
+        ValueError: If the model has one.
+    """
+    if own:
+        raise ValueError(
+            "A task of your own is not part of the model's configuration: save "
+            "its weights, and save, prune or export the models inside it."
+        )
+
+
 @tf_keras.saving.register_keras_serializable(package="keras_pep")
 class RankingModel(tfrs.Model):
     """A recommender of `keras_pep.tfrs.models` with the task of ranking.
@@ -16,7 +29,9 @@ class RankingModel(tfrs.Model):
         task: `tfrs.tasks.Ranking` on logits. By default of the binary
             cross-entropy, with the metrics `auc` and `logloss`, the mean of
             batches. (`val_loss` is that of the last batch alone, as always in
-            a `tfrs.Model`: let callbacks monitor a metric.)
+            a `tfrs.Model`: let callbacks monitor a metric.) One of your own is
+            not part of the configuration: save weights, or the scorer, and
+            prune the scorer. Exported, logits become probabilities.
         **kwargs: `name` and other arguments of `tf_keras.Model`.
 
     Input:
@@ -36,6 +51,7 @@ class RankingModel(tfrs.Model):
     ) -> None:
         super().__init__(**kwargs)
         self.scorer = scorer
+        self._own_task = task is not None
         self.task = task or tfrs.tasks.Ranking(
             loss=tf_keras.losses.BinaryCrossentropy(from_logits=True),
             metrics=[tf_keras.metrics.AUC(from_logits=True, name="auc")],
@@ -62,7 +78,12 @@ class RankingModel(tfrs.Model):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        """Name and scorer: a task is not part of it."""
+        """Name and scorer.
+
+        Raises:
+            ValueError: If the model has a task of its own.
+        """
+        refuse_own_task(self._own_task)
         scorer = tf_keras.saving.serialize_keras_object(self.scorer)
         return {"name": self.name, "scorer": scorer}
 

@@ -8,6 +8,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.tfrs.ranking import refuse_own_task
 
 _AT_ONCE = 2**14  # items whose vectors are computed in one go
 
@@ -25,14 +26,17 @@ class RetrievalModel(tfrs.Model):
             `(batch, width)`, with an `Input`; for example
             `Sequential([Input(...), StringLookup(...), PEPEmbedding(...)])`.
         item_tower: The same for items.
-        items: What all items are called: integers or strings, `(items,)`.
+        items: What all items are called, integers or strings, `(items,)`,
+            each once.
         top_k: How many items `serving_function` returns, or all if there are
             fewer.
         task: `tfrs.tasks.Retrieval`. By default of the softmax over the items
             of a batch, without those that are the true one, with
             `tfrs.metrics.FactorizedTopK` over all items, on validation data.
             (`val_loss` is that of the last batch alone, as always in a
-            `tfrs.Model`: let callbacks monitor a metric.)
+            `tfrs.Model`: let callbacks monitor a metric.) One of your own is
+            not part of the configuration: save weights, or the towers, and
+            prune or export these.
         **kwargs: `name` and other arguments of `tf_keras.Model`.
 
     Input:
@@ -57,12 +61,8 @@ class RetrievalModel(tfrs.Model):
         super().__init__(**kwargs)
         self.user_tower = user_tower
         self.item_tower = item_tower
-        self.items = np.asarray(items)
-        if self.items.ndim != 1 or not self.items.size:
-            raise ValueError(
-                "`items` must be what items are called, one after the other. "
-                f"Received: items of shape {self.items.shape}"
-            )
+        self.items = _names(items)
+        self._own_task = task is not None
         self.top_k = positive_integer("top_k", top_k)
         if task is None:
             candidates = tf.data.Dataset.from_tensor_slices(self.items)
@@ -80,7 +80,7 @@ class RetrievalModel(tfrs.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Scores of pairs."""
-        users, items = inputs
+        users, items = _pair(inputs)
         return tf.reduce_sum(
             self.user_tower(users, training=training)
             * self.item_tower(items, training=training),
@@ -89,7 +89,15 @@ class RetrievalModel(tfrs.Model):
 
     def compute_loss(self, inputs: Any, training: bool = False) -> Any:
         """The loss of a batch, and in evaluation its metrics."""
-        users, items, *probabilities = inputs
+        users, items, *probabilities = _pair(inputs)
+        if self.items.dtype.kind == "i":
+            items = tf.cast(items, self.items.dtype)
+        for each in probabilities:
+            tf.debugging.assert_less_equal(
+                tf.cast(each, tf.float32),
+                1.0,
+                "These are no probabilities of items, but weights?",
+            )
         ids = items
         if training and items.dtype == tf.string:  # all pairs are compared
             ids = tf.strings.to_hash_bucket_fast(items, 2**62)
@@ -112,10 +120,19 @@ class RetrievalModel(tfrs.Model):
         Returns:
             A concrete function from `user`, `(batch,)`, to `items`,
             `(batch, top_k)`, by falling `scores`; and what it refers to.
+
+        Raises:
+            ValueError: If what a user is is not told by one input.
         """
         names = tf.Variable(self.items, trainable=False)
         count, top_k = self.items.size, min(self.top_k, self.items.size)
-        (user,) = self.user_tower.inputs
+        inputs: Any = getattr(self.user_tower, "inputs", None) or ()
+        if len(inputs) != 1:
+            raise ValueError(
+                "The user tower must have one `Input` to be exported. "
+                f"Received: {len(inputs)}"
+            )
+        (user,) = inputs
 
         @tf.function(
             input_signature=[tf.TensorSpec([None], user.dtype, name="user")],
@@ -164,7 +181,12 @@ class RetrievalModel(tfrs.Model):
         return best.get_concrete_function(), names
 
     def get_config(self) -> dict[str, Any]:
-        """Name, towers and items: a task is not part of it."""
+        """Name, towers and items.
+
+        Raises:
+            ValueError: If the model has a task of its own.
+        """
+        refuse_own_task(self._own_task)
         serialize = tf_keras.saving.serialize_keras_object
         return {
             "name": self.name,
@@ -190,3 +212,38 @@ class RetrievalModel(tfrs.Model):
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Nothing is left to do: towers with an `Input` are built."""
         self.built = True
+
+
+def _names(items: Any) -> np.ndarray:
+    """What items are called: int64 or strings.
+
+    Raises:
+        ValueError: If they are not, or two are called the same.
+    """
+    names = np.asarray(items)
+    if names.dtype.kind == "O" and all(isinstance(n, bytes) for n in names):
+        names = names.astype(bytes)  # as TensorFlow has strings
+    if names.dtype.kind == "S":
+        names = np.char.decode(names, "utf-8")
+    if names.ndim != 1 or not names.size or names.dtype.kind not in "iuUO":
+        raise ValueError(
+            "`items` must be what items are called, one after the other. "
+            f"Received: items of shape {names.shape}, {names.dtype}"
+        )
+    if np.unique(names).size < names.size:
+        raise ValueError("`items` must have every item once.")
+    return names.astype(np.int64 if names.dtype.kind in "iu" else str)
+
+
+def _pair(inputs: Any) -> Any:
+    """Users, items, and what comes after them.
+
+    Raises:
+        TypeError: If it is not a tuple of these.
+    """
+    if not isinstance(inputs, tuple | list):
+        raise TypeError(
+            "Batches must be tuples of users and items. "
+            f"Received: {type(inputs).__name__}"
+        )
+    return inputs

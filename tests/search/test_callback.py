@@ -294,7 +294,7 @@ def test_a_fit_that_is_stopped_too_early_says_so(batches):
 def test_an_epoch_that_was_half_search_is_never_the_best(batches):
     """The paper's method passes the budget in the midst of an epoch."""
     model = fm(keras_pep.optimizers.AdamL2(0.02, l2=0.01), threshold_init=-6.0)
-    callback = PEPRetraining(80, method="paper", monitor="made_up")
+    callback = PEPRetraining(80, method="paper", monitor="made_up", mode="min")
 
     class Figures(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -352,3 +352,25 @@ def test_other_compact_tables_go_along(batches):
     now = keras_pep.pruned_model(model)
     x = next(iter(batches))[0]
     np.testing.assert_allclose(now(x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [
+        ("val_auc_1", "max"),
+        ("val_recall_at_10", "max"),
+        ("val_factorized_top_k/top_100_categorical_accuracy", "max"),
+        ("val_ndcg", "max"),
+        ("val_loss", "min"),
+        ("val_logloss", "min"),
+        ("root_mean_squared_error", "min"),
+    ],
+)
+def test_the_names_of_figures_tell_their_direction(monitor, mode):
+    assert PEPRetraining(budget=1, monitor=monitor).mode == mode
+
+
+@pytest.mark.parametrize("monitor", ["val_profit", "accuracy_loss"])
+def test_a_figure_of_unknown_direction_is_asked_for(monitor):
+    with pytest.raises(ValueError, match="pass `mode`"):
+        PEPRetraining(budget=1, monitor=monitor)

@@ -212,3 +212,109 @@ def test_the_model_of_the_tutorial(pairs, tmp_path):
 def test_items_are_named_one_after_the_other(items):
     with pytest.raises(ValueError, match="`items` must be"):
         pep.RetrievalModel(tower(USERS, "users"), tower(ITEMS, "items"), items)
+
+
+def adapted(names, table):
+    lookup = tf_keras.layers.StringLookup(mask_token=None)
+    lookup.adapt(names)
+    return tf_keras.Sequential(
+        [
+            tf_keras.layers.Input((), dtype=tf.string),
+            lookup,
+            pep.PEPEmbedding(len(names) + 1, 8, name=table),
+        ]
+    )
+
+
+def test_lookups_may_be_adapted(pairs, tmp_path):
+    """As in the quickstart of TFRS, with items as TensorFlow has strings."""
+    items = np.array([name.encode() for name in ITEMS], dtype=object)
+    model = pep.RetrievalModel(
+        adapted(USERS, "users"), adapted(ITEMS, "items"), items
+    )
+    model.compile(pep.optimizers.LazyAdam(0.05))
+    retraining = pep.PEPRetraining(
+        sparsity=0.5,
+        search_epochs=2,
+        monitor="val_factorized_top_k/top_10_categorical_accuracy",
+    )
+    data = pairs.batch(300)
+    model.fit(
+        data,
+        validation_data=data,
+        epochs=4,
+        callbacks=[retraining],
+        verbose=0,
+    )
+    assert retraining.best is not None
+    pair = (USERS[:5], ITEMS[:5])
+    small = keras_pep.pruned_model(model)
+    np.testing.assert_allclose(small(pair), model(pair), atol=1e-6)
+    made = keras_pep.export_saved_model(small, tmp_path / "1")
+    (answer,) = in_c_runtime(
+        made.path, [("serving_default", {"user": np.array(USERS, object)})]
+    )
+    for user, found in zip(USERS, answer["items"], strict=True):
+        assert found[:5] == best_of(model, user, 5)[0]
+
+
+def test_a_table_that_towers_share_is_not_torn_apart():
+    lookup = tf_keras.layers.StringLookup(
+        vocabulary=ITEMS.tolist(), mask_token=None
+    )
+    table = pep.PEPEmbedding(46, 8, name="items")
+    user, item = (
+        tf_keras.Sequential(
+            [tf_keras.layers.Input(shape, dtype=tf.string), lookup, table, top]
+        )
+        for shape, top in (
+            ((3,), tf_keras.layers.GlobalAveragePooling1D()),
+            ((), tf_keras.layers.Activation("linear")),
+        )
+    )
+    model = pep.RetrievalModel(user, item, ITEMS)
+    with pytest.raises(ValueError, match="'items' more than once"):
+        keras_pep.pruned_model(model)
+    vectors = keras_pep.pruned_model(item).predict(ITEMS, verbose=0)
+    np.testing.assert_allclose(vectors, item.predict(ITEMS, verbose=0))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"items": ["a", "a"]}, ValueError, "every item once"),
+        ({"items": [1.5]}, ValueError, "what items are called"),
+        ({"batch": {"user": 1}}, TypeError, "tuples of users and items"),
+        (
+            {"batch": (USERS[:2], ITEMS[:2], np.array([1.0, 5.0]))},
+            tf.errors.InvalidArgumentError,
+            "no probabilities",
+        ),
+        ({"task": tfrs.tasks.Retrieval()}, ValueError, "task of your own"),
+    ],
+)
+def test_what_cannot_be_says_why(change, error, message):
+    def use():
+        model = pep.RetrievalModel(
+            tower(USERS, "users"),
+            tower(ITEMS, "items"),
+            change.get("items", ITEMS),
+            task=change.get("task"),
+        )
+        model.compute_loss(change.get("batch", (USERS[:2], ITEMS[:2])))
+        model.get_config()
+
+    with pytest.raises(error, match=message):
+        use()
+
+
+def test_the_loss_of_the_last_batch_is_no_figure_to_choose_by(pairs):
+    model = towers()
+    model.compile(pep.optimizers.LazyAdam())
+    with pytest.raises(ValueError, match="the last batch alone"):
+        model.fit(
+            pairs.batch(500),
+            epochs=2,
+            callbacks=[pep.PEPRetraining(sparsity=0.5)],
+            verbose=0,
+        )

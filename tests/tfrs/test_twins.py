@@ -241,6 +241,17 @@ class Theirs(tf_keras.Model):
         return self.layer(inputs)
 
 
+class OursByLoss(Ours):
+    def compute_loss(self, x=None, y=None, **_):
+        return keras.ops.mean(self.layer(x) ** 2)
+
+
+class TheirsByStep(Theirs):
+    def train_step(self, data):
+        self.layer(data[0])
+        return {}
+
+
 IDS = np.zeros((2, 3), np.int32)
 
 
@@ -285,6 +296,14 @@ IDS = np.zeros((2, 3), np.int32)
             "Theirs is of `tf_keras`",
         ),
         (
+            lambda: _fitted(OursByLoss(pep.PEPEmbedding(3, 2))),
+            "OursByLoss is of Keras 3",
+        ),
+        (
+            lambda: _fitted(TheirsByStep(keras_pep.PEPEmbedding(3, 2))),
+            "TheirsByStep is of `tf_keras`",
+        ),
+        (
             lambda: keras_pep.search(
                 Theirs(pep.PEPEmbedding(3, 2)), None, budgets=[1]
             ),
@@ -297,9 +316,9 @@ def test_what_is_of_the_other_keras_is_refused(make, message):
         make()
 
 
-def _fitted(model, callback):
+def _fitted(model, *callbacks):
     model.compile("adam", "mse")
-    model.fit(IDS, np.zeros((2, 3, 2)), callbacks=[callback], verbose=0)
+    model.fit(IDS, np.zeros((2, 3, 2)), callbacks=[*callbacks], verbose=0)
 
 
 def test_a_model_may_be_called_within_the_fit_of_the_other():

@@ -3,6 +3,7 @@
 import click
 
 from keras_pep_cli.benchmark import benchmark
+from keras_pep_cli.common import Commands
 from keras_pep_cli.evaluate import evaluate
 from keras_pep_cli.export import export
 from keras_pep_cli.inspect import inspect
@@ -11,7 +12,9 @@ from keras_pep_cli.prepare import prepare
 from keras_pep_cli.train import train
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="keras-pep")
 def main() -> None:
     """Embedding tables of recommenders, pruned by learned thresholds.

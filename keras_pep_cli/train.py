@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from keras_pep_cli.common import FiniteFloat, command
+from keras_pep_cli.common import FiniteFloat, command, command_line
 from keras_pep_cli.dataset import data_options, data_settings, short_name
 
 
@@ -336,6 +336,7 @@ def train(
         say=(lambda _: None) if quiet else click.echo,
         bar=not quiet and sys.stdout.isatty(),
         force=force,
+        command=command_line(),
     )
     click.echo(f"\n{results_table(metrics)}\n")
     for budget in metrics["budgets"]:

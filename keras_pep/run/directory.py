@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
@@ -18,10 +19,15 @@ from keras_pep.files import locked, whole
 from keras_pep.search import Ticket
 
 _VOCABULARIES = "vocabularies.json"
+_COUNTS = "counts.npy"
+_KEPT = "kept.csv"
 _FILES = (
     "metrics.json",
     "config.json",
     _VOCABULARIES,
+    _COUNTS,
+    _KEPT,
+    "report.html",
     "history.csv",
     "dense.keras",
     "budget-*.keras",
@@ -150,6 +156,77 @@ class RunDirectory:
         """Writes `history.csv`, one row per epoch and stage."""
         with whole(self.path / "history.csv") as partial:
             pd.DataFrame(rows).to_csv(partial, index=False)
+
+    def write_counts(self, counts: np.ndarray) -> None:
+        """Writes `counts.npy`: how often training has each feature."""
+        with whole(self.path / _COUNTS) as partial:
+            np.save(partial, counts.astype(np.min_scalar_type(counts.max())))
+
+    def read_counts(self) -> np.ndarray | None:
+        """Reads `counts.npy`; None if the run has not written any.
+
+        Returns:
+            int64, `(features,)`.
+
+        Raises:
+            RunError: If it is damaged.
+        """
+        path = self.path / _COUNTS
+        try:
+            counts = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # NumPy lets through whatever it meets
+            raise RunError(f"{path} is damaged: {error}.") from error
+        if (
+            not isinstance(counts, np.ndarray)
+            or counts.ndim != 1
+            or counts.dtype.kind not in "iu"
+            or (counts < 0).any()
+        ):
+            raise RunError(f"{path} is damaged: expected a list of counts.")
+        return counts.astype(np.int64)
+
+    def write_kept(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes `kept.csv`: what searches kept at which step."""
+        with whole(self.path / _KEPT) as partial:
+            pd.DataFrame(rows).to_csv(partial, index=False)
+
+    def read_kept(self) -> pd.DataFrame | None:
+        """Reads `kept.csv`; None if the run has not written any.
+
+        Returns:
+            Columns `stage` (text), `step` and `embedding_parameters` (int64).
+
+        Raises:
+            RunError: If it is damaged.
+        """
+        path = self.path / _KEPT
+        types = {"stage": str, "step": int, "embedding_parameters": int}
+        try:
+            rows = pd.read_csv(path, usecols=[*types], keep_default_na=False)
+            return rows.astype(types)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:  # what pandas raises is one
+            raise RunError(f"{path} is damaged: {error}.") from error
+
+    def load_ticket(self, budget: int) -> Ticket:
+        """Reads `budget-<N>.ticket.npz`.
+
+        Raises:
+            RunError: If there is none, or it is damaged.
+        """
+        path = self.path / f"budget-{budget}.ticket.npz"
+        try:
+            return Ticket.load(path)
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{path} not found: the run is not complete. Run keras-pep "
+                "train again."
+            ) from error
+        except ValueError as error:
+            raise RunError(str(error)) from error
 
     def save_model(self, name: str, model: keras.Model) -> int:
         """Writes `<name>.keras`, weights only, no optimizer.

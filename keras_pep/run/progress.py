@@ -80,6 +80,48 @@ class EpochLog(keras.callbacks.Callback):
         )
 
 
+class KeptOverSteps(keras.callbacks.Callback):
+    """Remembers how many entries a search keeps, whenever that has changed.
+
+    Args:
+        log: Which counts the steps, and comes before this among the callbacks.
+        rows: Where rows are appended to.
+    """
+
+    def __init__(self, log: EpochLog, rows: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.log = log
+        self.rows = rows
+        self._last = 0
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Notes what the step was taken with."""
+        kept = int((logs or {})["embedding_parameters"])
+        if abs(kept - self._last) > _CHANGE * self._last:
+            self._note(kept)
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Notes what is left in the end."""
+        self._note(int((logs or {})["embedding_parameters"]))
+
+    def _note(self, kept: int) -> None:
+        self._last = kept
+        self.rows.append(
+            {
+                "stage": self.log.stage,
+                "step": self.log.step,
+                "embedding_parameters": kept,
+            }
+        )
+
+
+_CHANGE = 0.002  # that is noted: a thousand rows for nine tenths
+
+
 class KeptParameters(keras.callbacks.Callback):
     """Adds a constant number of embedding parameters to the logs.
 

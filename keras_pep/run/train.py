@@ -17,7 +17,12 @@ from keras_pep.callbacks import ExactValidation
 from keras_pep.metrics import evaluate
 from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
-from keras_pep.run.progress import EpochLog, KeptParameters, Say
+from keras_pep.run.progress import (
+    EpochLog,
+    KeptOverSteps,
+    KeptParameters,
+    Say,
+)
 from keras_pep.search import (
     BudgetNotReachedWarning,
     Ticket,
@@ -38,6 +43,7 @@ def train(
     say: Say = print,
     bar: bool = False,
     force: bool = False,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Does a whole run and writes its directory.
 
@@ -50,6 +56,7 @@ def train(
         say: Called with each line of progress.
         bar: Whether to draw a progress bar within epochs.
         force: Whether the directory may have files already.
+        command: The command line that asks for it, to be noted.
 
     Returns:
         The content of `metrics.json`.
@@ -74,11 +81,13 @@ def train(
                 "search_dim": config.dim_of_search(),
                 "granularity": config.shared_by(),
                 "distillation": config.share_of_dense(),
+                "command": command,
                 "environment": _environment(),
                 "data_fingerprint": dataset.fingerprint(),
             },
         )
         directory.write_vocabularies(dataset.vocabularies)
+        directory.write_counts(dataset.counts())
         say(str(dataset))
         if dataset.malformed:
             say(f"left out: {dataset.malformed:,} malformed rows")
@@ -95,6 +104,7 @@ class _Run:
     say: Say
     bar: bool
     history: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rows = self.dataset.train
@@ -280,16 +290,20 @@ class _Run:
         epochs: int,
     ) -> list[Ticket]:
         """Searches. What is not reached is for the caller to report."""
+        log = self._log(stage)
+        over_steps = KeptOverSteps(log, self.kept)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BudgetNotReachedWarning)
-            return search(
+            tickets = search(
                 model,
                 data.batches(rows, self.config.batch_size, self.config.seed),
                 budgets=budgets,
                 method=method,
                 epochs=epochs,
-                callbacks=[self._validation(), self._log(stage)],
+                callbacks=[self._validation(), log, over_steps],
             )
+        self.directory.write_kept(self.kept)
+        return tickets
 
     def retrain(
         self, model: keras.Model, ticket: Ticket, name: str

@@ -87,7 +87,9 @@ class TicketCollector(keras.callbacks.Callback):
         self._epoch_start = self.step
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts the steps."""
+        """Counts the steps, adds to the logs with how many entries it was."""
+        if logs is not None:
+            logs["embedding_parameters"] = self.kept
         # With `steps_per_execution` Keras counts beyond the end of an epoch.
         done = min(batch + 1, self.params.get("steps") or batch + 1)
         first, self.step = self.step == 0, self._epoch_start + done

@@ -263,8 +263,8 @@ def train(
 ) -> None:
     """Train dense, search, and retrain a small model per budget.
 
-    Leaves a run directory with the models, the tickets, metrics.json and
-    history.csv, and prints a table.
+    Leaves a run directory with the models, the tickets, metrics.json,
+    history.csv and report.html, and prints a table.
 
     \b
     Examples:
@@ -274,6 +274,7 @@ def train(
       keras-pep train --dataset movielens --data-dir ml-1m --features paper
         --search paper --budget 50000 --budget 30000
     """
+    from keras_pep.report import write_report
     from keras_pep.run import (
         SEARCHED,
         Config,
@@ -348,6 +349,7 @@ def train(
                 f"{budget['popularity_rank_correlation']:.2f})"
             )
     click.echo(f"run directory: {directory.path}")
+    click.echo(f"report: {write_report(directory.path)}")
     if export:
         click.echo(f"SavedModel: {export_run(directory).path}")
     if metrics["budgets_not_reached"]:

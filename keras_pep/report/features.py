@@ -136,7 +136,8 @@ def _spread(counts: np.ndarray, part: slice, number: int) -> np.ndarray:
 
     Frequent features are few, and what is of interest.
     """
-    order = np.argsort(-counts[part], kind="stable") + part.start
+    order: np.ndarray = np.argsort(-counts[part], kind="stable")
+    order = order + part.start
     number = max(number, 1)
     if order.size <= number:
         return order

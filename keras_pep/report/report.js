@@ -428,6 +428,7 @@ function plot(id, traces, layout) {
     yaxis: merged(layout.yaxis),
   }, {
     responsive: true, displaylogo: false,
+    typesetMath: false, // of names with two dollar signs
     displayModeBar: touch ? false : "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   });

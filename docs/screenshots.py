@@ -37,14 +37,12 @@ def main(run: Path) -> None:
         report = write_report(run, Path(folder, "report.html"))
         with opened(browser, report, _DESKTOP) as page:
             _picture(page, "report.png", *_place(page, "header", "#quality"))
-            where = _place(page, "#search", "#search")
-            _picture(page, "report-search.png", *where)
             _picture(
                 page, "report-features.png", *_place(page, "#features", "#top")
             )
         phone = {"is_mobile": True, "has_touch": True, "scale": 2}
         with opened(browser, report, PHONE, **phone) as page:
-            _picture(page, "report-phone.png", 0, 2 * PHONE["height"])
+            _picture(page, "report-phone.png", 0, 1.6 * PHONE["height"])
         terminal = Path(folder, "terminal.html")
         terminal.write_text(_terminal(["evaluate", str(run)]))
         with opened(browser, terminal, _DESKTOP) as page:

@@ -56,7 +56,9 @@ def figures(auc):
     return {"auc": auc, "logloss": round(1.2 - auc, 4)}
 
 
-def write_run(folder, *, baselines=True, gain=0.0, fields=None):
+def write_run(
+    folder, *, baselines=True, gain=0.0, fields=None, budgets=BUDGETS
+):
     """Writes a run of three models and two baselines.
 
     Args:
@@ -64,9 +66,11 @@ def write_run(folder, *, baselines=True, gain=0.0, fields=None):
         baselines: Whether there are any.
         gain: What is added to the AUC of every model.
         fields: Vocabularies.
+        budgets: Two of them.
     """
     fields = vocabularies() if fields is None else fields
     features = sum(map(len, fields.values()))
+    large, small = budgets
     directory = RunDirectory(folder)
     directory.create()
     directory.write_vocabularies(fields)
@@ -89,7 +93,7 @@ def write_run(folder, *, baselines=True, gain=0.0, fields=None):
         more = {"search_step": 10 * budget, **more}
         return entry(budget, auc, target=budget, sparsity=sparsity, **more)
 
-    for budget in BUDGETS:
+    for budget in budgets:
         directory.save_ticket(ticket(budget, features))
     directory.write_kept(
         [
@@ -128,10 +132,10 @@ def write_run(folder, *, baselines=True, gain=0.0, fields=None):
                 "seconds": 2.0,
             },
             "budgets_not_reached": [],
-            "budgets": [pruned(60, 0.7487), pruned(20, 0.7401)],
+            "budgets": [pruned(large, 0.7487), pruned(small, 0.7401)],
             "baselines": [
-                pruned(60, 0.745, method="magnitude"),
-                pruned(20, 0.73, method="magnitude"),
+                pruned(large, 0.745, method="magnitude"),
+                pruned(small, 0.73, method="magnitude"),
             ]
             * baselines,
         },

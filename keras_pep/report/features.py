@@ -67,7 +67,12 @@ def feature_content(
     places = np.unique(
         np.concatenate(
             [
-                *(_spread(known, part, drawn // len(parts)) for part in parts),
+                *(
+                    _spread(known, part, quota)
+                    for part, quota in zip(
+                        parts, _quotas(parts, drawn), strict=True
+                    )
+                ),
                 *(top for of_budget in tops.values() for top in of_budget),
             ]
         )
@@ -129,6 +134,17 @@ def _sorted(
     order = np.lexsort((-counts[places], -sizes[places]))
     found: np.ndarray = places[order]
     return found
+
+
+def _quotas(parts: Sequence[slice], drawn: int) -> list[int]:
+    """How many of each field: the same, unless there are fewer."""
+    sizes = [part.stop - part.start for part in parts]
+    quotas = [0] * len(sizes)
+    order = sorted(range(len(sizes)), key=sizes.__getitem__)
+    for left, place in zip(range(len(sizes), 0, -1), order, strict=True):
+        share = (drawn - sum(quotas)) // left
+        quotas[place] = min(sizes[place], share)
+    return quotas
 
 
 def _spread(counts: np.ndarray, part: slice, number: int) -> np.ndarray:

@@ -18,7 +18,8 @@ from keras_pep.report.figures import UNKNOWN, model_figures, size_of
 from keras_pep.run import RunError
 
 _TITLES = (
-    *("model", "kept", "pruned", "test AUC", "less dense", "log-loss"),
+    *("model", "kept", "pruned", "test AUC", "AUC less dense"),
+    "log-loss",
     *("parameters", "bytes"),
 )
 

@@ -16,7 +16,7 @@ const KINDS = {
 };
 // Told apart with a colour vision deficiency too: after Okabe and Ito.
 const COLORS = [
-  "#0b7fc7", "#d9822b", "#2a9d6f", "#c2456e", "#8e6bbf", "#a98a00", "#4aa8d8",
+  "#0b7fc7", "#d9822b", "#2a9d6f", "#c2456e", "#8e6bbf", "#a98a00", "#7f4f24",
   "#7b8794",
 ];
 const NEVER = 0.5; // where a count of 0 is drawn on a logarithmic axis
@@ -73,10 +73,14 @@ function budgetsOf(run) {
   return (run.features?.budgets ?? []).map((budget) => budget.target);
 }
 
-// Of a run: the budget that is chosen, and the place of the field, -1 for all,
-// null if the run does not have what is chosen.
+// Of a run: the place of the budget that is chosen, or is closest to it, and
+// that of the field, -1 for all; null if the run does not have it.
 function chosen(run) {
-  const budget = budgetsOf(run).indexOf(Number(element("budget").value));
+  const wanted = Number(element("budget").value);
+  const far = (target) => Math.abs(Math.log(target / wanted));
+  const closest = budgetsOf(run).reduce(
+    (best, target) => far(target) < far(best) ? target : best, Infinity);
+  const budget = budgetsOf(run).indexOf(closest);
   const value = element("field").value;
   if (budget < 0) return null;
   if (!value) return { budget, field: -1 };
@@ -167,7 +171,9 @@ function drawSteps() {
           x: taken.map((model) => model.search_step),
           y: taken.map((model) => model.kept),
           mode: "markers", showlegend: false,
-          marker: { color, symbol: "diamond", size: 11,
+          // Where two end in the same place, both are to be seen.
+          marker: { color, symbol: "diamond",
+            size: stage === "search" ? 14 : 9,
             line: { color: css("--card"), width: 1.5 } },
           hoverinfo: "text",
           hovertext: taken.map((model) => hover([
@@ -199,7 +205,7 @@ function drawFrequency() {
       notes.push(`${several ? `${run.name} ` : "The run "}${
         run.features && run.features.drawn.count === null
           ? "has not noted how often training has each feature."
-          : "has no such budget or field."}`);
+          : "has no such field, or no budget."}`);
       continue;
     }
     const { drawn, fields } = run.features;
@@ -223,7 +229,7 @@ function drawFrequency() {
         y: places.map((i) => sizes[i] + scatter(i)),
         mode: "markers", name: plain(label),
         marker: { color: COLORS[group % COLORS.length], size: 6,
-          opacity: 0.45 },
+          opacity: 0.55 },
         hoverinfo: "text",
         hovertext: places.map((i) => hover([
           several ? run.name : null,
@@ -249,7 +255,7 @@ function drawFrequency() {
           `${trend.size[i].toFixed(2)} entries kept on average`,
         ])),
       });
-    notes.push(noteOf(run, groups));
+    notes.push(noteOf(run, of, groups));
   }
   element("frequency-note").textContent = notes.join(" ");
   if (!traces.length) return instead("frequency", "");
@@ -262,18 +268,19 @@ function drawFrequency() {
   });
 }
 
-function noteOf(run, groups) {
+function noteOf(run, of, groups) {
   const drawn = sum([...groups.values()].map((places) => places.length));
   const { unseen, count } = run.features;
   const field = element("field").value;
-  return (several ? `${run.name}: ` : "")
+  return (several ? `${run.name}, budget ${number(of.target)}: ` : "")
     + `${number(drawn)} ${field ? "features of the field" : `of ${
       number(count)} features`} are drawn`
     + (!field && drawn < count ? ", frequent ones more densely" : "")
     + "; means are of all, by powers of two of how often they occur. "
     + "Points are moved up or down by up to 0.3, so as not to hide each other."
-    + (unseen && !field ? ` ${number(unseen)} features are in no training row `
-      + "and drawn at the left." : "");
+    + (unseen && !field ? ` Features in no training row, of which there ${
+      unseen > 1 ? "are" : "is"} ${number(unseen)}, are drawn at the left.`
+      : "");
 }
 
 function drawTop() {
@@ -304,7 +311,8 @@ function drawTop() {
   for (const chart of box.querySelectorAll(".chart")) Plotly.purge(chart);
   box.replaceChildren();
   for (const [place, run, bars] of shown) {
-    if (several) box.append(made("h4", run.name));
+    if (several) box.append(made("h4", `${run.name}, budget ${
+      number(run.features.budgets[chosen(run).budget].target)}`));
     if (!bars.length) {
       box.append(made("p", "Nothing was kept of this field.", "note"));
       continue;
@@ -406,7 +414,7 @@ function plot(id, traces, layout) {
   const axis = {
     gridcolor: css("--grid"), linecolor: css("--line"), zeroline: false,
     tickcolor: css("--line"), automargin: true,
-    title: { standoff: 8 },
+    title: { standoff: 8, font: { size: 13 } },
   };
   const merged = (own) => ({
     ...axis, ...own, title: { ...axis.title, ...own?.title },

@@ -277,3 +277,23 @@ def test_runs_are_compared(browser, run, tmp_path):
         assert "<b>other: keras-pep" in legend
         assert page.locator("#top .chart").count() == 2
         assert len(drawn(page, "bytes")[0]["x"]) == 5 + 3
+        assert page.locator("#top h4").all_inner_texts() == [
+            "run, budget 20",
+            "<b>other, budget 20",
+        ]
+        assert len(drawn(page, "field-size")[0]["x"]) == 2 * 2
+
+
+def test_runs_of_other_budgets_are_compared_by_the_closest(
+    browser, run, tmp_path
+):
+    other = write_run(tmp_path / "other", budgets=(50, 25))
+    path = tmp_path / "compare.html"
+    write_page(read_runs([run, other]), path)
+    with opened(browser, path, DESKTOP) as page:
+        for chosen, shown in (("60", (60, 50)), ("25", (20, 25))):
+            choose(page, "budget", chosen)
+            assert page.locator("#top h4").all_inner_texts() == [
+                f"run, budget {shown[0]}",
+                f"other, budget {shown[1]}",
+            ]

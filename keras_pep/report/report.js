@@ -460,7 +460,8 @@ function ticksOf(values) {
 }
 
 function lookOf(kind) {
-  return KINDS[kind] ?? { color: COLORS[5], symbol: "circle", label: kind };
+  return Object.hasOwn(KINDS, kind) ? KINDS[kind]
+    : { color: COLORS[5], symbol: "circle", label: kind };
 }
 
 function grouped(models) {

@@ -94,10 +94,10 @@ class KeptOverSteps(keras.callbacks.Callback):
         self.rows = rows
         self._last = 0
 
-    def on_train_batch_end(
+    def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Notes what the step was taken with."""
+        """Notes what a step is taken with."""
         kept = int((logs or {})["embedding_parameters"])
         if abs(kept - self._last) > _CHANGE * self._last:
             self._note(kept)

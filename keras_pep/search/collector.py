@@ -86,10 +86,13 @@ class TicketCollector(keras.callbacks.Callback):
         """Notes at which step the epoch begins."""
         self._epoch_start = self.step
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts the steps, adds to the logs with how many entries it was."""
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Adds to the logs how many entries a step is taken with."""
         if logs is not None:
             logs["embedding_parameters"] = self.kept
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts the steps."""
         # With `steps_per_execution` Keras counts beyond the end of an epoch.
         done = min(batch + 1, self.params.get("steps") or batch + 1)
         first, self.step = self.step == 0, self._epoch_start + done

@@ -146,6 +146,7 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
     kept = pd.read_csv(folder / "kept.csv")
     assert set(kept["stage"]) == {"search"}
     assert kept["step"].is_monotonic_increasing
+    assert kept["step"].iloc[0] == 0
     assert kept["step"].iloc[-1] == metrics["search"]["steps"]
     numbers = kept["embedding_parameters"]
     assert numbers.iloc[0] == 8 * features

@@ -243,7 +243,7 @@ function drawFrequency() {
     if (trend?.count.length)
       traces.push({
         x: trend.count, y: trend.size, mode: "lines+markers",
-        name: plain(several ? `${run.name}: mean` : "mean of all features"),
+        name: plain(several ? `${run.name}: mean` : "mean of all"),
         line: { color: several ? COLORS[place % COLORS.length] : css("--ink"),
           width: 2.5 },
         marker: { size: 7, symbol: "diamond" },
@@ -396,15 +396,22 @@ function drawBars(id, bars, title, tickformat) {
     height: ROW * bars.length + 70,
     bargap: 0.25, showlegend: false,
     margin: { t: 8, r: 16, b: 44, l: 8 },
-    // Texts behind the longest bars need room of their own.
     xaxis: { title: { text: title }, tickformat,
-      range: [0, (narrow() ? 1.5 : 1.18) * Math.max(...values, 1e-9)] },
+      range: [0, endOf(bars, element(id).clientWidth)] },
     yaxis: {
       tickvals: places, autorange: "reversed", automargin: true,
       ticktext: bars.map((bar) => `${plain(cut(bar.name, longest))} `),
       showgrid: false, fixedrange: true, range: undefined,
     },
   });
+}
+
+// Where the axis of bars ends, so that the text behind each has room.
+function endOf(bars, width) {
+  const labels = Math.max(...bars.map((bar) => bar.name.length));
+  const room = Math.max(120, width - 7 * Math.min(labels, narrow() ? 18 : 40));
+  return Math.max(1e-9, ...bars.map((bar) =>
+    bar.value / Math.max(0.2, 1 - 8 * (bar.text.length + 2) / room)));
 }
 
 // Plotly
@@ -452,7 +459,7 @@ function ticksOf(values) {
   const highest = values.reduce((a, b) => Math.max(a, b), 1);
   const lowest = values.reduce((a, b) => Math.min(a, b), highest);
   const decades = Math.log10(highest / Math.max(lowest, NEVER));
-  const firsts = decades > 3 ? [1] : [1, 2, 5];
+  const firsts = decades > (narrow() ? 1.7 : 3) ? [1] : [1, 2, 5];
   const ticks = [];
   for (let power = 0; power <= 12; power++)
     for (const first of firsts) ticks.push(first * 10 ** power);

@@ -212,7 +212,7 @@ def test_a_phone_shows_all_of_it(phone):
     assert smallest >= 12
     # Of axes too: nothing is cut off at the edge.
     ticks = phone.evaluate(
-        """[...document.querySelectorAll(".ytick text, .xtick text")]
+        """[...document.querySelectorAll(".ytick text, .xtick text, .bartext")]
              .map((node) => node.getBoundingClientRect())
              .map(({left, right}) => [left, right])"""
     )

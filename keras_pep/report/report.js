@@ -423,6 +423,8 @@ function plot(id, traces, layout) {
     tickcolor: css("--line"), automargin: true,
     title: { standoff: 8, font: { size: 13 } },
   };
+  // Where every name has a line of its own, the legend needs room.
+  const legend = several && narrow() ? 17 * traces.length : 0;
   const merged = (own) => ({
     ...axis, ...own, title: { ...axis.title, ...own?.title },
   });
@@ -439,6 +441,7 @@ function plot(id, traces, layout) {
     // A finger on a chart scrolls the page.
     dragmode: touch ? false : "zoom",
     ...layout,
+    height: layout.height + legend,
     xaxis: merged(layout.xaxis),
     yaxis: merged(layout.yaxis),
   }, {

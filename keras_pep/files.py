@@ -6,6 +6,8 @@ import glob
 import os
 import shutil
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,24 @@ def whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_archive(path: Path) -> None:
+    """Reads a ZIP file, and compares what is in it with its checksums.
+
+    Who reads an entry only as far as needed, as NumPy does, may not notice.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ValueError(str(error)) from error
+    if damaged is not None:
+        raise ValueError(f"{damaged} has changed since it was written")
 
 
 _PARTIAL = ".partial"

@@ -23,10 +23,11 @@ def command(function: Callable[..., None]) -> click.Command:
             function(*args, **kwargs)
         except (click.ClickException, click.Abort):
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             if debug:
                 raise
-            click.echo("Interrupted. What was finished is kept.", err=True)
+            hint = str(interrupt) or "What was finished is kept."
+            click.echo(f"Interrupted. {hint}", err=True)
             sys.exit(1)
         except Exception as error:
             if debug:

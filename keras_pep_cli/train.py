@@ -1,26 +1,33 @@
 """`keras-pep train`."""
 
+import csv
+import io
+import json
 import sys
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from keras_pep_cli.common import FiniteFloat, command, command_line
 from keras_pep_cli.dataset import data_options, data_settings, short_name
+
+if TYPE_CHECKING:
+    from keras_pep.run import Config, RunDirectory
 
 
 def _read_config(
     context: click.Context, option: click.Parameter, path: Path | None
 ) -> Path | None:
-    """Makes the keys of a TOML file the defaults of the options."""
+    """Makes the keys of a file the defaults of the options."""
     if path is None:
         return None
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = _settings_in(path)
+    except (tomllib.TOMLDecodeError, ValueError) as error:
         raise click.BadParameter(f"{path}: {error}", param=option) from error
     options = {
         name.lstrip("-").replace("-", "_"): parameter
@@ -41,6 +48,39 @@ def _read_config(
         defaults[known.name] = [value] if one_of_many else value
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    """What a TOML file says, or the `config.json` of a run.
+
+    Raises:
+        ValueError: If it is not one, or damaged.
+    """
+    text = path.read_text("utf-8")
+    if path.suffix != ".json":
+        return tomllib.loads(text)
+    content = json.loads(text)
+    if not isinstance(content, dict) or "checksum" not in content:
+        raise ValueError("not the config.json of a run.")
+    from keras_pep.run import Config, checksum
+
+    if content.pop("checksum") != checksum(content):
+        raise ValueError("it has changed since it was written.")
+    settings = {
+        name: content[name]
+        for name in Config().to_dict()
+        if content.get(name) is not None
+    }
+    if fields := settings.pop("fields", ()):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(fields)
+        settings["fields"] = line.getvalue()
+    for name in ("granularity", "optimizer"):
+        settings[name] = settings[name].replace("_", "-")
+    if settings["search"] == "paper":
+        for name in ("search_rate", "retrain_rate"):
+            settings.pop(name, None)
+    return settings
 
 
 @command
@@ -242,16 +282,23 @@ def _read_config(
     "--force", is_flag=True, help="Overwrite files in the run directory."
 )
 @click.option(
+    "--resume",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Go on with a run that was interrupted, with its own settings.",
+)
+@click.option(
     "--config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="TOML file with options as keys; the command line wins.",
+    help="TOML file with options as keys, or the config.json of a run to "
+    "repeat; the command line wins.",
 )
 def train(
     *,
     run_dir: Path | None,
+    resume: Path | None,
     force: bool,
     quiet: bool,
     export: bool,
@@ -273,17 +320,14 @@ def train(
       keras-pep train --dataset clicks.csv --label clicked
       keras-pep train --dataset movielens --data-dir ml-1m --features paper
         --search paper --budget 50000 --budget 30000
+      keras-pep train --resume runs/movielens-fm-20260101-120000
     """
-    from keras_pep.report import write_report
-    from keras_pep.run import (
-        SEARCHED,
-        Config,
-        RunDirectory,
-        export_run,
-        results_table,
-    )
-    from keras_pep.run import train as do_train
+    from keras_pep.run import SEARCHED, Config, RunDirectory
 
+    if resume is not None:
+        _refuse_others("resume", "export", "quiet", "debug")
+        _finish(RunDirectory(resume), None, quiet=quiet, export=export)
+        return
     settings = data_settings(options)
     if optimizer == "lazy-adam" and options["search"] == "paper":
         raise click.BadParameter(
@@ -331,14 +375,55 @@ def train(
         run_dir
         or Path("runs", f"{name}-{model}-{time.strftime('%Y%m%d-%H%M%S')}")
     )
-    metrics = do_train(
-        config,
-        directory,
-        say=(lambda _: None) if quiet else click.echo,
-        bar=not quiet and sys.stdout.isatty(),
-        force=force,
-        command=command_line(),
-    )
+    _finish(directory, config, quiet=quiet, export=export, force=force)
+
+
+def _refuse_others(*allowed: str) -> None:
+    """Refuses options that settings of a run would be changed by."""
+    context = click.get_current_context()
+    for name in context.params:
+        if name in allowed or name == "config":
+            continue
+        if context.get_parameter_source(name) != ParameterSource.DEFAULT:
+            flag = name.replace("_", "-")
+            raise click.BadParameter(
+                "a run goes on with the settings it has begun with; leave "
+                f"--{flag} out.",
+                param_hint="--resume",
+            )
+
+
+def _finish(
+    directory: "RunDirectory",
+    config: "Config | None",
+    *,
+    quiet: bool,
+    export: bool,
+    force: bool = False,
+) -> None:
+    """Trains, or goes on where no settings are given; prints the results."""
+    from keras_pep.report import write_report
+    from keras_pep.run import export_run, heard, results_table, resume, train
+
+    watched: dict[str, Any] = {
+        "say": (lambda _: None) if quiet else click.echo,
+        "bar": not quiet and sys.stdout.isatty(),
+    }
+    try:
+        with heard():
+            if config is None:
+                metrics = resume(directory, **watched)
+            else:
+                line = command_line()
+                metrics = train(
+                    config, directory, force=force, command=line, **watched
+                )
+    except KeyboardInterrupt as interrupt:
+        if not directory.begun:
+            raise
+        raise KeyboardInterrupt(
+            f"Go on with: keras-pep train --resume {directory.path}"
+        ) from interrupt
     click.echo(f"\n{results_table(metrics)}\n")
     for budget in metrics["budgets"]:
         if "planted_rank_correlation" in budget:

@@ -1,7 +1,5 @@
 """Run directories as `keras-pep train` leaves them, made without training."""
 
-import json
-
 import numpy as np
 
 from keras_pep.data.fields import Field, Vocabulary
@@ -145,5 +143,7 @@ def write_run(
 
 def change(path, **values):
     """Changes some values of a JSON file."""
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, **values}))
+    directory = RunDirectory(path.parent)
+    directory.write_json(
+        path.name, {**directory.read_json(path.name), **values}
+    )

@@ -9,7 +9,8 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     """As written, on fewer rows."""
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    section = README.partition("## In Python")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len(blocks) == 2
     assert all(len(block.splitlines()) <= 20 for block in blocks)
     generate = synthetic.generate

@@ -12,7 +12,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,21 +153,26 @@ def _map_of(path: Path) -> dict[str, Any]:
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Says what a folder of columns holds; the last file to be written."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for path in sorted(folder.glob("*/*.npy")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
     (folder / _DESCRIPTION).write_text(
         json.dumps(
             {
                 "format": FORMAT,
-                "fingerprint": digest.hexdigest(),
+                "fingerprint": _fingerprint(folder, description),
                 **description,
             }
         ),
         encoding="utf-8",
     )
+
+
+def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
+    """Of everything that a folder holds."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for path in sorted(folder.glob("*/*.npy")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def open_folder(folder: Path, in_memory: int) -> Dataset:
@@ -183,8 +188,11 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
     """
     try:
         content = json.loads((folder / _DESCRIPTION).read_text("utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}")
+        version, known = content.pop("format"), content.pop("fingerprint")
+        if version != FORMAT:
+            raise ValueError(f"format {version}")
+        if known != _fingerprint(folder, content):
+            raise ValueError("files have changed since they were written")
         vocabularies = [Vocabulary.from_dict(f) for f in content["fields"]]
         ids = {
             split: StoredColumns(
@@ -221,7 +229,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             unknown={
                 split: np.array(content["unknown"][split]) for split in splits
             },
-            stored_fingerprint=content["fingerprint"],
+            stored_fingerprint=known,
         )
     except (OSError, KeyError, TypeError, ValueError, EOFError) as error:
         raise DataError(

@@ -1,9 +1,11 @@
 """The run directory: what a run leaves behind, every file whole."""
 
 import contextlib
+import hashlib
 import io
 import json
 import math
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +17,13 @@ import numpy as np
 import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
-from keras_pep.files import locked, whole
+from keras_pep.files import check_archive, locked, whole
+from keras_pep.run.checkpoint import Saved
 from keras_pep.search import Ticket
 
+CHECKPOINT = "checkpoint.npz"
+_UNFINISHED = ".partial-*"
+_PROGRESS = "progress.json"
 _VOCABULARIES = "vocabularies.json"
 _COUNTS = "counts.npy"
 _KEPT = "kept.csv"
@@ -35,7 +41,11 @@ _FILES = (
     "uniform-*.keras",
     "mixed-dimension-*.keras",
     "magnitude-*.keras",
-    ".partial-*",
+    "magnitude-*.ticket.npz",
+    "paper-*.ticket.npz",
+    CHECKPOINT,
+    _PROGRESS,
+    _UNFINISHED,
 )
 
 
@@ -94,26 +104,67 @@ class RunDirectory:
                 ) from error
             yield
 
+    @property
+    def begun(self) -> bool:
+        """Whether a run has begun here, so that it can be resumed."""
+        return (self.path / _VOCABULARIES).exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether a run has ended here."""
+        return (self.path / "metrics.json").exists()
+
     def clear(self) -> None:
         """Removes the files of a run."""
         for pattern in _FILES:
             for path in self.path.glob(pattern):
                 path.unlink()
+        shutil.rmtree(self.logs, ignore_errors=True)
 
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Writes `config.json` or `metrics.json`."""
-        with whole(self.path / name) as partial:
-            partial.write_text(json.dumps(_finite(content), indent=1) + "\n")
+    @property
+    def logs(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "logs"
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a JSON file.
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[Path]:
+        """A place to write a file to, which then appears whole.
 
         Raises:
-            RunError: If there is none, or it is not JSON.
+            RunError: If it cannot be written.
+        """
+        try:
+            with whole(self.path / name) as partial:
+                yield partial
+        except OSError as error:
+            raise RunError(
+                f"{self.path / name} cannot be written: "
+                f"{error.strerror or error}. Go on, when it can be, with "
+                f"keras-pep train --resume {self.path}"
+            ) from error
+
+    def write_checkpoint(self, saved: Saved) -> None:
+        """Writes `checkpoint.npz`."""
+        with self._writing(CHECKPOINT) as path:
+            saved.write(path)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file, with a checksum of its own."""
+        written = _finite(content)
+        written["checksum"] = checksum(written)
+        with self._writing(name) as path:
+            text = json.dumps(written, indent=1) + "\n"
+            path.write_text(text, encoding="utf-8")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Reads what `write_json` wrote.
+
+        Raises:
+            RunError: If there is none, or it is damaged.
         """
         path = self.path / name
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
             raise RunError(
                 f"{path} not found: {self.path} is not a run directory of "
@@ -123,15 +174,24 @@ class RunDirectory:
             raise RunError(f"{path} is damaged: {error}.") from error
         if not isinstance(content, dict):
             raise RunError(f"{path} is damaged: expected an object.")
+        known = content.pop("checksum", None)
+        if known is None:
+            raise RunError(
+                f"{path} is damaged, or of an earlier version of keras-pep: it "
+                "has no checksum. Train again."
+            )
+        if known != checksum(content):
+            raise RunError(
+                f"{path} is damaged: it has changed since it was written."
+            )
         return content
 
     def write_vocabularies(
         self, vocabularies: Mapping[str, Vocabulary]
     ) -> None:
         """Writes `vocabularies.json`: what raw values became of which ids."""
-        with whole(self.path / _VOCABULARIES) as partial:
-            content = {n: v.to_dict() for n, v in vocabularies.items()}
-            partial.write_text(json.dumps(content), encoding="utf-8")
+        content = {n: v.to_dict() for n, v in vocabularies.items()}
+        self.write_json(_VOCABULARIES, {"fields": content})
 
     def read_vocabularies(self) -> dict[str, Vocabulary]:
         """Reads `vocabularies.json`.
@@ -146,21 +206,45 @@ class RunDirectory:
             )
         content = self.read_json(_VOCABULARIES)
         try:
-            return {n: Vocabulary.from_dict(v) for n, v in content.items()}
-        except (KeyError, TypeError, ValueError) as error:
+            fields = content["fields"].items()
+            return {name: Vocabulary.from_dict(v) for name, v in fields}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{self.path / _VOCABULARIES} is damaged: {error!r}."
             ) from error
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes `history.csv`, one row per epoch and stage."""
-        with whole(self.path / "history.csv") as partial:
-            pd.DataFrame(rows).to_csv(partial, index=False)
+        with self._writing("history.csv") as path:
+            pd.DataFrame(rows).to_csv(path, index=False)
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """The rows of `history.csv`.
+
+        Raises:
+            RunError: If there is none, or it is damaged.
+        """
+        path = self.path / "history.csv"
+        try:
+            rows = pd.read_csv(path)
+        except FileNotFoundError as error:
+            raise RunError(f"{path} not found.") from error
+        except ValueError as error:
+            raise RunError(f"{path} is damaged: {error}.") from error
+        return [
+            {str(key): value for key, value in row.items()}
+            for row in rows.to_dict("records")
+        ]
+
+    def sweep(self) -> None:
+        """Removes what a killed process has not finished."""
+        for path in self.path.glob(_UNFINISHED):
+            path.unlink()
 
     def write_counts(self, counts: np.ndarray) -> None:
         """Writes `counts.npy`: how often training has each feature."""
-        with whole(self.path / _COUNTS) as partial:
-            np.save(partial, counts.astype(np.min_scalar_type(counts.max())))
+        with self._writing(_COUNTS) as path:
+            np.save(path, counts.astype(np.min_scalar_type(counts.max())))
 
     def read_counts(self) -> np.ndarray | None:
         """Reads `counts.npy`; None if the run has not written any.
@@ -189,8 +273,8 @@ class RunDirectory:
 
     def write_kept(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes `kept.csv`: what searches kept at which step."""
-        with whole(self.path / _KEPT) as partial:
-            pd.DataFrame(rows).to_csv(partial, index=False)
+        with self._writing(_KEPT) as path:
+            pd.DataFrame(rows).to_csv(path, index=False)
 
     def read_kept(self) -> pd.DataFrame | None:
         """Reads `kept.csv`; None if the run has not written any.
@@ -211,23 +295,6 @@ class RunDirectory:
         except ValueError as error:  # what pandas raises is one
             raise RunError(f"{path} is damaged: {error}.") from error
 
-    def load_ticket(self, budget: int) -> Ticket:
-        """Reads `budget-<N>.ticket.npz`.
-
-        Raises:
-            RunError: If there is none, or it is damaged.
-        """
-        path = self.path / f"budget-{budget}.ticket.npz"
-        try:
-            return Ticket.load(path)
-        except FileNotFoundError as error:
-            raise RunError(
-                f"{path} not found: the run is not complete. Run keras-pep "
-                "train again."
-            ) from error
-        except ValueError as error:
-            raise RunError(str(error)) from error
-
     def save_model(self, name: str, model: keras.Model) -> int:
         """Writes `<name>.keras`, weights only, no optimizer.
 
@@ -238,7 +305,7 @@ class RunDirectory:
         bare = type(model).from_config(model.get_config())
         bare.build()
         bare.set_weights(model.get_weights())
-        with whole(path) as partial:
+        with self._writing(path.name) as partial:
             bare.save(partial)
         return stored_bytes(path)
 
@@ -255,14 +322,79 @@ class RunDirectory:
                 "train again."
             )
         try:
+            check_archive(path)
             return keras.saving.load_model(path, compile=False)
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise RunError(f"{path} cannot be loaded: {reason}") from error
 
-    def save_ticket(self, ticket: Ticket) -> None:
-        """Writes `budget-<N>.ticket.npz`."""
-        ticket.save(self.path / f"budget-{ticket.budget}.ticket.npz")
+    def save_ticket(self, ticket: Ticket, method: str = "budget") -> None:
+        """Writes `budget-<N>.ticket.npz`, or that of another method."""
+        path = self._ticket(method, ticket.budget)
+        with self._writing(path.name) as partial:
+            ticket.save(partial)
+
+    def load_ticket(self, budget: int, method: str = "budget") -> Ticket:
+        """Reads a ticket.
+
+        Raises:
+            RunError: If there is none, or it is damaged.
+        """
+        path = self._ticket(method, budget)
+        try:
+            return Ticket.load(path)
+        except FileNotFoundError as error:
+            raise RunError(f"{path} not found.") from error
+        except ValueError as error:
+            raise RunError(str(error)) from error
+
+    def _ticket(self, method: str, budget: int) -> Path:
+        return self.path / f"{method}-{budget}.ticket.npz"
+
+    def write_progress(
+        self, results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Keeps the results of finished stages until the run is finished."""
+        content = {"results": results, "history": history}
+        self.write_json(_PROGRESS, content)
+
+    def read_progress(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Results and history, empty if no stage was finished.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        if not (self.path / _PROGRESS).exists():
+            return {}, []
+        content = self.read_json(_PROGRESS)
+        return content["results"], content["history"]
+
+    def read_checkpoint(self) -> Saved | None:
+        """The training that was going on, if there was one.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        path = self.path / CHECKPOINT
+        try:
+            return Saved.read(path) if path.exists() else None
+        except ValueError as error:
+            raise RunError(
+                f"{path} is damaged: {error}. Remove it, and what was being "
+                "trained begins anew."
+            ) from error
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Writes `metrics.json`; what only an unfinished run needs goes."""
+        self.write_json("metrics.json", metrics)
+        for name in (CHECKPOINT, _PROGRESS):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """Of JSON, however it is written."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def stored_bytes(path: Path) -> int:

@@ -1,11 +1,14 @@
 """What a run says while it trains, and remembers of each epoch."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 import keras
+
+from keras_pep.search.collector import TicketCollector
 
 Say = Callable[[str], None]
 
@@ -30,6 +33,15 @@ class EpochLog(keras.callbacks.Callback):
         self.bar = bar
         self.step = 0
 
+    def state(self) -> dict[str, Any]:
+        """The step and all rows, of earlier stages too."""
+        return {"step": self.step, "history": self.history}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self.step = state["step"]
+        self.history[:] = state["history"]
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock and the bar."""
         self._began = time.perf_counter()
@@ -38,8 +50,8 @@ class EpochLog(keras.callbacks.Callback):
             self._bar: Any = click.progressbar(
                 length=self.params["steps"],
                 label=f"{self.stage:<14} epoch {epoch + 1:>2}",
-                show_eta=False,
                 update_min_steps=20,
+                item_show_func=lambda loss: loss and f"loss {loss:.4f}",
             )
             self._bar.__enter__()
 
@@ -49,7 +61,7 @@ class EpochLog(keras.callbacks.Callback):
         step = self._epoch_start + min(batch + 1, self.params["steps"])
         done, self.step = step - self.step, step
         if self.bar:
-            self._bar.update(done)
+            self._bar.update(done, float((logs or {})["loss"]))
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -77,44 +89,102 @@ class EpochLog(keras.callbacks.Callback):
             f"validation AUC {row['val_auc']:.4f}   "
             f"embedding parameters {row['embedding_parameters']:>9,}   "
             f"{seconds:4.1f} s"
+            f"{_left(self.params['epochs'] - epoch - 1, seconds)}"
         )
+
+
+def _left(epochs: int, seconds: float) -> str:
+    """How long a stage takes, if it goes on to its end."""
+    if not epochs:
+        return ""
+    minutes, rest = divmod(round(epochs * seconds), 60)
+    return f"   at most {minutes}:{rest:02} left"
+
+
+class StopsAtNaN(keras.callbacks.Callback):
+    """Ends a training that has diverged.
+
+    Args:
+        stage: Name of what is being trained.
+    """
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Counts epochs, for the message."""
+        self._epoch = epoch
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Looks at the loss.
+
+        Raises:
+            ValueError: If it is not finite.
+        """
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"{self.stage}: the loss is {loss} in epoch {self._epoch + 1}, "
+                f"step {batch + 1}. Training diverged: lower --learning-rate, "
+                "--search-rate or --retrain-rate."
+            )
 
 
 class KeptOverSteps(keras.callbacks.Callback):
     """Remembers how many entries a search keeps, whenever that has changed.
 
     Args:
-        log: Which counts the steps, and comes before this among the callbacks.
+        collector: That of the search.
+        stage: Name of the search.
         rows: Where rows are appended to.
     """
 
-    def __init__(self, log: EpochLog, rows: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        collector: TicketCollector,
+        stage: str,
+        rows: list[dict[str, Any]],
+    ) -> None:
         super().__init__()
-        self.log = log
+        self.collector = collector
+        self.stage = stage
         self.rows = rows
         self._last = 0
 
-    def on_train_batch_begin(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def state(self) -> dict[str, Any]:
+        """All rows, of earlier searches too."""
+        return {"last": self._last, "rows": self.rows}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self._last = state["last"]
+        self.rows[:] = state["rows"]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Forgets a search that is begun anew."""
+        self.rows[:] = [x for x in self.rows if x["stage"] != self.stage]
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Notes what a step is taken with."""
-        kept = int((logs or {})["embedding_parameters"])
-        if abs(kept - self._last) > _CHANGE * self._last:
-            self._note(kept)
+        change = abs(self.collector.kept - self._last)
+        if change > _CHANGE * self._last:
+            self._note()
 
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Notes what is left in the end."""
-        self._note(int((logs or {})["embedding_parameters"]))
+        self._note()
 
-    def _note(self, kept: int) -> None:
-        self._last = kept
+    def _note(self) -> None:
+        self._last = int(self.collector.kept)
         self.rows.append(
             {
-                "stage": self.log.stage,
-                "step": self.log.step,
-                "embedding_parameters": kept,
+                "stage": self.stage,
+                "step": self.collector.step,
+                "embedding_parameters": self._last,
             }
         )
 

@@ -2,10 +2,10 @@
 
 import importlib.metadata
 import platform
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,25 +15,32 @@ import pandas as pd
 from keras_pep import data
 from keras_pep.callbacks import ExactValidation
 from keras_pep.metrics import evaluate
+from keras_pep.models import FieldModel
+from keras_pep.run.checkpoint import Checkpoint, Part, Saved
 from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
+from keras_pep.run.interrupt import Interruptible
 from keras_pep.run.progress import (
     EpochLog,
     KeptOverSteps,
     KeptParameters,
     Say,
+    StopsAtNaN,
 )
+from keras_pep.run.tensorboard import TensorBoardLog
 from keras_pep.search import (
     BudgetNotReachedWarning,
     Ticket,
     check_budgets,
     retrain,
-    search,
     soft_labels,
 )
+from keras_pep.search.collector import TicketCollector
+from keras_pep.search.search import collect, make_collector
 
 # Baselines that search for a ticket.
 SEARCHED = frozenset({"magnitude", "paper"})
+_NEVER = 2**31  # an epoch that no training has
 
 
 def train(
@@ -86,12 +93,63 @@ def train(
                 "data_fingerprint": dataset.fingerprint(),
             },
         )
-        directory.write_vocabularies(dataset.vocabularies)
         directory.write_counts(dataset.counts())
-        say(str(dataset))
-        if dataset.malformed:
-            say(f"left out: {dataset.malformed:,} malformed rows")
+        directory.write_vocabularies(dataset.vocabularies)
         return _Run(config, dataset, directory, say, bar).go(budgets)
+
+
+def resume(
+    directory: RunDirectory, *, say: Say = print, bar: bool = False
+) -> dict[str, Any]:
+    """Goes on with a run that was interrupted, from its last whole epoch.
+
+    It ends as it would have without the interruption.
+
+    Args:
+        directory: Of the run.
+        say: Called with each line of progress.
+        bar: Whether to draw a progress bar within epochs.
+
+    Returns:
+        The content of `metrics.json`, at once if the run is finished.
+
+    Raises:
+        DataError: If the data are missing or malformed.
+        RunError: If the directory is not that of a run, is damaged, in use
+            or cannot be written, or the data are no longer those of the run.
+    """
+    with directory.mine():
+        directory.sweep()
+        settings = directory.read_json("config.json")
+        if directory.finished:
+            say(f"{directory.path} is finished.")
+            return directory.read_json("metrics.json")
+        try:
+            config = Config.of_run(settings)
+            known = settings["environment"], settings["data_fingerprint"]
+        except KeyError as error:
+            raise RunError(
+                f"{directory.path / 'config.json'} is damaged: {error} is "
+                "missing."
+            ) from error
+        environment, fingerprint = known
+        dataset = config.load_data(say)
+        if dataset.fingerprint() != fingerprint:
+            raise RunError(
+                f"The data are no longer those that {directory.path} has begun "
+                "with: train anew."
+            )
+        if environment != _environment():
+            say("Other versions than the run has begun with: results may vary.")
+        run = _Run(config, dataset, directory, say, bar)
+        run.results, run.history = directory.read_progress()
+        run.saved = directory.read_checkpoint()
+        if (kept := directory.read_kept()) is not None:
+            run.kept = [
+                {str(name): value for name, value in row.items()}
+                for row in kept.to_dict("records")
+            ]
+        return run.go(config.budgets(config.parameters(dataset)))
 
 
 @dataclass
@@ -105,6 +163,10 @@ class _Run:
     bar: bool
     history: list[dict[str, Any]] = field(default_factory=list)
     kept: list[dict[str, Any]] = field(default_factory=list)
+    # Of stages that were finished before the run was interrupted, and what was
+    # going on then.
+    results: dict[str, Any] = field(default_factory=dict)
+    saved: Saved | None = None
 
     def __post_init__(self) -> None:
         self.rows = self.dataset.train
@@ -112,6 +174,9 @@ class _Run:
 
     def go(self, budgets: Sequence[int]) -> dict[str, Any]:
         config, dataset = self.config, self.dataset
+        self.say(str(dataset))
+        if dataset.malformed:
+            self.say(f"left out: {dataset.malformed:,} malformed rows")
         metrics: dict[str, Any] = {
             "dataset": dataset.name,
             "features": dataset.features,
@@ -139,8 +204,18 @@ class _Run:
             for method in config.compare
             for entry in self.compare(method, budgets)
         ]
-        self.directory.write_json("metrics.json", metrics)
+        self.directory.finish(metrics)
         return metrics
+
+    def _once(
+        self, stage: str, result: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """The result of a stage, which is kept as soon as it is known."""
+        if stage not in self.results:
+            self.results[stage] = result()
+            self.directory.write_progress(self.results, self.history)
+        found: dict[str, Any] = self.results[stage]
+        return found
 
     def dense(self) -> dict[str, Any]:
         """Trains the model with the full table, to its best epoch.
@@ -149,20 +224,27 @@ class _Run:
         what it has learned.
         """
         config = self.config
-        model = config.build_model(self.dataset, "dense")
-        parameters = config.parameters(self.dataset)
-        began = time.perf_counter()
-        model.fit(
-            self.batches(),
-            epochs=config.max_epochs,
-            callbacks=self._until_best("dense", parameters, config.patience),
-            shuffle=False,  # the batches are
-            verbose=0,
-        )
+
+        def fit() -> dict[str, Any]:
+            model = config.build_model(self.dataset, "dense")
+            parameters = config.parameters(self.dataset)
+            batches, begun = self._data_of("dense")
+            model.fit(
+                batches,
+                epochs=config.max_epochs,
+                callbacks=self._until_best(
+                    "dense", parameters, config.patience
+                ),
+                verbose=0,
+                **begun,
+            )
+            return self._result("dense", model, parameters)
+
+        result = self._once("dense", fit)
         if share := config.share_of_dense():
+            model = self.directory.load_model("dense")
             labels = soft_labels(model, self.rows.ids, self.rows.labels, share)
             self.rows = replace(self.rows, labels=labels)
-        result = self._result("dense", model, parameters, began)
         self.schedule = config.schedule(result["best_epoch"])
         return result
 
@@ -184,29 +266,29 @@ class _Run:
             except ValueError as error:
                 self.say(f"no {method} table for {budget:,}: {error}")
                 continue
-            table = sum(
-                int(np.prod(v.shape)) for v in model.embedding.trainable_weights
-            )
-            if self.config.linear == "pep":  # then a budget counts them too
-                table += self.dataset.feature_count
-            name = f"{method}-{budget}"
-            began = time.perf_counter()
-            model.fit(
-                self.batches(),
-                shuffle=False,
-                verbose=0,
-                **self._retraining(name, table),
-            )
-            full = self.config.parameters(self.dataset)
-            entries.append(
-                {
-                    "method": method,
-                    "target": budget,
-                    "sparsity": round(1 - table / full, 6),
-                    **self._result(name, model, table, began),
-                }
-            )
+            fit = partial(self._fit_to, model, method, budget)
+            entries.append(self._once(f"{method}-{budget}", fit))
         return entries
+
+    def _fit_to(
+        self, model: FieldModel, method: str, budget: int
+    ) -> dict[str, Any]:
+        """Trains a full table that was made to fit a budget."""
+        table = sum(
+            int(np.prod(v.shape)) for v in model.embedding.trainable_weights
+        )
+        if self.config.linear == "pep":  # then a budget counts them too
+            table += self.dataset.feature_count
+        name = f"{method}-{budget}"
+        batches, begun = self._data_of(name)
+        model.fit(batches, verbose=0, **begun, **self._retraining(name, table))
+        full = self.config.parameters(self.dataset)
+        return {
+            "method": method,
+            "target": budget,
+            "sparsity": round(1 - table / full, 6),
+            **self._result(name, model, table),
+        }
 
     def compare_search(
         self, method: str, budgets: Sequence[int]
@@ -224,21 +306,21 @@ class _Run:
                 optimizer="adam",
             )
             rows, rate = self.dataset.train, config.rate()
-        model = config.build_model(
-            self.dataset, "pep", optimizer=config.adam(rate)
-        )
-        began = time.perf_counter()
         epochs = config.schedule().search_epochs
         if method != "paper":
             epochs = self.schedule.search_epochs
-        tickets = self._tickets(model, rows, budgets, method, method, epochs)
-        seconds = round(time.perf_counter() - began, 2)
+        model = config.build_model(
+            self.dataset, "pep", optimizer=config.adam(rate)
+        )
+        result, tickets = self._tickets(
+            model, rows, budgets, method, method, epochs
+        )
         for budget in {*budgets} - {ticket.budget for ticket in tickets}:
             self.say(f"no {method} table for {budget:,}: not reached")
         return [
             {
                 "method": method,
-                "search_seconds": seconds,
+                "search_seconds": result["seconds"],
                 **self.retrain(model, ticket, f"{method}-{ticket.budget}"),
             }
             for ticket in tickets
@@ -253,8 +335,7 @@ class _Run:
             "pep",
             optimizer=self.config.adam(self.schedule.search_rate),
         )
-        began = time.perf_counter()
-        tickets = self._tickets(
+        result, tickets = self._tickets(
             model,
             self.rows,
             budgets,
@@ -262,23 +343,22 @@ class _Run:
             "search",
             self.schedule.search_epochs,
         )
-        result = {
-            "method": self.config.search,
-            "granularity": self.config.shared_by(),
-            "steps": self.history[-1]["step"],
-            "seconds": round(time.perf_counter() - began, 2),
-        }
-        self.directory.write_history(self.history)
-        for ticket in tickets:
-            self.directory.save_ticket(ticket)
         if not tickets:
             raise RunError(
-                f"No budget was reached: {self.history[-1]['step']:,} steps "
-                f"left {self.history[-1]['embedding_parameters']:,} embedding "
-                "parameters. Allow more --search-epochs, or use --search "
-                "budget."
+                f"No budget was reached: {result['steps']:,} steps left "
+                f"{result['embedding_parameters']:,} embedding parameters. "
+                "Allow more --search-epochs, or use --search budget."
             )
-        return model, tickets, result
+        return (
+            model,
+            tickets,
+            {
+                "method": self.config.search,
+                "granularity": self.config.shared_by(),
+                "steps": result["steps"],
+                "seconds": result["seconds"],
+            },
+        )
 
     def _tickets(
         self,
@@ -288,36 +368,69 @@ class _Run:
         method: str,
         stage: str,
         epochs: int,
-    ) -> list[Ticket]:
-        """Searches. What is not reached is for the caller to report."""
-        log = self._log(stage)
-        over_steps = KeptOverSteps(log, self.kept)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BudgetNotReachedWarning)
-            tickets = search(
-                model,
-                data.batches(rows, self.config.batch_size, self.config.seed),
-                budgets=budgets,
-                method=method,
-                epochs=epochs,
-                callbacks=[self._validation(), log, over_steps],
-            )
-        self.directory.write_kept(self.kept)
-        return tickets
+    ) -> tuple[dict[str, Any], list[Ticket]]:
+        """Searches. What is not reached is for the caller to report.
+
+        Returns:
+            Steps, seconds, what is left and the budgets that were reached; and
+            their tickets.
+        """
+        kind = "budget" if stage == "search" else stage
+        directory = self.directory
+
+        def collected() -> dict[str, Any]:
+            collector = make_collector(method, budgets, epochs)
+            kept = KeptTickets(collector, directory, kind)
+            over_steps = KeptOverSteps(collector, stage, self.kept)
+            batches, begun = self._data_of(stage, rows)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", BudgetNotReachedWarning)
+                tickets = collect(
+                    model,
+                    collector,
+                    batches,
+                    epochs=epochs,
+                    callbacks=[
+                        self._validation(),
+                        over_steps,
+                        *self._watched(stage, [kept, over_steps]),
+                    ],
+                    **begun,
+                )
+            kept.save()
+            directory.write_history(self.history)
+            directory.write_kept(self.kept)
+            return {
+                "steps": collector.step,
+                "seconds": self._seconds(stage),
+                "embedding_parameters": collector.kept,
+                "budgets": [ticket.budget for ticket in tickets],
+            }
+
+        result = self._once(stage, collected)
+        return result, [
+            directory.load_ticket(budget, kind) for budget in result["budgets"]
+        ]
 
     def retrain(
         self, model: keras.Model, ticket: Ticket, name: str
     ) -> dict[str, Any]:
         """Trains the small model of a ticket, to its best epoch."""
+        return self._once(name, partial(self._retrain, model, ticket, name))
+
+    def _retrain(
+        self, model: keras.Model, ticket: Ticket, name: str
+    ) -> dict[str, Any]:
         parameters = self.config.parameters(self.dataset)
         keras.utils.set_random_seed(self.config.seed)
-        began = time.perf_counter()
+        batches, begun = self._data_of(name)
         small = retrain(
             model,
             ticket,
-            self.batches(),
+            batches,
             start=self.config.retrain,
             optimizer=self._retraining_optimizer(ticket.budget),
+            **begun,
             **self._retraining(name, ticket.embedding_parameters),
         )
         return {
@@ -325,15 +438,14 @@ class _Run:
             "sparsity": round(1 - ticket.embedding_parameters / parameters, 6),
             "search_step": ticket.step,
             "retrain": self.config.retrain,
-            **self._result(name, small, ticket.embedding_parameters, began),
+            **self._result(name, small, ticket.embedding_parameters),
             **self._planted(ticket),
         }
 
     def _result(
-        self, name: str, model: keras.Model, parameters: int, began: float
+        self, name: str, model: keras.Model, parameters: int
     ) -> dict[str, Any]:
         """Saves a trained model and evaluates it."""
-        seconds = time.perf_counter() - began
         self.directory.write_history(self.history)
         epochs = [row for row in self.history if row["stage"] == name]
         best = max(range(len(epochs)), key=lambda n: epochs[n]["val_auc"])
@@ -344,7 +456,7 @@ class _Run:
             ),
             "bytes": self.directory.save_model(name, model),
             "steps": self.history[-1]["step"],
-            "seconds": round(seconds, 2),
+            "seconds": self._seconds(name),
             "best_epoch": best + 1,
             # Of its epochs up to the best, with their validation.
             "seconds_to_best": round(
@@ -371,16 +483,67 @@ class _Run:
             "popularity_rank_correlation": popularity.rank().corr(ranks),
         }
 
-    def batches(self) -> Any:
-        """Training batches, in the same order for every stage."""
-        return data.batches(self.rows, self.config.batch_size, self.config.seed)
+    def _seconds(self, stage: str) -> float:
+        """Of the epochs of a stage, with their validation."""
+        rows = [row for row in self.history if row["stage"] == stage]
+        return round(float(sum(row["seconds"] for row in rows)), 2)
+
+    def _data_of(
+        self, stage: str, rows: data.Split | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Batches, in the same order for every stage.
+
+        And arguments of `fit` by which it goes on where the stage was.
+        """
+        rows = self.rows if rows is None else rows
+        saved, size = self._saved(stage), self.config.batch_size
+        epoch = 0 if saved is None else saved.epoch
+        seen = epoch * -(-len(rows) // size)
+        batches = data.batches(rows, size, self.config.seed, position=seen)
+        if saved is not None and saved.ended:
+            epoch = _NEVER
+        return batches, {"initial_epoch": epoch, "shuffle": False}
+
+    def _saved(self, stage: str) -> Saved | None:
+        found = self.saved
+        return found if found is not None and found.stage == stage else None
+
+    def _watched(
+        self,
+        stage: str,
+        parts: Sequence[Part] = (),
+        best: keras.callbacks.EarlyStopping | None = None,
+    ) -> list[keras.callbacks.Callback]:
+        """The callbacks that every training ends its list with."""
+        log = EpochLog(stage, self.history, self.say, self.bar)
+        return [
+            log,
+            StopsAtNaN(stage),
+            Interruptible(),
+            *([] if best is None else [best]),
+            TensorBoardLog(
+                self.directory.logs / stage,
+                dict(
+                    zip(
+                        self.dataset.fields,
+                        self.dataset.field_sizes,
+                        strict=True,
+                    )
+                ),
+                self.config.parameters(self.dataset),
+            ),
+            Checkpoint(
+                self.directory.write_checkpoint,
+                stage,
+                [log, *parts],
+                best,
+                self._saved(stage),
+            ),
+        ]
 
     def _validation(self) -> ExactValidation:
         rows = self.dataset.validation
         return ExactValidation(rows.ids, rows.labels)
-
-    def _log(self, stage: str) -> EpochLog:
-        return EpochLog(stage, self.history, self.say, self.bar)
 
     def _retraining_optimizer(self, budget: int) -> keras.Optimizer:
         steps = -(-len(self.rows) // self.config.batch_size)
@@ -408,14 +571,53 @@ class _Run:
         return [
             self._validation(),
             KeptParameters(parameters),
-            self._log(stage),
-            keras.callbacks.EarlyStopping(
-                monitor="val_auc",
-                mode="max",
-                patience=patience,
-                restore_best_weights=True,
+            *self._watched(
+                stage,
+                best=keras.callbacks.EarlyStopping(
+                    monitor="val_auc",
+                    mode="max",
+                    patience=patience,
+                    restore_best_weights=True,
+                ),
             ),
         ]
+
+
+@dataclass
+class KeptTickets:
+    """A search, with its tickets in the run directory.
+
+    Attributes:
+        collector: The search.
+        directory: Where tickets are.
+        kind: What their names begin with.
+    """
+
+    collector: TicketCollector
+    directory: RunDirectory
+    kind: str
+    _saved: int = 0
+
+    def save(self) -> None:
+        """Writes the tickets that have been taken since the last time."""
+        tickets = self.collector.tickets
+        for ticket in tickets[self._saved :]:
+            self.directory.save_ticket(ticket, self.kind)
+        self._saved = len(tickets)
+
+    def state(self) -> dict[str, Any]:
+        """That of the search, whose tickets are saved."""
+        self.save()
+        return self.collector.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state`."""
+        tickets = [
+            self.directory.load_ticket(budget, self.kind)
+            for budget in state["tickets"]
+        ]
+        self._saved = len(tickets)
+        self.collector.restore(state, tickets)
 
 
 def _environment() -> dict[str, str]:

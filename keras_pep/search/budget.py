@@ -26,6 +26,17 @@ class BudgetSchedule(TimedCollector):
         epochs: Length of the search.
     """
 
+    _remembered = (*TimedCollector._remembered, "_next", "_draws")
+
+    @property
+    def _draws(self) -> dict[str, Any]:
+        """Where the random numbers are."""
+        return dict(self._random.bit_generator.state)
+
+    @_draws.setter
+    def _draws(self, state: dict[str, Any]) -> None:
+        self._random.bit_generator.state = state
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Lays the schedule out."""
         super().on_train_begin(logs)

@@ -1,7 +1,7 @@
 """What the searches have in common: taking tickets while a model is fitted."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -37,6 +37,8 @@ class TicketCollector(keras.callbacks.Callback):
     pulls_thresholds = False
     # Whether thresholds are part of what is learned.
     learns_thresholds = True
+    # What it remembers from one epoch to the next, besides the tickets.
+    _remembered: tuple[str, ...] = ("missing", "kept", "step")
 
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__()
@@ -77,6 +79,30 @@ class TicketCollector(keras.callbacks.Callback):
         # traced, and take twice their memory.
         self.model.optimizer.build(self.model.trainable_variables)
 
+    def state(self) -> dict[str, Any]:
+        """What an interrupted search needs to go on, as JSON.
+
+        Tickets are not part of it, only their budgets.
+        """
+        return {
+            "tickets": [ticket.budget for ticket in self.tickets],
+            **{name: getattr(self, name) for name in self._remembered},
+        }
+
+    def restore(
+        self, state: Mapping[str, Any], tickets: Sequence[Ticket]
+    ) -> None:
+        """Goes on from a `state`, after `on_train_begin`.
+
+        Raises:
+            ValueError: If these are not its tickets.
+        """
+        if [ticket.budget for ticket in tickets] != state["tickets"]:
+            raise ValueError("These are not the tickets of the search.")
+        self.tickets = [*tickets]
+        for name in self._remembered:
+            setattr(self, name, state[name])
+
     @property
     def layers(self) -> list[PEPEmbedding]:
         """The searched layers, found anew since JAX syncs on `self.model`."""
@@ -85,11 +111,6 @@ class TicketCollector(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Notes at which step the epoch begins."""
         self._epoch_start = self.step
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Adds to the logs how many entries a step is taken with."""
-        if logs is not None:
-            logs["embedding_parameters"] = self.kept
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts the steps."""

@@ -23,6 +23,10 @@ class RisingThresholds(TicketCollector):
     """
 
     pulls_thresholds = True
+    _remembered = (
+        *TicketCollector._remembered,
+        *("_pace", "_counted_at", "_next_count"),
+    )
 
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__(budgets)

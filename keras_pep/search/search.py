@@ -80,8 +80,33 @@ def search(
     Reference:
         - [Liu et al., 2021](https://arxiv.org/abs/2101.07577)
     """
-    refuse_legacy(model)
     collector = make_collector(method, budgets, epochs)
+    return collect(
+        model,
+        collector,
+        train,
+        validation,
+        epochs=epochs,
+        callbacks=callbacks,
+        **fit_arguments,
+    )
+
+
+def collect(
+    model: keras.Model,
+    collector: "TicketCollector",
+    train: Any,
+    validation: Any = None,
+    *,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **fit_arguments: Any,
+) -> "list[Ticket]":
+    """Does what `search` does, by a collector that `make_collector` has made.
+
+    Who has the collector can keep its `state`, and go on with it later.
+    """
+    refuse_legacy(model)
     if not model.built:
         if isinstance(train, np.ndarray):
             raise ValueError(

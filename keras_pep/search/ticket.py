@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.files import whole
+from keras_pep.files import check_archive, whole
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.pep_embedding import PEPEmbedding, PEPEmbeddingMixin
 from keras_pep.sparse import SparseTable
@@ -150,6 +150,7 @@ class Ticket:
             ValueError: If the file is not a ticket, or is damaged.
         """
         try:
+            check_archive(Path(path))
             with (
                 Path(path).open("rb") as file,
                 np.load(file, allow_pickle=False) as arrays,

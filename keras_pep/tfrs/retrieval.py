@@ -90,13 +90,16 @@ class RetrievalModel(tfrs.Model):
     def compute_loss(self, inputs: Any, training: bool = False) -> Any:
         """The loss of a batch, and in evaluation its metrics."""
         users, items, *probabilities = inputs
+        ids = items
+        if training and items.dtype == tf.string:  # all pairs are compared
+            ids = tf.strings.to_hash_bucket_fast(items, 2**62)
         return self.task(
             self.user_tower(users, training=training),
             self.item_tower(items, training=training),
             candidate_sampling_probability=(
                 probabilities[0] if probabilities else None
             ),
-            candidate_ids=items,
+            candidate_ids=ids,
             compute_metrics=not training,
         )
 

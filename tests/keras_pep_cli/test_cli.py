@@ -115,6 +115,7 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
         "kept.csv",
         "report.html",
         "history.csv",
+        "logs",
         "dense.keras",
         *(f"budget-{n}.keras" for n in budgets),
         *(f"budget-{n}.ticket.npz" for n in budgets),
@@ -138,7 +139,7 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
         "--budget 400 --budget 200 --sparsity 0.9"
     )
     counts = np.load(folder / "counts.npy", allow_pickle=False)
-    fields = json.loads((folder / "vocabularies.json").read_text())
+    fields = json.loads((folder / "vocabularies.json").read_text())["fields"]
     sizes = [len(field["values"]) for field in fields.values()]
     assert counts.size == sum(sizes) == features
     ends = np.cumsum([0, *sizes])[:-1]
@@ -312,6 +313,58 @@ def test_results_are_not_overwritten(train, tmp_path):
     assert (tmp_path / "run" / "metrics.json").read_text() == "mine"
 
 
+def test_a_run_is_repeated_by_its_config(train, tmp_path):
+    settings = ("--budget", 300, "--retrain-epochs", 1, "--l2", 1e-4)
+    assert train(*settings, "--optimizer", "lazy-adam").exit_code == 0
+    config = tmp_path / "run" / "config.json"
+    result = invoke(
+        "train", "--config", config, "--run-dir", tmp_path / "again"
+    )
+    assert result.exit_code == 0, result.output
+    found = [
+        json.loads((tmp_path / name / "metrics.json").read_text())
+        for name in ("run", "again")
+    ]
+    assert found[0]["budgets"][0]["test"] == found[1]["budgets"][0]["test"]
+    assert found[0]["dense"]["test"] == found[1]["dense"]["test"]
+    settings = [
+        json.loads((tmp_path / name / "config.json").read_text())
+        for name in ("run", "again")
+    ]
+    for each in settings:
+        del each["command"], each["checksum"]
+    assert settings[0] == settings[1]
+
+    config.write_text(config.read_text().replace('"seed": 0', '"seed": 1'))
+    result = invoke("train", "--config", config)
+    assert result.exit_code == 2
+    assert "it has changed since it was written" in result.output
+    config.write_text('{"seed": 1}')
+    result = invoke("train", "--config", config)
+    assert result.exit_code == 2
+    assert "not the config.json of a run" in result.output
+
+
+def test_resume_takes_no_other_settings(train, tmp_path):
+    assert train("--budget", 300, "--no-baseline").exit_code == 0
+    run_dir = tmp_path / "run"
+    result = invoke("train", "--resume", run_dir)
+    assert result.exit_code == 0, result.output
+    assert f"{run_dir} is finished." in result.output
+    assert "\n300 " in result.output
+    for arguments, flag in (
+        (("--seed", 3), "--seed"),
+        (("--model", "lr"), "--model"),
+        (("--force",), "--force"),
+    ):
+        result = invoke("train", "--resume", run_dir, *arguments)
+        assert result.exit_code == 2
+        assert f"leave {flag} out" in result.output
+    result = invoke("train", "--resume", tmp_path / "nowhere")
+    assert result.exit_code == 1
+    assert "is not a run directory" in result.output
+
+
 def test_force_leaves_nothing_of_the_old_run(train, tmp_path):
     run_dir = tmp_path / "run"
     assert train("--budget", 300).exit_code == 0
@@ -326,6 +379,7 @@ def test_force_leaves_nothing_of_the_old_run(train, tmp_path):
         "kept.csv",
         "report.html",
         "history.csv",
+        "logs",
         "budget-200.keras",
         "budget-200.ticket.npz",
         "notes.txt",
@@ -635,13 +689,16 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 1
-    assert error.startswith("Interrupted.")
-    assert len(error.splitlines()) == 1
-    assert {path.name for path in run_dir.iterdir()} == {
+    assert error == (
+        f"Interrupted. Go on with: keras-pep train --resume {run_dir}\n"
+    )
+    assert {path.name for path in run_dir.iterdir()} - {"checkpoint.npz"} == {
         "config.json",
         "vocabularies.json",
         "counts.npy",
         "history.csv",
+        "logs",
+        "progress.json",
         "dense.keras",
     }
     keras.saving.load_model(run_dir / "dense.keras")

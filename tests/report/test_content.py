@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_pep.report import comparison_table, read_runs
-from keras_pep.run import RunError
+from keras_pep.run import RunDirectory, RunError
 from keras_pep.search import Ticket
 from tests.runs import BUDGETS, change, ticket, vocabularies, write_run
 
@@ -58,9 +58,10 @@ def test_curves_have_no_more_points_than_can_be_seen(run):
 def test_a_run_of_before_lacks_what_it_had_not_noted(run):
     for name in ("counts.npy", "kept.csv", "vocabularies.json"):
         (run / name).unlink()
-    config = json.loads((run / "config.json").read_text())
+    directory = RunDirectory(run)
+    config = directory.read_json("config.json")
     del config["command"]
-    (run / "config.json").write_text(json.dumps(config))
+    directory.write_json("config.json", config)
     (content,) = read_runs([run])
     assert (content.kept, content.features, content.command) == (None,) * 3
     assert len(content.models) == 5
@@ -90,8 +91,7 @@ def another_table(run):
 
 
 def other_vocabularies(run):
-    fields = {k: v.to_dict() for k, v in vocabularies(["only"]).items()}
-    (run / "vocabularies.json").write_text(json.dumps(fields))
+    RunDirectory(run).write_vocabularies(vocabularies(["only"]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,177 @@
+"""What a training needs to be taken up again where it was."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.files import check_archive
+
+_FORMAT = 1
+_SIMPLE = ("stage", "epoch", "ended", "parts")
+
+
+class Part(Protocol):
+    """A callback that remembers something from one epoch to the next."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What it remembers, as JSON."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remembers it again."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A training as it was after an epoch.
+
+    Attributes:
+        stage: Which training it is.
+        epoch: How many of its epochs were done.
+        ended: Whether it was over by then.
+        parts: States of its callbacks.
+        variables: Values of the model's variables.
+        optimizer: Of the optimizer's.
+        best: Of the model's weights after its best epoch; empty before.
+    """
+
+    stage: str
+    epoch: int
+    ended: bool
+    parts: Sequence[Mapping[str, Any]]
+    variables: Sequence[np.ndarray]
+    optimizer: Sequence[np.ndarray]
+    best: Sequence[np.ndarray]
+
+    def write(self, path: Path) -> None:
+        """Writes it."""
+        groups = {
+            "variables": self.variables,
+            "optimizer": self.optimizer,
+            "best": self.best,
+        }
+        header = {
+            "format": _FORMAT,
+            "stage": self.stage,
+            "epoch": self.epoch,
+            "ended": self.ended,
+            "parts": self.parts,
+            "arrays": {name: len(group) for name, group in groups.items()},
+        }
+        arrays: dict[str, Any] = {
+            f"{name}.{number}": array
+            for name, group in groups.items()
+            for number, array in enumerate(group)
+        }
+        with path.open("wb") as file:
+            np.savez(file, header=json.dumps(header), **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> "Saved":
+        """Reads what `write` wrote. Nothing in the file runs.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        try:
+            check_archive(path)
+            with np.load(path, allow_pickle=False) as arrays:
+                header = json.loads(str(arrays["header"]))
+                if header["format"] != _FORMAT:
+                    raise ValueError(f"its format is {header['format']}")
+                groups: dict[str, Any] = {
+                    name: [arrays[f"{name}.{n}"] for n in range(count)]
+                    for name, count in header["arrays"].items()
+                }
+            return cls(
+                **{name: header[name] for name in _SIMPLE},
+                **groups,
+            )
+        except Exception as error:  # whatever zipfile and NumPy meet
+            raise ValueError(str(error) or repr(error)) from error
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes a training down after every epoch, or takes it up again.
+
+    It comes after all other callbacks, so that they have done their part.
+
+    Args:
+        write: What to do with it.
+        stage: Name of the training.
+        parts: Other callbacks that remember something.
+        best: The one that remembers the best epoch, if there is one.
+        saved: What to begin with, if the training has begun before.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Saved], None],
+        stage: str,
+        parts: Sequence[Part],
+        best: keras.callbacks.EarlyStopping | None = None,
+        saved: Saved | None = None,
+    ) -> None:
+        super().__init__()
+        self.write = write
+        self.stage = stage
+        self.parts = parts
+        self.best = best
+        self.saved = saved
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Gives model, optimizer and callbacks what they had."""
+        optimizer = self.model.optimizer
+        optimizer.build(self.model.trainable_variables)
+        if self.saved is None:
+            return
+        saved = self.saved
+        _assign(self.model.variables, saved.variables)
+        _assign(optimizer.variables, saved.optimizer)
+        *parts, best = saved.parts
+        for part, state in zip(self.parts, parts, strict=True):
+            part.restore(state)
+        if self.best is not None:
+            for name, value in best.items():
+                setattr(self.best, name, value)
+            self.best.best_weights = [*saved.best] or None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Writes them down."""
+        best: dict[str, Any] = {}
+        weights: Sequence[np.ndarray] = ()
+        if self.best is not None:
+            best = {name: getattr(self.best, name) for name in _STOPPING}
+            weights = self.best.best_weights or ()
+        saved = Saved(
+            stage=self.stage,
+            epoch=epoch + 1,
+            ended=bool(self.model.stop_training),
+            parts=[*(part.state() for part in self.parts), best],
+            variables=_values(self.model.variables),
+            optimizer=_values(self.model.optimizer.variables),
+            best=weights,
+        )
+        self.write(saved)
+
+
+# What `EarlyStopping` counts.
+_STOPPING = ("wait", "stopped_epoch", "best", "best_epoch")
+
+
+def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    return [np.asarray(ops.convert_to_numpy(v)) for v in variables]
+
+
+def _assign(
+    variables: Sequence[keras.Variable], values: Sequence[np.ndarray]
+) -> None:
+    if [tuple(v.shape) for v in variables] != [v.shape for v in values]:
+        raise ValueError("The checkpoint is of another model.")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,44 @@
+"""Ctrl-C that is heard, wherever Python happens to be."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import keras
+
+_pending = threading.Event()
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """Remembers an interrupt until it has had an effect.
+
+    `KeyboardInterrupt` is lost when it is raised while Python destroys an
+    object or is called back from C, as in between the steps of a training.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are for the main thread
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        _pending.set()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _pending.clear()
+
+
+class Interruptible(keras.callbacks.Callback):
+    """Interrupts a training whose interrupt was lost."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Looks for one, after every step."""
+        if _pending.is_set():
+            raise KeyboardInterrupt

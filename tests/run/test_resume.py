@@ -1,0 +1,333 @@
+"""Interrupted anywhere, a run ends as it would have."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from keras_pep.run import Config, RunDirectory, RunError, resume, train
+from keras_pep.run.checkpoint import Saved
+from tests.keras_pep_cli.test_cli import COMMAND, environment
+
+SETTINGS = {
+    "budget": {
+        "model": "deepfm",
+        "linear": "pep",
+        "sparsity": (0.5, 0.8),
+        "compare": ("uniform", "magnitude"),
+    },
+    "paper": {
+        "search": "paper",
+        "granularity": "global",
+        "threshold_init": -2.0,
+        "sparsity": (0.1,),
+        "l2": 1e-3,
+        "retrain": "reinit",
+    },
+    "lazy": {"optimizer": "lazy_adam", "retrain": "finetune"},
+}
+SHORT = {
+    "batch_size": 256,
+    "max_epochs": 3,
+    "search_epochs": 3,
+    "retrain_epochs": 2,
+    "embedding_dim": 8,
+    "learning_rate": 0.01,
+}
+
+
+@pytest.fixture(autouse=True)
+def _few_rows(monkeypatch):
+    from keras_pep.data import synthetic
+
+    generate = synthetic.generate
+    monkeypatch.setattr(
+        synthetic, "generate", lambda seed: generate(seed, 4000)
+    )
+
+
+def without_times(content):
+    """Everything but how long it took."""
+    if isinstance(content, dict):
+        return {
+            key: without_times(value)
+            for key, value in content.items()
+            if "seconds" not in key
+        }
+    if isinstance(content, list):
+        return [without_times(item) for item in content]
+    return content
+
+
+def files_of(directory):
+    return sorted(path.name for path in directory.path.iterdir())
+
+
+class InterruptedHereError(Exception):
+    pass
+
+
+def interrupting(lines):
+    """Says so many lines, and then is interrupted."""
+    left = iter(range(lines))
+
+    def say(line):
+        if next(left, None) is None:
+            raise InterruptedHereError(line)
+
+    return say
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_the_same_metrics_bit_for_bit(kind, tmp_path):
+    """Interrupted in epochs of all stages, before they are written down."""
+    config = Config(**SHORT, **SETTINGS[kind])
+    whole = RunDirectory(tmp_path / "whole")
+    said = []
+    expected = train(config, whole, say=said.append)
+    assert expected["budgets"], "nothing to compare"
+
+    broken = RunDirectory(tmp_path / "broken")
+    with pytest.raises(InterruptedHereError):
+        train(config, broken, say=interrupting(2))
+    for lines in itertools.count(2):
+        assert "metrics.json" not in files_of(broken)
+        try:
+            found = resume(broken, say=interrupting(3 + lines % 4))
+        except InterruptedHereError:
+            assert lines < 2 * len(said), "it does not come nearer to an end"
+            continue
+        break
+    assert without_times(found) == without_times(expected)
+    assert files_of(broken) == files_of(whole)
+    for stage in ("dense", "search"):
+        rows = [r for r in whole.read_history() if r["stage"] == stage]
+        again = [r for r in broken.read_history() if r["stage"] == stage]
+        assert without_times(again) == without_times(rows)
+    kept = [directory.read_kept() for directory in (whole, broken)]
+    assert kept[0].equals(kept[1])
+    for name in files_of(whole):
+        if name.endswith(".keras"):
+            models = [
+                RunDirectory(d.path).load_model(name.removesuffix(".keras"))
+                for d in (whole, broken)
+            ]
+            for a, b in zip(*(m.get_weights() for m in models), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    metrics = train(Config(**SHORT), directory, say=lambda _: None)
+    said = []
+    assert resume(directory, say=said.append) == json.loads(json.dumps(metrics))
+    assert said == [f"{directory.path} is finished."]
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ("nothing", "config.json not found"),
+        ("data", "no longer those"),
+        ("checkpoint", "checkpoint.npz is damaged"),
+        ("config", "it has changed since"),
+        ("ticket", "is not a keras-pep ticket"),
+    ],
+)
+def test_what_cannot_be_resumed_says_why(harm, message, tmp_path, monkeypatch):
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    lines = 8 if harm == "ticket" else 3
+    if harm != "nothing":
+        with pytest.raises(InterruptedHereError):
+            train(
+                Config(**SHORT), directory, say=interrupting(lines), force=True
+            )
+    if harm == "data":
+        monkeypatch.setattr(
+            "keras_pep.data.dataset.Dataset.fingerprint", lambda _: "other"
+        )
+    elif harm == "checkpoint":
+        damage(directory.path / "checkpoint.npz")
+    elif harm == "config":
+        path = directory.path / "config.json"
+        path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    elif harm == "ticket":
+        damage(next(directory.path.glob("*.ticket.npz")))
+    with pytest.raises(RunError, match=message):
+        resume(directory, say=lambda _: None)
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    middle = slice(len(content) // 2, len(content) // 2 + 64)
+    content[middle] = bytes(byte ^ 255 for byte in content[middle])
+    path.write_bytes(content)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    """And the epoch before it is kept."""
+    config = Config(**{**SHORT, "learning_rate": 1e25})
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"dense: the loss is \w+ in epoch \d, step \d+"
+    ):
+        train(config, directory, say=lambda _: None)
+
+
+def saved_training():
+    random = np.random.default_rng(0)
+    return Saved(
+        stage="dense",
+        epoch=2,
+        ended=False,
+        parts=[{"step": 3}],
+        variables=[random.normal(size=(4, 3)).astype(np.float32)],
+        optimizer=[random.normal(size=5), np.int64(3)],
+        best=[],
+    )
+
+
+def test_every_flipped_byte_of_a_checkpoint_is_noticed(tmp_path):
+    """Or is of no importance: then what is read is what was written."""
+    path = tmp_path / "checkpoint.npz"
+    saved_training().write(path)
+    content = path.read_bytes()
+    whole = Saved.read(path)
+    refused = 0
+    for place in range(len(content)):
+        path.write_bytes(
+            content[:place]
+            + bytes([content[place] ^ (1 << place % 8)])
+            + content[place + 1 :]
+        )
+        try:
+            found = Saved.read(path)
+        except ValueError:
+            refused += 1
+            continue
+        assert (found.stage, found.epoch, found.parts) == (
+            *(whole.stage, whole.epoch),
+            whole.parts,
+        )
+        for name in ("variables", "optimizer", "best"):
+            for a, b in zip(
+                getattr(found, name), getattr(whole, name), strict=True
+            ):
+                np.testing.assert_array_equal(a, b)
+    assert refused > len(content) / 2
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"."):
+            Saved.read(path)
+
+
+def test_killed_at_random_moments(tmp_path):
+    """`kill -9` soon after some files have changed, eight times."""
+    moments = random.Random(0)
+    settings = [
+        *("train", "--dataset", _clicks(tmp_path), "--label", "clicked"),
+        *("--embedding-dim", "8", "--batch-size", "64", "--min-count", "1"),
+        *("--max-epochs", "3", "--search-epochs", "4", "--sparsity", "0.5"),
+        *("--sparsity", "0.8", "--compare", "magnitude", "--quiet"),
+        *("--cache-dir", tmp_path / "cache"),
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    processes = [
+        _started([*settings, "--run-dir", whole]),
+        _started([*settings, "--run-dir", killed]),
+    ]
+    process = processes[1]
+    for _ in range(8):
+        for _ in range(moments.randint(1, 5)):
+            before = _state(killed)
+            while process.poll() is None and _state(killed) == before:
+                time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.2))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "over before it was killed"
+        _every_file_is_whole(killed)
+        again = ["train", "--resume", killed, "--quiet"]
+        if not (killed / "vocabularies.json").exists():
+            again = [*settings, "--run-dir", killed, "--force"]
+        process = _started(again)
+    assert process.wait() == 0
+    assert processes[0].wait() == 0
+    results = [
+        without_times(RunDirectory(path).read_json("metrics.json"))
+        for path in (whole, killed)
+    ]
+    assert results[0] == results[1]
+    assert {p.name for p in whole.iterdir()} == {
+        p.name for p in killed.iterdir()
+    }
+
+
+def _clicks(folder):
+    values = np.random.default_rng(0).integers(0, [20, 15, 5], (3000, 3))
+    clicked = (values.sum(axis=1) % 3 == 0).astype(int)
+    path = folder / "clicks.csv"
+    path.write_text(
+        "user,item,hour,clicked\n"
+        + "".join(
+            f"u{u},i{i},h{h},{y}\n"
+            for (u, i, h), y in zip(values, clicked, strict=True)
+        )
+    )
+    return path
+
+
+def _started(arguments):
+    return subprocess.Popen(
+        [COMMAND, *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        env=environment(),
+    )
+
+
+def _state(folder):
+    """When which file was written."""
+    if not folder.exists():
+        return None
+    times = {}
+    for entry in os.scandir(folder):
+        if not entry.name.startswith("."):
+            try:
+                times[entry.name] = entry.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+    return times
+
+
+def _every_file_is_whole(folder):
+    """All that is there can be read."""
+    if not folder.exists():
+        return
+    directory = RunDirectory(folder)
+    for path in folder.iterdir():
+        if path.name.startswith(".partial-") or path.is_dir():
+            continue
+        if path.suffix == ".json":
+            directory.read_json(path.name)
+        elif path.suffix == ".keras":
+            directory.load_model(path.stem)
+        elif path.name == "checkpoint.npz":
+            directory.read_checkpoint()
+        elif path.suffix == ".npz":
+            kind, budget = path.name.split(".")[0].rsplit("-", 1)
+            directory.load_ticket(int(budget), kind)
+        elif path.name == "counts.npy":
+            assert directory.read_counts().size
+        elif path.name == "kept.csv":
+            assert len(directory.read_kept())
+        elif path.name == "report.html":
+            assert path.read_text().endswith("</html>\n")
+        else:
+            assert path.name == "history.csv"
+            assert directory.read_history()

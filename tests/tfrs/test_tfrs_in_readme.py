@@ -1,0 +1,27 @@
+import re
+from pathlib import Path
+
+import keras_pep
+from keras_pep.data import synthetic
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_section_on_tfrs_runs(tmp_path, monkeypatch, capsys):
+    """As written, on fewer rows; it has at most 30 lines."""
+    section = README.partition("## In TFRS models\n")[2].partition("\n## ")[0]
+    assert len(section.splitlines()) < 30
+    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    generate = synthetic.generate
+    monkeypatch.setattr(
+        synthetic, "generate", lambda seed: generate(seed, 9000)
+    )
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    kept = names["retraining"].ticket.embedding_parameters
+    assert 8_990 <= kept <= 9_000
+    assert names["retraining"].best > 0.6
+    made = keras_pep.serving.describe(Path("saved_models/tfrs/1"))
+    assert set(made.signatures) == {"serving_default", "ids"}
+    assert "Epoch 1/40" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -229,7 +230,10 @@ def test_every_flipped_byte_of_a_checkpoint_is_noticed(tmp_path):
 
 
 def test_killed_at_random_moments(tmp_path):
-    """`kill -9` soon after some files have changed, eight times."""
+    """`kill -9` soon after some files have changed, and the run goes on.
+
+    KERAS_PEP_KILLS says how often: each takes ten seconds.
+    """
     moments = random.Random(0)
     settings = [
         *("train", "--dataset", _clicks(tmp_path), "--label", "clicked"),
@@ -244,7 +248,7 @@ def test_killed_at_random_moments(tmp_path):
         _started([*settings, "--run-dir", killed]),
     ]
     process = processes[1]
-    for _ in range(8):
+    for _ in range(int(os.environ.get("KERAS_PEP_KILLS", "6"))):
         for _ in range(moments.randint(1, 5)):
             before = _state(killed)
             while process.poll() is None and _state(killed) == before:
@@ -331,3 +335,31 @@ def _every_file_is_whole(folder):
         else:
             assert path.name == "history.csv"
             assert directory.read_history()
+
+
+def test_a_full_disk_loses_nothing(tmp_path):
+    """Files may not be larger than 20 kB, then they may."""
+    settings = [
+        *("train", "--dataset", _clicks(tmp_path), "--label", "clicked"),
+        *("--embedding-dim", "64", "--min-count", "1", "--max-epochs", "2"),
+        *("--search-epochs", "2", "--sparsity", "0.8", "--no-baseline"),
+        *("--cache-dir", tmp_path / "cache", "--run-dir", tmp_path / "run"),
+    ]
+    done = subprocess.run(
+        [COMMAND, *map(str, settings)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY)
+        ),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: {tmp_path}/run/checkpoint.npz cannot be written: File too "
+        "large. Go on, when it can be, with keras-pep train --resume "
+        f"{tmp_path}/run\n"
+    )
+    metrics = resume(RunDirectory(tmp_path / "run"), say=lambda _: None)
+    assert len(metrics["budgets"]) == 1

@@ -3,15 +3,20 @@
 import click
 
 from keras_pep_cli.benchmark import benchmark
+from keras_pep_cli.common import Commands
+from keras_pep_cli.compare import compare
 from keras_pep_cli.evaluate import evaluate
 from keras_pep_cli.export import export
 from keras_pep_cli.inspect import inspect
 from keras_pep_cli.predict import predict
 from keras_pep_cli.prepare import prepare
+from keras_pep_cli.report import report
 from keras_pep_cli.train import train
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="keras-pep")
 def main() -> None:
     """Embedding tables of recommenders, pruned by learned thresholds.
@@ -25,6 +30,8 @@ def main() -> None:
 main.add_command(train)
 main.add_command(prepare)
 main.add_command(evaluate)
+main.add_command(report)
+main.add_command(compare)
 main.add_command(predict)
 main.add_command(export)
 main.add_command(inspect)

@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,24 @@ def command(function: Callable[..., None]) -> click.Command:
     ):
         wrapped = option(wrapped)
     return click.command()(wrapped)
+
+
+class Commands(click.Group):
+    """Commands that can ask for the line they were called by."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remembers the arguments as they were given."""
+        ctx.meta[_COMMAND_LINE] = shlex.join(["keras-pep", *args])
+        return super().parse_args(ctx, args)
+
+
+def command_line() -> str | None:
+    """The line that the current command was called by; None if by no line."""
+    line: str | None = click.get_current_context().meta.get(_COMMAND_LINE)
+    return line
+
+
+_COMMAND_LINE = "keras_pep.command_line"
 
 
 _EXPECTED = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from keras_pep_cli.common import FiniteFloat, command
+from keras_pep_cli.common import FiniteFloat, command, command_line
 from keras_pep_cli.dataset import data_options, data_settings, short_name
 
 if TYPE_CHECKING:
@@ -310,8 +310,8 @@ def train(
 ) -> None:
     """Train dense, search, and retrain a small model per budget.
 
-    Leaves a run directory with the models, the tickets, metrics.json and
-    history.csv, and prints a table.
+    Leaves a run directory with the models, the tickets, metrics.json,
+    history.csv and report.html, and prints a table.
 
     \b
     Examples:
@@ -402,6 +402,7 @@ def _finish(
     force: bool = False,
 ) -> None:
     """Trains, or goes on where no settings are given; prints the results."""
+    from keras_pep.report import write_report
     from keras_pep.run import export_run, heard, results_table, resume, train
 
     watched: dict[str, Any] = {
@@ -413,7 +414,10 @@ def _finish(
             if config is None:
                 metrics = resume(directory, **watched)
             else:
-                metrics = train(config, directory, force=force, **watched)
+                line = command_line()
+                metrics = train(
+                    config, directory, force=force, command=line, **watched
+                )
     except KeyboardInterrupt as interrupt:
         if not directory.begun:
             raise
@@ -430,6 +434,7 @@ def _finish(
                 f"{budget['popularity_rank_correlation']:.2f})"
             )
     click.echo(f"run directory: {directory.path}")
+    click.echo(f"report: {write_report(directory.path)}")
     if export:
         click.echo(f"SavedModel: {export_run(directory).path}")
     if metrics["budgets_not_reached"]:

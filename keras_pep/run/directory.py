@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
@@ -24,10 +25,15 @@ CHECKPOINT = "checkpoint.npz"
 _UNFINISHED = ".partial-*"
 _PROGRESS = "progress.json"
 _VOCABULARIES = "vocabularies.json"
+_COUNTS = "counts.npy"
+_KEPT = "kept.csv"
 _FILES = (
     "metrics.json",
     "config.json",
     _VOCABULARIES,
+    _COUNTS,
+    _KEPT,
+    "report.html",
     "history.csv",
     "dense.keras",
     "budget-*.keras",
@@ -234,6 +240,60 @@ class RunDirectory:
         """Removes what a killed process has not finished."""
         for path in self.path.glob(_UNFINISHED):
             path.unlink()
+
+    def write_counts(self, counts: np.ndarray) -> None:
+        """Writes `counts.npy`: how often training has each feature."""
+        with self._writing(_COUNTS) as path:
+            np.save(path, counts.astype(np.min_scalar_type(counts.max())))
+
+    def read_counts(self) -> np.ndarray | None:
+        """Reads `counts.npy`; None if the run has not written any.
+
+        Returns:
+            int64, `(features,)`.
+
+        Raises:
+            RunError: If it is damaged.
+        """
+        path = self.path / _COUNTS
+        try:
+            counts = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # NumPy lets through whatever it meets
+            raise RunError(f"{path} is damaged: {error}.") from error
+        if (
+            not isinstance(counts, np.ndarray)
+            or counts.ndim != 1
+            or counts.dtype.kind not in "iu"
+            or (counts < 0).any()
+        ):
+            raise RunError(f"{path} is damaged: expected a list of counts.")
+        return counts.astype(np.int64)
+
+    def write_kept(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes `kept.csv`: what searches kept at which step."""
+        with self._writing(_KEPT) as path:
+            pd.DataFrame(rows).to_csv(path, index=False)
+
+    def read_kept(self) -> pd.DataFrame | None:
+        """Reads `kept.csv`; None if the run has not written any.
+
+        Returns:
+            Columns `stage` (text), `step` and `embedding_parameters` (int64).
+
+        Raises:
+            RunError: If it is damaged.
+        """
+        path = self.path / _KEPT
+        types = {"stage": str, "step": int, "embedding_parameters": int}
+        try:
+            rows = pd.read_csv(path, usecols=[*types], keep_default_na=False)
+            return rows.astype(types)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:  # what pandas raises is one
+            raise RunError(f"{path} is damaged: {error}.") from error
 
     def save_model(self, name: str, model: keras.Model) -> int:
         """Writes `<name>.keras`, weights only, no optimizer.

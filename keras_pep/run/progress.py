@@ -8,6 +8,8 @@ from typing import Any
 import click
 import keras
 
+from keras_pep.search.collector import TicketCollector
+
 Say = Callable[[str], None]
 
 
@@ -130,6 +132,64 @@ class StopsAtNaN(keras.callbacks.Callback):
                 f"step {batch + 1}. Training diverged: lower --learning-rate, "
                 "--search-rate or --retrain-rate."
             )
+
+
+class KeptOverSteps(keras.callbacks.Callback):
+    """Remembers how many entries a search keeps, whenever that has changed.
+
+    Args:
+        collector: That of the search.
+        stage: Name of the search.
+        rows: Where rows are appended to.
+    """
+
+    def __init__(
+        self,
+        collector: TicketCollector,
+        stage: str,
+        rows: list[dict[str, Any]],
+    ) -> None:
+        super().__init__()
+        self.collector = collector
+        self.stage = stage
+        self.rows = rows
+        self._last = 0
+
+    def state(self) -> dict[str, Any]:
+        """All rows, of earlier searches too."""
+        return {"last": self._last, "rows": self.rows}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self._last = state["last"]
+        self.rows[:] = state["rows"]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Forgets a search that is begun anew."""
+        self.rows[:] = [x for x in self.rows if x["stage"] != self.stage]
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Notes what a step is taken with."""
+        change = abs(self.collector.kept - self._last)
+        if change > _CHANGE * self._last:
+            self._note()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Notes what is left in the end."""
+        self._note()
+
+    def _note(self) -> None:
+        self._last = int(self.collector.kept)
+        self.rows.append(
+            {
+                "stage": self.stage,
+                "step": self.collector.step,
+                "embedding_parameters": self._last,
+            }
+        )
+
+
+_CHANGE = 0.002  # that is noted: a thousand rows for nine tenths
 
 
 class KeptParameters(keras.callbacks.Callback):

@@ -20,7 +20,13 @@ from keras_pep.run.checkpoint import Checkpoint, Part, Saved
 from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
 from keras_pep.run.interrupt import Interruptible
-from keras_pep.run.progress import EpochLog, KeptParameters, Say, StopsAtNaN
+from keras_pep.run.progress import (
+    EpochLog,
+    KeptOverSteps,
+    KeptParameters,
+    Say,
+    StopsAtNaN,
+)
 from keras_pep.run.tensorboard import TensorBoardLog
 from keras_pep.search import (
     BudgetNotReachedWarning,
@@ -44,6 +50,7 @@ def train(
     say: Say = print,
     bar: bool = False,
     force: bool = False,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Does a whole run and writes its directory.
 
@@ -56,6 +63,7 @@ def train(
         say: Called with each line of progress.
         bar: Whether to draw a progress bar within epochs.
         force: Whether the directory may have files already.
+        command: The command line that asks for it, to be noted.
 
     Returns:
         The content of `metrics.json`.
@@ -80,10 +88,12 @@ def train(
                 "search_dim": config.dim_of_search(),
                 "granularity": config.shared_by(),
                 "distillation": config.share_of_dense(),
+                "command": command,
                 "environment": _environment(),
                 "data_fingerprint": dataset.fingerprint(),
             },
         )
+        directory.write_counts(dataset.counts())
         directory.write_vocabularies(dataset.vocabularies)
         return _Run(config, dataset, directory, say, bar).go(budgets)
 
@@ -134,6 +144,11 @@ def resume(
         run = _Run(config, dataset, directory, say, bar)
         run.results, run.history = directory.read_progress()
         run.saved = directory.read_checkpoint()
+        if (kept := directory.read_kept()) is not None:
+            run.kept = [
+                {str(name): value for name, value in row.items()}
+                for row in kept.to_dict("records")
+            ]
         return run.go(config.budgets(config.parameters(dataset)))
 
 
@@ -147,6 +162,7 @@ class _Run:
     say: Say
     bar: bool
     history: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
     # Of stages that were finished before the run was interrupted, and what was
     # going on then.
     results: dict[str, Any] = field(default_factory=dict)
@@ -365,6 +381,7 @@ class _Run:
         def collected() -> dict[str, Any]:
             collector = make_collector(method, budgets, epochs)
             kept = KeptTickets(collector, directory, kind)
+            over_steps = KeptOverSteps(collector, stage, self.kept)
             batches, begun = self._data_of(stage, rows)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", BudgetNotReachedWarning)
@@ -375,12 +392,14 @@ class _Run:
                     epochs=epochs,
                     callbacks=[
                         self._validation(),
-                        *self._watched(stage, [kept]),
+                        over_steps,
+                        *self._watched(stage, [kept, over_steps]),
                     ],
                     **begun,
                 )
             kept.save()
             directory.write_history(self.history)
+            directory.write_kept(self.kept)
             return {
                 "steps": collector.step,
                 "seconds": self._seconds(stage),

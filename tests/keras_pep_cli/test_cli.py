@@ -65,7 +65,9 @@ def train(small_movielens, tmp_path):
     return train
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",)])
+@pytest.mark.parametrize(
+    "command", [(), ("train",), ("evaluate",), ("report",), ("compare",)]
+)
 def test_help_shows_an_example(command):
     result = invoke(*command, "--help")
     assert result.exit_code == 0
@@ -109,6 +111,9 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
         "config.json",
         "metrics.json",
         "vocabularies.json",
+        "counts.npy",
+        "kept.csv",
+        "report.html",
         "history.csv",
         "logs",
         "dense.keras",
@@ -123,9 +128,32 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
     }
     assert history["val_auc"].between(0, 1).all()
     for budget, line in zip(
-        budgets, result.output.splitlines()[-len(budgets) - 2 :], strict=False
+        budgets, result.output.splitlines()[-len(budgets) - 3 :], strict=False
     ):
         assert line.split()[0] == f"{budget:,}"
+
+    assert result.output.splitlines()[-1] == f"report: {folder}/report.html"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["command"].startswith("keras-pep train --dataset movielens ")
+    assert config["command"].endswith(
+        "--budget 400 --budget 200 --sparsity 0.9"
+    )
+    counts = np.load(folder / "counts.npy", allow_pickle=False)
+    fields = json.loads((folder / "vocabularies.json").read_text())["fields"]
+    sizes = [len(field["values"]) for field in fields.values()]
+    assert counts.size == sum(sizes) == features
+    ends = np.cumsum([0, *sizes])[:-1]
+    assert (np.add.reduceat(counts, ends) == metrics["rows"]["train"]).all()
+    kept = pd.read_csv(folder / "kept.csv")
+    assert set(kept["stage"]) == {"search"}
+    assert kept["step"].is_monotonic_increasing
+    assert kept["step"].iloc[0] == 0
+    assert kept["step"].iloc[-1] == metrics["search"]["steps"]
+    numbers = kept["embedding_parameters"]
+    assert numbers.iloc[0] == 8 * features
+    assert numbers.is_monotonic_decreasing
+    assert numbers.iloc[-1] == metrics["budgets"][-1]["embedding_parameters"]
+    assert len(kept) > 2  # more often than once an epoch
 
     again = invoke("evaluate", folder, "--json")
     entries = json.loads(again.output)
@@ -303,6 +331,8 @@ def test_a_run_is_repeated_by_its_config(train, tmp_path):
         json.loads((tmp_path / name / "config.json").read_text())
         for name in ("run", "again")
     ]
+    for each in settings:
+        del each["command"], each["checksum"]
     assert settings[0] == settings[1]
 
     config.write_text(config.read_text().replace('"seed": 0', '"seed": 1'))
@@ -345,6 +375,9 @@ def test_force_leaves_nothing_of_the_old_run(train, tmp_path):
         "config.json",
         "metrics.json",
         "vocabularies.json",
+        "counts.npy",
+        "kept.csv",
+        "report.html",
         "history.csv",
         "logs",
         "budget-200.keras",
@@ -662,6 +695,7 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
     assert {path.name for path in run_dir.iterdir()} - {"checkpoint.npz"} == {
         "config.json",
         "vocabularies.json",
+        "counts.npy",
         "history.csv",
         "logs",
         "progress.json",

@@ -111,6 +111,8 @@ def test_the_same_metrics_bit_for_bit(kind, tmp_path):
         rows = [r for r in whole.read_history() if r["stage"] == stage]
         again = [r for r in broken.read_history() if r["stage"] == stage]
         assert without_times(again) == without_times(rows)
+    kept = [directory.read_kept() for directory in (whole, broken)]
+    assert kept[0].equals(kept[1])
     for name in files_of(whole):
         if name.endswith(".keras"):
             models = [
@@ -324,6 +326,12 @@ def _every_file_is_whole(folder):
         elif path.suffix == ".npz":
             kind, budget = path.name.split(".")[0].rsplit("-", 1)
             directory.load_ticket(int(budget), kind)
+        elif path.name == "counts.npy":
+            assert directory.read_counts().size
+        elif path.name == "kept.csv":
+            assert len(directory.read_kept())
+        elif path.name == "report.html":
+            assert path.read_text().endswith("</html>\n")
         else:
             assert path.name == "history.csv"
             assert directory.read_history()

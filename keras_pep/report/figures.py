@@ -1,0 +1,75 @@
+"""Figures of models as text: for the terminal and for the tables of a page."""
+
+from collections.abc import Sequence
+
+from keras_pep.report.content import ModelContent, RunContent
+from keras_pep.run import aligned
+
+UNKNOWN = "–"  # noqa: RUF001
+
+
+def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
+    """All models of all runs, one line each, as a person reads them.
+
+    Args:
+        runs: The runs.
+        split: Which split's figures to show.
+    """
+    titles = (
+        *("run", "model", "kept", "sparsity", f"{split} AUC", "less dense"),
+        *("log-loss", "total", "bytes"),
+    )
+    return aligned(
+        [
+            titles,
+            *(
+                (run.name, *model_figures(run, model, split))
+                for run in runs
+                for model in run.models
+            ),
+        ]
+    )
+
+
+def model_figures(
+    run: RunContent, model: ModelContent, split: str = "test"
+) -> tuple[str, ...]:
+    """Of one model: name, kept, sparsity, AUC, log-loss, total, bytes.
+
+    Behind the AUC is what it has more than that of the dense model.
+    """
+    figures = model.figures[split]
+    return (
+        model.name,
+        f"{model.kept:,}",
+        f"{model.sparsity:.1%}",
+        _number(figures["auc"]),
+        _difference(run, model, split),
+        _number(figures["logloss"]),
+        f"{model.total:,}",
+        f"{model.bytes:,}",
+    )
+
+
+def _number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4f}"
+
+
+def _difference(run: RunContent, model: ModelContent, split: str) -> str:
+    """AUC less that of the dense model; nothing of the dense one itself."""
+    if run.dense is None or run.dense is model:
+        return ""
+    auc, dense = (m.figures[split]["auc"] for m in (model, run.dense))
+    if auc is None or dense is None:
+        return UNKNOWN
+    return f"{auc - dense:+.4f}"
+
+
+def size_of(number: int) -> str:
+    """Bytes in the unit in which they are easy to read."""
+    value = float(number)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"

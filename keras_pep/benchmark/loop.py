@@ -50,7 +50,12 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
     steps = -(-len(train) // config.batch_size)
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
-        log = EpochLog("search", history, lambda _: None, bar=True)
+        parameters = config.parameters(dataset)
+        log = EpochLog(
+            *("search", history, lambda _: None),
+            bar=True,
+            parameters=parameters,
+        )
         checkpoint = Path(folder, "checkpoint.npz")
         search(
             model,
@@ -67,15 +72,7 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
                         StopsAtNaN("search"),
                         Interruptible(),
                         TensorBoardLog(
-                            Path(folder, "logs"),
-                            dict(
-                                zip(
-                                    dataset.fields,
-                                    dataset.field_sizes,
-                                    strict=True,
-                                )
-                            ),
-                            config.parameters(dataset),
+                            Path(folder, "logs"), dataset, parameters
                         ),
                     ],
                 ),

@@ -21,12 +21,19 @@ class EpochLog(keras.callbacks.Callback):
         history: Where rows are appended to.
         say: Called with each line.
         bar: Whether to draw a progress bar.
+        parameters: How many embedding parameters there are if none is pruned.
     """
 
     def __init__(
-        self, stage: str, history: list[dict[str, Any]], say: Say, bar: bool
+        self,
+        stage: str,
+        history: list[dict[str, Any]],
+        say: Say,
+        bar: bool,
+        parameters: int,
     ) -> None:
         super().__init__()
+        self.parameters = parameters
         self.stage = stage
         self.history = history
         self.say = say
@@ -83,11 +90,13 @@ class EpochLog(keras.callbacks.Callback):
         if self.bar:
             # Clear the line, show the cursor that click's bar has hidden.
             click.echo("\r\033[2K\033[?25h", nl=False)
+        sparsity = 1 - row["embedding_parameters"] / self.parameters
         self.say(
             f"{self.stage:<14} epoch {row['epoch']:>2}   "
             f"loss {row['loss']:.4f}   "
             f"validation AUC {row['val_auc']:.4f}   "
-            f"embedding parameters {row['embedding_parameters']:>9,}   "
+            f"embedding parameters {row['embedding_parameters']:>9,} "
+            f"({sparsity:.1%} pruned)   "
             f"{seconds:4.1f} s"
             f"{_left(self.params['epochs'] - epoch - 1, seconds)}"
         )

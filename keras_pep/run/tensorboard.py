@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep.data import Dataset
 from keras_pep.layers.pep_embedding import PEPEmbedding
 from keras_pep.layers.pruned_embedding import PrunedEmbedding
 from keras_pep.thresholds import thresholds
@@ -28,16 +29,16 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     Args:
         folder: Of the file.
-        field_sizes: Number of features of each field, by its name.
+        dataset: Whose fields the model takes.
         parameters: How many embedding parameters a sparsity of 0 is.
     """
 
-    def __init__(
-        self, folder: Path, field_sizes: Mapping[str, int], parameters: int
-    ) -> None:
+    def __init__(self, folder: Path, dataset: Dataset, parameters: int) -> None:
         super().__init__()
         self.folder = folder
-        self.field_sizes = field_sizes
+        self.field_sizes = dict(
+            zip(dataset.fields, dataset.field_sizes, strict=True)
+        )
         self.parameters = parameters
         self._writer: Any = None
 

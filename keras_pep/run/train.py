@@ -515,22 +515,15 @@ class _Run:
         best: keras.callbacks.EarlyStopping | None = None,
     ) -> list[keras.callbacks.Callback]:
         """The callbacks that every training ends its list with."""
-        log = EpochLog(stage, self.history, self.say, self.bar)
+        parameters = self.config.parameters(self.dataset)
+        log = EpochLog(*(stage, self.history, self.say, self.bar), parameters)
         return [
             log,
             StopsAtNaN(stage),
             Interruptible(),
             *([] if best is None else [best]),
             TensorBoardLog(
-                self.directory.logs / stage,
-                dict(
-                    zip(
-                        self.dataset.fields,
-                        self.dataset.field_sizes,
-                        strict=True,
-                    )
-                ),
-                self.config.parameters(self.dataset),
+                self.directory.logs / stage, self.dataset, parameters
             ),
             Checkpoint(
                 self.directory.write_checkpoint,

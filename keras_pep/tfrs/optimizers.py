@@ -34,3 +34,8 @@ class AdamL2(AdamL2Mixin, _Adam):  # noqa: D101
 @_registered
 class LazyAdam(LazyAdamMixin, AdamL2):  # noqa: D101
     __doc__ = LazyAdamMixin.__doc__
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # `tf_keras` compiles updates by default where there is a GPU, but how
+        # many rows a batch has looked up is not known when it does.
+        super().__init__(*args, **{"jit_compile": False, **kwargs})

@@ -43,7 +43,8 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     """
     labels, logits = _columns(labels, logits)
     logits = logits.astype(np.float64)
-    return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+    with np.errstate(invalid="ignore"):  # NaN of a model that has diverged
+        return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
 
 
 def evaluate(

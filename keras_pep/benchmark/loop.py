@@ -72,7 +72,8 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
                         StopsAtNaN("search"),
                         Interruptible(),
                         TensorBoardLog(
-                            Path(folder, "logs"), dataset, parameters
+                            *(Path(folder, "logs"), dataset, parameters),
+                            lambda _: None,
                         ),
                     ],
                 ),

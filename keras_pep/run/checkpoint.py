@@ -13,7 +13,7 @@ from keras import ops
 from keras_pep.files import check_archive
 
 _FORMAT = 1
-_SIMPLE = ("stage", "epoch", "ended", "parts")
+_SIMPLE = ("run", "stage", "epoch", "ended", "parts")
 
 
 class Part(Protocol):
@@ -38,6 +38,7 @@ class Saved:
         variables: Values of the model's variables.
         optimizer: Of the optimizer's.
         best: Of the model's weights after its best epoch; empty before.
+        run: Which run it is part of.
     """
 
     stage: str
@@ -47,6 +48,7 @@ class Saved:
     variables: Sequence[np.ndarray]
     optimizer: Sequence[np.ndarray]
     best: Sequence[np.ndarray]
+    run: str = ""
 
     def write(self, path: Path) -> None:
         """Writes it."""
@@ -57,6 +59,7 @@ class Saved:
         }
         header = {
             "format": _FORMAT,
+            "run": self.run,
             "stage": self.stage,
             "epoch": self.epoch,
             "ended": self.ended,
@@ -137,8 +140,8 @@ class Checkpoint(keras.callbacks.Callback):
         for part, state in zip(self.parts, parts, strict=True):
             part.restore(state)
         if self.best is not None:
-            for name, value in best.items():
-                setattr(self.best, name, value)
+            for name in _STOPPING:
+                setattr(self.best, name, best[name])
             self.best.best_weights = [*saved.best] or None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -5,9 +5,9 @@ import hashlib
 import io
 import json
 import math
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from keras_pep.search import Ticket
 
 CHECKPOINT = "checkpoint.npz"
 _UNFINISHED = ".partial-*"
+_EVENTS = "events.out.tfevents.*"  # as TensorBoard knows them
 _PROGRESS = "progress.json"
 _VOCABULARIES = "vocabularies.json"
 _COUNTS = "counts.npy"
@@ -42,6 +43,7 @@ _FILES = (
     "mixed-dimension-*.keras",
     "magnitude-*.keras",
     "magnitude-*.ticket.npz",
+    "paper-*.keras",
     "paper-*.ticket.npz",
     CHECKPOINT,
     _PROGRESS,
@@ -58,10 +60,15 @@ class RunDirectory:
 
     Args:
         path: The directory.
+
+    Attributes:
+        begun: Whether this process has begun a run in it, or gone on with one,
+            so that there is one to be resumed.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.begun = False
 
     def create(self, *, force: bool = False) -> None:
         """Makes the directory.
@@ -105,21 +112,19 @@ class RunDirectory:
             yield
 
     @property
-    def begun(self) -> bool:
-        """Whether a run has begun here, so that it can be resumed."""
-        return (self.path / _VOCABULARIES).exists()
-
-    @property
     def finished(self) -> bool:
         """Whether a run has ended here."""
         return (self.path / "metrics.json").exists()
 
     def clear(self) -> None:
         """Removes the files of a run."""
-        for pattern in _FILES:
-            for path in self.path.glob(pattern):
-                path.unlink()
-        shutil.rmtree(self.logs, ignore_errors=True)
+        with self._changing():
+            for pattern in (*_FILES, f"logs/*/{_EVENTS}"):
+                for path in self.path.glob(pattern):
+                    path.unlink()
+        for folder in (*self.logs.glob("*/"), self.logs):
+            with contextlib.suppress(OSError):  # there is something else in it
+                folder.rmdir()
 
     @property
     def logs(self) -> Path:
@@ -137,16 +142,23 @@ class RunDirectory:
             with whole(self.path / name) as partial:
                 yield partial
         except OSError as error:
+            hint = (
+                " Go on, when it can be, with keras-pep train --resume "
+                f"{self.path}"
+            )
             raise RunError(
                 f"{self.path / name} cannot be written: "
-                f"{error.strerror or error}. Go on, when it can be, with "
-                f"keras-pep train --resume {self.path}"
+                f"{error.strerror or error}.{hint if self.begun else ''}"
             ) from error
 
     def write_checkpoint(self, saved: Saved) -> None:
         """Writes `checkpoint.npz`."""
         with self._writing(CHECKPOINT) as path:
-            saved.write(path)
+            replace(saved, run=self._identity()).write(path)
+
+    def _identity(self) -> str:
+        """Of the run: what its settings and data add up to."""
+        return checksum(self.read_json("config.json"))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file, with a checksum of its own."""
@@ -238,8 +250,23 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Removes what a killed process has not finished."""
-        for path in self.path.glob(_UNFINISHED):
-            path.unlink()
+        with self._changing():
+            for path in self.path.glob(_UNFINISHED):
+                path.unlink()
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Tells in a line if files cannot be removed.
+
+        Raises:
+            RunError: If they cannot.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be changed: {error.strerror or error}."
+            ) from error
 
     def write_counts(self, counts: np.ndarray) -> None:
         """Writes `counts.npy`: how often training has each feature."""
@@ -376,19 +403,29 @@ class RunDirectory:
             RunError: If the file is damaged.
         """
         path = self.path / CHECKPOINT
+        if not path.exists():
+            return None
         try:
-            return Saved.read(path) if path.exists() else None
+            saved = Saved.read(path)
+            if saved.run != self._identity():
+                raise ValueError("it is of another run")
         except ValueError as error:
             raise RunError(
                 f"{path} is damaged: {error}. Remove it, and what was being "
                 "trained begins anew."
             ) from error
+        return saved
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Writes `metrics.json`; what only an unfinished run needs goes."""
         self.write_json("metrics.json", metrics)
-        for name in (CHECKPOINT, _PROGRESS):
-            (self.path / name).unlink(missing_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Removes what only an unfinished run needs."""
+        with self._changing():
+            for name in (CHECKPOINT, _PROGRESS):
+                (self.path / name).unlink(missing_ok=True)
 
 
 def checksum(content: Mapping[str, Any]) -> str:

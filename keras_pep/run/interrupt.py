@@ -19,7 +19,8 @@ def heard() -> Iterator[None]:
     `KeyboardInterrupt` is lost when it is raised while Python destroys an
     object or is called back from C, as in between the steps of a training.
     """
-    if threading.current_thread() is not threading.main_thread():
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield  # signals are for the main thread
         return
 

@@ -135,11 +135,27 @@ class StopsAtNaN(keras.callbacks.Callback):
             ValueError: If it is not finite.
         """
         loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss):
+        # With `steps_per_execution` Keras counts beyond the end of an epoch.
+        step = min(batch + 1, self.params["steps"] or batch + 1)
+        self._check("loss", loss, f", step {step}")
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Looks at what the last step has made of the validation data.
+
+        Raises:
+            ValueError: If their loss is not finite.
+        """
+        loss = float((logs or {}).get("val_logloss", 0.0))
+        self._check("validation loss", loss, "")
+
+    def _check(self, name: str, value: float, where: str) -> None:
+        if not math.isfinite(value):
             raise ValueError(
-                f"{self.stage}: the loss is {loss} in epoch {self._epoch + 1}, "
-                f"step {batch + 1}. Training diverged: lower --learning-rate, "
-                "--search-rate or --retrain-rate."
+                f"{self.stage}: the {name} is {value} in epoch "
+                f"{self._epoch + 1}{where}. Training diverged: lower "
+                "--learning-rate, --search-rate or --retrain-rate."
             )
 
 

@@ -27,13 +27,18 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
                 name,
                 f"{entry['embedding_parameters']:,}",
                 f"{entry.get('sparsity', 0.0):.1%}",
-                f"{entry[split]['auc']:.4f}",
-                f"{entry[split]['logloss']:.4f}",
+                figure(entry[split]["auc"]),
+                figure(entry[split]["logloss"]),
                 f"{entry['total_parameters']:,}",
                 f"{entry['bytes']:,}",
             )
         )
     return aligned(rows)
+
+
+def figure(value: float | None) -> str:
+    """An AUC or log-loss as text; unknown if there is none."""
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,5 @@
 """What a training learns, for TensorBoard."""
 
-import importlib.util
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from keras import ops
 from keras_pep.data import Dataset
 from keras_pep.layers.pep_embedding import PEPEmbedding
 from keras_pep.layers.pruned_embedding import PrunedEmbedding
+from keras_pep.run.progress import Say
 from keras_pep.thresholds import thresholds
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -24,29 +24,34 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     Loss, validation figures, kept parameters and sparsity; of a searched or
     pruned table kept parameters by field, a histogram of the embedding sizes,
-    and quantiles of the thresholds. Needs TensorFlow, not TensorBoard; without
-    it nothing is written.
+    and quantiles of the thresholds. Needs no TensorBoard.
 
     Args:
         folder: Of the file.
         dataset: Whose fields the model takes.
         parameters: How many embedding parameters a sparsity of 0 is.
+        say: Called with a line if the file cannot be written. Training goes on
+            without it then.
     """
 
-    def __init__(self, folder: Path, dataset: Dataset, parameters: int) -> None:
+    def __init__(
+        self, folder: Path, dataset: Dataset, parameters: int, say: Say
+    ) -> None:
         super().__init__()
         self.folder = folder
         self.field_sizes = dict(
             zip(dataset.fields, dataset.field_sizes, strict=True)
         )
         self.parameters = parameters
+        self.say = say
+        self._failed = False
         self._writer: Any = None
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Writes the epoch."""
-        if importlib.util.find_spec("tensorflow") is None:
+        if self._failed:
             return
         logs = logs or {}
         kept = int(logs["embedding_parameters"])
@@ -65,11 +70,15 @@ class TensorBoardLog(keras.callbacks.Callback):
                 self.field_sizes, np.split(sizes, ends), strict=True
             ):
                 scalars[f"parameters by field/{name}"] = part.sum()
-        self._write(epoch + 1, scalars, sizes)
+        try:
+            self._write(epoch + 1, scalars, sizes)
+        except Exception as error:  # OSError, or one of TensorFlow's
+            self._failed = True
+            self.say(f"No more of {self.folder} for TensorBoard: {error}")
 
     def on_train_end(self, logs: Any = None) -> None:
         """Closes the file."""
-        if self._writer is not None:
+        if self._writer is not None and not self._failed:
             self._writer.close()
 
     def _tables(self) -> list[Any]:

@@ -77,9 +77,13 @@ def train(
     dataset = config.load_data(say)
     budgets = config.budgets(config.parameters(dataset))
     check_budgets(budgets, config.searched_parameters(dataset))
+    environment = _environment()
     directory.create(force=force)
     with directory.mine():
         directory.clear()  # so that no old file is left beside new ones
+        directory.write_counts(dataset.counts())
+        directory.write_vocabularies(dataset.vocabularies)
+        # The last of them: with it the run can be resumed.
         directory.write_json(
             "config.json",
             {
@@ -89,12 +93,11 @@ def train(
                 "granularity": config.shared_by(),
                 "distillation": config.share_of_dense(),
                 "command": command,
-                "environment": _environment(),
+                "environment": environment,
                 "data_fingerprint": dataset.fingerprint(),
             },
         )
-        directory.write_counts(dataset.counts())
-        directory.write_vocabularies(dataset.vocabularies)
+        directory.begun = True
         return _Run(config, dataset, directory, say, bar).go(budgets)
 
 
@@ -122,8 +125,10 @@ def resume(
         directory.sweep()
         settings = directory.read_json("config.json")
         if directory.finished:
+            directory.tidy()
             say(f"{directory.path} is finished.")
             return directory.read_json("metrics.json")
+        directory.begun = True
         try:
             config = Config.of_run(settings)
             known = settings["environment"], settings["data_fingerprint"]
@@ -201,7 +206,7 @@ class _Run:
         ]
         metrics["baselines"] = [
             entry
-            for method in config.compare
+            for method in dict.fromkeys(config.compare)
             for entry in self.compare(method, budgets)
         ]
         self.directory.finish(metrics)
@@ -522,15 +527,16 @@ class _Run:
             StopsAtNaN(stage),
             Interruptible(),
             *([] if best is None else [best]),
-            TensorBoardLog(
-                self.directory.logs / stage, self.dataset, parameters
-            ),
             Checkpoint(
                 self.directory.write_checkpoint,
                 stage,
                 [log, *parts],
                 best,
                 self._saved(stage),
+            ),
+            TensorBoardLog(
+                *(self.directory.logs / stage, self.dataset, parameters),
+                self.say,
             ),
         ]
 

@@ -256,7 +256,7 @@ class PEPRetrainingMixin(EitherKeras):
         self._search.on_train_begin()
         # Every slot of an optimizer begins with one number everywhere.
         self._first = [
-            ops.convert_to_numpy(variable).ravel()[:1]
+            variable.numpy().ravel()[:1]
             for variable in self.model.optimizer.variables
         ]
         self._last_of_search = epoch + search_epochs - 1

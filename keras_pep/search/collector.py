@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_pep.layers import PEPEmbedding
 from keras_pep.runtime import keras_of
@@ -62,7 +61,7 @@ class TicketCollector(keras.callbacks.Callback):
         self.kept = self.size
         check_budgets(self.missing, self.size)
         for layer in layers:
-            values = ops.convert_to_numpy(layer.embeddings)
+            values = layer.embeddings.numpy()
             if not np.array_equal(values, layer.initial_embeddings()):
                 raise ValueError(
                     f"The table of {layer.name!r} is not as its initializer "

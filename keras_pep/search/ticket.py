@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_pep.files import check_archive, whole
 from keras_pep.layers.embedding import TableMixin
@@ -83,9 +82,7 @@ class Ticket:
             kept = layer.sparse()
             places = kept.places()
             learned[layer.name] = (
-                kept.values
-                if shrunk
-                else np.asarray(ops.convert_to_numpy(layer.embeddings))[places]
+                kept.values if shrunk else layer.embeddings.numpy()[places]
             )
             tables[layer.name] = kept.with_values(
                 layer.initial_embeddings()[places]
@@ -239,4 +236,4 @@ def other_weights(
 
 def values_of(weights: Sequence[keras.Variable]) -> tuple[np.ndarray, ...]:
     """Copies of the values of weights."""
-    return tuple(np.array(ops.convert_to_numpy(w)) for w in weights)
+    return tuple(np.array(w.numpy()) for w in weights)

@@ -172,8 +172,34 @@ def damage(path):
     path.write_bytes(content)
 
 
+def test_a_model_that_diverges_in_its_last_step_is_no_result(tmp_path):
+    """Its loss is still that from before the step."""
+    config = Config(
+        **{**SHORT, "batch_size": 5000, "max_epochs": 1, "learning_rate": 1e30}
+    )
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"dense: the validation loss is \w+ in epoch 1\."
+    ):
+        train(config, directory, say=lambda _: None)
+    assert "checkpoint.npz" not in files_of(directory)
+    assert "dense.keras" not in files_of(directory)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    made = []
+    for seed in (0, 1):
+        directory = RunDirectory(tmp_path / str(seed))
+        with pytest.raises(InterruptedHereError):
+            train(Config(**SHORT, seed=seed), directory, say=interrupting(3))
+        made.append(directory)
+    content = (made[1].path / "checkpoint.npz").read_bytes()
+    (made[0].path / "checkpoint.npz").write_bytes(content)
+    with pytest.raises(RunError, match="it is of another run"):
+        resume(made[0], say=lambda _: None)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
-    """And the epoch before it is kept."""
     config = Config(**{**SHORT, "learning_rate": 1e25})
     directory = RunDirectory(tmp_path / "run")
     with pytest.raises(
@@ -258,7 +284,7 @@ def test_killed_at_random_moments(tmp_path):
         assert process.wait() == -signal.SIGKILL, "over before it was killed"
         _every_file_is_whole(killed)
         again = ["train", "--resume", killed, "--quiet"]
-        if not (killed / "vocabularies.json").exists():
+        if not (killed / "config.json").exists():
             again = [*settings, "--run-dir", killed, "--force"]
         process = _started(again)
     assert process.wait() == 0

@@ -98,8 +98,36 @@ def test_thresholds_rise_while_a_table_is_searched(run):
     )
 
 
-def test_logs_of_an_old_run_go(run):
+def test_logs_of_an_old_run_go_and_nothing_else(run):
     directory, _ = run
-    (directory.logs / "mine").mkdir()
+    mine = directory.logs / "mine.txt"
+    mine.write_text("notes")
+    directory.clear()
+    assert [*directory.logs.iterdir()] == [mine]
+    mine.unlink()
     directory.clear()
     assert not directory.logs.exists()
+
+
+def test_a_run_goes_on_without_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "keras_pep.run.tensorboard.TensorBoardLog._write", _full
+    )
+    said = []
+    config = Config(
+        dataset="synthetic",
+        embedding_dim=4,
+        batch_size=50_000,
+        max_epochs=2,
+        search_epochs=5,
+        retrain_epochs=1,
+        sparsity=(0.5,),
+    )
+    train(config, RunDirectory(tmp_path / "run"), say=said.append)
+    told = [line for line in said if "TensorBoard" in line]
+    assert len(told) == 3  # once in each stage
+    assert "No space left" in told[0]
+
+
+def _full(*_):
+    raise OSError("No space left on device")

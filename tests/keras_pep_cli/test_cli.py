@@ -676,6 +676,8 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        # As on a terminal: who runs tests in the background ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 300

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_the_same_metrics_bit_for_bit(kind, tmp_path):
     for lines in itertools.count(2):
         assert "metrics.json" not in files_of(broken)
         try:
-            found = resume(broken, say=interrupting(3 + lines % 4))
+            found = resume(broken, say=interrupting(5 + lines % 5))
         except InterruptedHereError:
             assert lines < 2 * len(said), "it does not come nearer to an end"
             continue
@@ -125,7 +126,9 @@ def test_the_same_metrics_bit_for_bit(kind, tmp_path):
 
 def test_a_finished_run_is_not_run_again(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    metrics = train(Config(**SHORT), directory, say=lambda _: None)
+    config = Config(**{**SHORT, "search_epochs": 1}, sparsity=(0.5,))
+    config = replace(config, baseline=False, retrain_epochs=1)
+    metrics = train(config, directory, say=lambda _: None)
     said = []
     assert resume(directory, say=said.append) == json.loads(json.dumps(metrics))
     assert said == [f"{directory.path} is finished."]
@@ -274,7 +277,7 @@ def test_killed_at_random_moments(tmp_path):
         _started([*settings, "--run-dir", killed]),
     ]
     process = processes[1]
-    for _ in range(int(os.environ.get("KERAS_PEP_KILLS", "6"))):
+    for _ in range(int(os.environ.get("KERAS_PEP_KILLS", "4"))):
         for _ in range(moments.randint(1, 5)):
             before = _state(killed)
             while process.poll() is None and _state(killed) == before:

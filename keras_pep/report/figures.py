@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 from keras_pep.report.content import ModelContent, RunContent
-from keras_pep.run import aligned
-
-UNKNOWN = "–"  # noqa: RUF001
+from keras_pep.run.table import UNKNOWN, aligned, figure
 
 
 def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
@@ -43,16 +41,12 @@ def model_figures(
         model.name,
         f"{model.kept:,}",
         f"{model.sparsity:.1%}",
-        _number(figures["auc"]),
+        figure(figures["auc"]),
         _difference(run, model, split),
-        _number(figures["logloss"]),
+        figure(figures["logloss"]),
         f"{model.total:,}",
         f"{model.bytes:,}",
     )
-
-
-def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.4f}"
 
 
 def _difference(run: RunContent, model: ModelContent, split: str) -> str:

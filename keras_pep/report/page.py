@@ -14,8 +14,9 @@ from plotly.offline import get_plotlyjs
 
 from keras_pep.files import whole
 from keras_pep.report.content import ModelContent, RunContent, read_runs
-from keras_pep.report.figures import UNKNOWN, model_figures, size_of
+from keras_pep.report.figures import model_figures, size_of
 from keras_pep.run import RunError
+from keras_pep.run.table import UNKNOWN
 
 _TITLES = (
     *("model", "kept", "pruned", "test AUC", "AUC less dense"),

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+UNKNOWN = "–"  # noqa: RUF001
+
 
 def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
     """Dense model, budgets and what they are compared with, one line each.
@@ -38,7 +40,7 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
 
 def figure(value: float | None) -> str:
     """An AUC or log-loss as text; unknown if there is none."""
-    return "unknown" if value is None else f"{value:.4f}"
+    return UNKNOWN if value is None else f"{value:.4f}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -81,9 +81,9 @@ def tables_of(
         ValueError: If two have the same name, or one is not built.
     """
     tables: dict[str, tuple[keras.layers.Layer, SparseTable]] = {}
+    kinds = (TableMixin, LinearMixin, keras_of(model).layers.Embedding)
     for layer in model._flatten_layers():
         name = layer.name
-        kinds = (TableMixin, LinearMixin, keras_of(model).layers.Embedding)
         if isinstance(layer, kinds) and not layer.built:
             raise ValueError(
                 f"{name!r} has no weights yet: call the model on a batch first."

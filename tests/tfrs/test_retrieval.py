@@ -12,17 +12,20 @@ USERS = np.array([f"user {n}" for n in range(60)])
 ITEMS = np.array([f"item {n}" for n in range(45)])
 
 
-def tower(names, table, kind="string", width=8):
+def tower(names, table, kind="string", *, adapted=False):
     lookup, dtype = {
         "string": (tf_keras.layers.StringLookup, tf.string),
         "integer": (tf_keras.layers.IntegerLookup, tf.int64),
     }[kind]
+    layer = lookup(vocabulary=None if adapted else names, mask_token=None)
+    if adapted:
+        layer.adapt(names)
     return tf_keras.Sequential(
         [
             tf_keras.layers.Input((), dtype=dtype),
-            lookup(vocabulary=names, mask_token=None),
+            layer,
             pep.PEPEmbedding(
-                len(names) + 1, width, granularity="global", name=table
+                len(names) + 1, 8, granularity="global", name=table
             ),
         ]
     )
@@ -214,23 +217,13 @@ def test_items_are_named_one_after_the_other(items):
         pep.RetrievalModel(tower(USERS, "users"), tower(ITEMS, "items"), items)
 
 
-def adapted(names, table):
-    lookup = tf_keras.layers.StringLookup(mask_token=None)
-    lookup.adapt(names)
-    return tf_keras.Sequential(
-        [
-            tf_keras.layers.Input((), dtype=tf.string),
-            lookup,
-            pep.PEPEmbedding(len(names) + 1, 8, name=table),
-        ]
-    )
-
-
 def test_lookups_may_be_adapted(pairs, tmp_path):
     """As in the quickstart of TFRS, with items as TensorFlow has strings."""
     items = np.array([name.encode() for name in ITEMS], dtype=object)
     model = pep.RetrievalModel(
-        adapted(USERS, "users"), adapted(ITEMS, "items"), items
+        tower(USERS, "users", adapted=True),
+        tower(ITEMS, "items", adapted=True),
+        items,
     )
     model.compile(pep.optimizers.LazyAdam(0.05))
     retraining = pep.PEPRetraining(

@@ -1,9 +1,10 @@
 """Reading rows of a variable by id, at a cost that follows the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -51,6 +52,27 @@ def take(variable: keras.Variable, rows: Any) -> Any:
 
         return tf.nn.embedding_lookup(native(variable), rows)
     return ops.take(variable, rows, axis=0)
+
+
+def assign_rows(
+    variable: keras.Variable, blocks: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Assigns all rows of a variable, some at a time.
+
+    On TensorFlow in place; elsewhere a new table takes the place of the old.
+
+    Args:
+        variable: Whose rows.
+        blocks: Row numbers, ascending, and values of these rows.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for rows, values in blocks:
+            native(variable).scatter_update(tf.IndexedSlices(values, rows))
+        return
+    tensors = [ops.convert_to_tensor(values) for _, values in blocks]
+    variable.assign(ops.concatenate(tensors))
 
 
 def native(variable: Any) -> Any:

@@ -53,10 +53,15 @@ class Watch(keras.callbacks.Callback):
 
 def held():
     """Bytes of all arrays, by the device they are on."""
-    found = dict.fromkeys(map(str, jax.devices()), 0)
-    for array in jax.live_arrays():
-        for shard in array.addressable_shards:
-            found[str(shard.device)] += shard.data.nbytes
+    # By place, since a part of an array is an array too.
+    parts = {
+        (shard.device, shard.data.unsafe_buffer_pointer()): shard.data
+        for array in jax.live_arrays()
+        for shard in array.addressable_shards
+    }
+    found = dict.fromkeys(jax.devices(), 0)
+    for (device, _), part in parts.items():
+        found[device] += part.nbytes
     return found
 
 

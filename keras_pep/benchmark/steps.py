@@ -97,7 +97,7 @@ def _ratios(
     # Table and thresholds, and Adam's two moments of each; first-order
     # weights and theirs.
     needed = large * 4 * (2 * DIM * 3 + 3)
-    distinct = {rows: _distinct_ids(rows) for rows in (small, large)}
+    distinct = {rows: distinct_ids(rows) for rows in (small, large)}
     lines = [
         f"PEP, {large / 1e6:g} M rows against {small / 1e6:g} M: "
         f"{pep_large.median / pep.median:.2f} x the time, for "
@@ -126,7 +126,7 @@ def _ratios(
     return lines
 
 
-def _ids(rows: int, examples: int) -> np.ndarray:
+def zipf_ids(rows: int, examples: int) -> np.ndarray:
     """Zipf ids of every field, in no order of popularity."""
     random = np.random.default_rng(0)
     size = rows // FIELDS
@@ -137,12 +137,14 @@ def _ids(rows: int, examples: int) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.int32)
 
 
-def _distinct_ids(rows: int) -> int:
-    ids = _ids(rows, BATCH)
+def distinct_ids(rows: int) -> int:
+    """How many rows a batch looks up."""
+    ids = zipf_ids(rows, BATCH)
     return sum(np.unique(column).size for column in ids.T)
 
 
-def _labels(examples: int) -> np.ndarray:
+def random_labels(examples: int) -> np.ndarray:
+    """0 or 1, by chance."""
     draws = np.random.default_rng(1).integers(0, 2, examples)
     return draws.astype(np.float32)
 
@@ -187,7 +189,8 @@ def _keras_steps(name: str, rows: int, steps: int) -> Iterator[float]:
     model.build()
     model.optimizer.build(model.trainable_variables)
     examples = steps * BATCH
-    train = batches(Split(_ids(rows, examples), _labels(examples)), BATCH, 0)
+    split = Split(zipf_ids(rows, examples), random_labels(examples))
+    train = batches(split, BATCH, 0)
     while True:
         began = time.perf_counter()
         model.fit(train, verbose=0, shuffle=False)
@@ -202,8 +205,8 @@ def _torch_steps(rows: int, steps: int) -> Iterator[float]:
     size = rows // FIELDS
     first = torch.arange(FIELDS) * size
     examples = steps * BATCH
-    ids = torch.from_numpy(_ids(rows, examples)).long() + first
-    labels = torch.from_numpy(_labels(examples))[:, None]
+    ids = torch.from_numpy(zipf_ids(rows, examples)).long() + first
+    labels = torch.from_numpy(random_labels(examples))[:, None]
     table = torch.nn.Embedding(FIELDS * size, DIM, sparse=True)
     linear = torch.nn.Embedding(FIELDS * size, 1, sparse=True)
     bias = torch.nn.Parameter(torch.zeros(1))

@@ -76,7 +76,7 @@ def test_torch_variant_trains():
 
 
 def test_ids_are_zipf_in_no_order():
-    ids = steps._ids(390_000, 2_000)
+    ids = steps.zipf_ids(390_000, 2_000)
     assert ids.shape == (2_000, 39)
     assert 0 <= ids.min() < ids.max() < 10_000
     for column in ids.T[:3]:

@@ -1,0 +1,200 @@
+"""Training steps on this device, and the memory bandwidth they reach.
+
+Example:
+    KERAS_BACKEND=jax python -m benchmarks.device
+    KERAS_BACKEND=torch python -m benchmarks.device --rows 100_000
+
+FM over 39 fields with Zipf ids, batches of 1,024, in `model.fit`, on the device
+that the backend of Keras takes by itself: a GPU if it finds one. The variants
+take turns, a block of steps each, so that they share whatever else the machine
+is doing.
+
+What a step must read and write at least, in float32: where gradients are dense,
+each is written and read, and every parameter with its two moments is read and
+written, 32 bytes for each of them; where they are sparse, as LazyAdam has them
+on TensorFlow, so is what the batch looks up, and once more to look it up. That
+per second, over what a sum of a number to each of 64 Mi others reads and writes
+per second, is the share of bandwidth.
+"""
+
+import importlib
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import keras
+from keras import ops
+
+import keras_pep
+from keras_pep.benchmark.steps import (
+    BATCH,
+    FIELDS,
+    distinct_ids,
+    random_labels,
+    zipf_ids,
+)
+from keras_pep.data import Split, batches
+
+_ENTRIES = 2**26  # 256 MiB of float32: no cache holds them
+_DENSE, _SPARSE = 32, 36  # bytes, see above
+
+# Name, granularity of its thresholds if it has any, optimizer.
+_VARIANTS: dict[str, tuple[str | None, str]] = {
+    "keras.layers.Embedding, Keras Adam": (None, "Adam"),
+    "PEPEmbedding, Keras Adam": ("feature_dimension", "Adam"),
+    "PEPEmbedding, one threshold, Keras Adam": ("global", "Adam"),
+    "PEPEmbedding, LazyAdam": ("feature_dimension", "LazyAdam"),
+    "PEPEmbedding, one threshold, LazyAdam": ("global", "LazyAdam"),
+}
+
+
+@click.command()
+@click.option("--rows", default=1_000_000, show_default=True)
+@click.option("--dim", default=64, show_default=True)
+@click.option("--dtype", default="float32", show_default=True)
+@click.option("--blocks", default=7, show_default=True, help="Per variant.")
+@click.option("--steps", default=50, show_default=True, help="Per block.")
+def main(rows: int, dim: int, dtype: str, blocks: int, steps: int) -> None:
+    """Print median milliseconds per step, and the share of bandwidth."""
+    backend = keras.backend.backend()
+    version = importlib.import_module(backend).__version__
+    bandwidth = _bandwidth()
+    click.echo(
+        f"{_device()}; Keras {keras.__version__}, {backend} {version}; "
+        f"{bandwidth / 1e9:,.0f} GB/s"
+    )
+    rows -= rows % FIELDS
+    split = Split(zipf_ids(rows, steps * BATCH), random_labels(steps * BATCH))
+    train = batches(split, BATCH, seed=0)
+    models = {
+        name: _model(*variant, rows, dim, dtype)
+        for name, variant in _VARIANTS.items()
+    }
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for block in range(blocks + 1):
+        for name, model in models.items():
+            began = time.perf_counter()
+            model.fit(train, verbose=0, shuffle=False)
+            if block:  # the first one compiles
+                times[name].append((time.perf_counter() - began) / steps)
+    looked_up = distinct_ids(rows)
+    plain = statistics.median(next(iter(times.values())))
+    click.echo(f"\n{rows:,} x {dim}, {looked_up:,} rows looked up a step\n")
+    click.echo(
+        "| variant | ms per step | fastest - slowest | ratio | GB/s | share |"
+    )
+    click.echo("|---|---:|---:|---:|---:|---:|")
+    for name, (granularity, optimizer) in _VARIANTS.items():
+        each, median = times[name], statistics.median(times[name])
+        width = 1 + dim * (2 if granularity == "feature_dimension" else 1)
+        sparse = backend == "tensorflow" and optimizer == "LazyAdam"
+        size = (looked_up * _SPARSE if sparse else rows * _DENSE) * width
+        click.echo(
+            f"| {name} | {median * 1e3:.2f} | {min(each) * 1e3:.2f} - "
+            f"{max(each) * 1e3:.2f} | {median / plain:.2f} | "
+            f"{size / median / 1e9:,.1f} | {size / median / bandwidth:.0%} |"
+        )
+
+
+def _model(
+    granularity: str | None, optimizer: str, rows: int, dim: int, dtype: str
+) -> keras.Model:
+    embedding: Any = "dense"
+    if granularity is not None:
+        embedding = keras_pep.PEPEmbedding(
+            rows, dim, granularity, name="embedding", dtype=dtype
+        )
+    model = keras_pep.models.FM(
+        (rows // FIELDS,) * FIELDS, dim, embedding, dtype=dtype
+    )
+    optimizers = {
+        "Adam": keras.optimizers.Adam,
+        "LazyAdam": keras_pep.optimizers.LazyAdam,
+    }
+    model.compile(
+        optimizers[optimizer](1e-3),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    model.build()
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _bandwidth(times: int = 10) -> float:
+    """Bytes per second that adding a number to many, in place, moves."""
+    fastest = float("inf")
+    add = _in_place()
+    for _ in range(times):
+        began = time.perf_counter()
+        add()
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * 4 * _ENTRIES / fastest
+
+
+def _in_place() -> Callable[[], None]:
+    """Adds a number to each of `_ENTRIES`, and waits for that."""
+    backend = keras.backend.backend()
+    values = ops.ones((_ENTRIES,), "float32")
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        variable = tf.Variable(values)
+
+        @tf.function(jit_compile=True)
+        def add(_: Any) -> Any:
+            return variable.assign(variable + 1)[:1]
+
+    elif backend == "jax":
+        import jax
+
+        add = jax.jit(lambda values: values + 1, donate_argnums=0)
+    else:
+
+        def add(values: Any) -> Any:
+            return values.add_(1)
+
+    def once() -> None:
+        nonlocal values
+        values = add(values)
+        ops.convert_to_numpy(values[:1])  # waits
+
+    return once
+
+
+def _device() -> str:
+    """The name of the device that the backend takes."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        name = device.device_kind if device.platform != "cpu" else None
+    elif backend == "torch":
+        import torch
+
+        there = torch.cuda.is_available()
+        name = torch.cuda.get_device_name() if there else None
+    else:
+        import tensorflow as tf
+
+        found = tf.config.list_physical_devices("GPU")
+        name = (
+            tf.config.experimental.get_device_details(found[0])["device_name"]
+            if found
+            else None
+        )
+    return str(name) if name else f"CPU, {_processor()}"
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = {x.partition(":")[2].strip() for x in lines if "model name" in x}
+    threads = sum("model name" in line for line in lines)
+    return f"{', '.join(names)}, {threads} threads"
+
+
+if __name__ == "__main__":
+    main()

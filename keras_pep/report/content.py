@@ -5,7 +5,7 @@ else is text, which the page has to escape.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,6 @@ class RunContent:
         """The dense model, if there is one."""
         return next((m for m in self.models if m.kind == "dense"), None)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        models = [{**asdict(m), "name": m.name} for m in self.models]
-        return {**asdict(self), "models": models}
-
 
 def read_runs(paths: Sequence[str | Path]) -> list[RunContent]:
     """Reads what a page shows of some runs.
@@ -153,7 +148,7 @@ def _run_content(directory: RunDirectory, name: str, drawn: int) -> RunContent:
             f"another version of keras-pep: {error!r}."
         ) from error
     features = _features(directory, content.models, drawn)
-    return RunContent(**{**vars(content), "features": features})
+    return replace(content, features=features)
 
 
 def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:

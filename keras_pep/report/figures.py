@@ -59,11 +59,20 @@ def _difference(run: RunContent, model: ModelContent, split: str) -> str:
     return f"{auc - dense:+.4f}"
 
 
-def size_of(number: int) -> str:
+def size_of(run: RunContent, model: ModelContent) -> str:
+    """Its bytes, and how many times smaller than the dense model that is."""
+    size = _readable(model.bytes)
+    if run.dense is None or run.dense is model or not model.bytes:
+        return size
+    times = run.dense.bytes / model.bytes
+    return f"{size}, {times:.1f}\N{MULTIPLICATION SIGN} smaller"
+
+
+def _readable(number: int) -> str:
     """Bytes in the unit in which they are easy to read."""
     value = float(number)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:  # more have four digits when they are rounded
             return f"{value:.3g} {unit}"
         value /= 1000
-    return f"{value:.3g} GB"
+    return f"{value:.3g} TB"

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -81,7 +82,7 @@ def page(runs: Sequence[RunContent]) -> str:
         results="".join(_results(run, len(runs) > 1) for run in runs),
         fields="".join(_fields(run, len(runs) > 1) for run in runs),
         origins="".join(_origin(run, len(runs) > 1) for run in runs),
-        data=_json({"runs": [run.to_dict() for run in runs]}),
+        data=_json({"runs": [_content(run) for run in runs]}),
         plotly=scripts[0],
         script=scripts[1],
     )
@@ -110,6 +111,15 @@ def _policy(scripts: Iterable[str]) -> str:
     )
 
 
+def _content(run: RunContent) -> dict[str, Any]:
+    """What the figures are drawn of."""
+    models = [
+        {**asdict(model), "name": model.name, "size": size_of(run, model)}
+        for model in run.models
+    ]
+    return {**asdict(run), "models": models}
+
+
 def _json(content: Mapping[str, Any]) -> str:
     """JSON that nothing in it can end, or make a tag or a comment of."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
@@ -135,23 +145,13 @@ def _tiles(run: RunContent) -> str:
 
 def _tile(run: RunContent, model: ModelContent) -> str:
     _, kept, sparsity, auc, less, *_ = model_figures(run, model)
-    lines = ["full table", f"AUC {auc}", size_of(model.bytes)]
-    if model is not run.dense:
-        lines = [
-            f"{sparsity} pruned",
-            f"AUC {auc}" + (f" ({less})" if less else ""),
-            size_of(model.bytes) + _times_smaller(run, model),
-        ]
+    lines = [
+        "full table" if model is run.dense else f"{sparsity} pruned",
+        f"AUC {auc}" + (f" ({less})" if less else ""),
+        size_of(run, model),
+    ]
     rest = "".join(f"<span>{escape(line)}</span>" for line in lines)
     return f'<li><b>{escape(kept)}</b><span class="unit">kept</span>{rest}</li>'
-
-
-def _times_smaller(run: RunContent, model: ModelContent) -> str:
-    if run.dense is None or not model.bytes:
-        return ""
-    return (
-        f", {run.dense.bytes / model.bytes:.1f}\N{MULTIPLICATION SIGN} smaller"
-    )
 
 
 def _results(run: RunContent, several: bool) -> str:

@@ -4,7 +4,11 @@
 
 const runs = JSON.parse(document.getElementById("data").textContent).runs;
 const several = runs.length > 1;
-const KINDS = {
+// Of all runs, each once, by what tells them apart: names may be cut.
+const allFields = [...new Map(
+  runs.flatMap((run) => run.features?.fields ?? [])
+    .map((field) => [field.key, field.name]))];
+const KINDS = new Map(Object.entries({
   dense: { color: "#7b8794", symbol: "square", label: "full table" },
   search: { color: "#0b7fc7", symbol: "circle", label: "keras-pep" },
   magnitude: { color: "#d9822b", symbol: "triangle-up", label: "magnitude" },
@@ -13,7 +17,7 @@ const KINDS = {
     color: "#2a9d6f", symbol: "star", label: "mixed dimensions",
   },
   paper: { color: "#c2456e", symbol: "x", label: "the paper's search" },
-};
+}));
 // Told apart with a colour vision deficiency too: after Okabe and Ito.
 const COLORS = [
   "#0b7fc7", "#d9822b", "#2a9d6f", "#c2456e", "#8e6bbf", "#a98a00", "#7f4f24",
@@ -39,7 +43,7 @@ function draw() {
   drawSteps();
   drawBytes();
   if (!runs.some((run) => run.features)) {
-    element("features").replaceChildren(
+    fill("features",
       made("h2", "Which features keep how much"),
       made("p", "The run has not noted which features there are: it is of an "
         + "earlier version of keras-pep.", "note"));
@@ -57,16 +61,19 @@ function draw() {
 
 function fillChoices() {
   const targets = new Set(runs.flatMap((run) => budgetsOf(run)));
-  const names = new Set(
-    runs.flatMap((run) => (run.features?.fields ?? []).map((f) => f.name)));
   const budgets = [...targets].sort((a, b) => b - a);
   for (const budget of budgets)
     element("budget").append(new Option(number(budget), budget));
   // The smallest: there what is kept says most about what matters.
-  if (budgets.length) element("budget").value = String(budgets.at(-1));
+  element("budget").selectedIndex = budgets.length - 1;
   element("field").append(new Option("all fields", ""));
-  for (const name of names)
-    element("field").append(new Option(name, `=${name}`));
+  for (const [place, [, name]] of allFields.entries())
+    element("field").append(new Option(name, place));
+}
+
+// What the field is known by that is chosen; undefined for all.
+function chosenField() {
+  return allFields[element("field").value]?.[0];
 }
 
 function budgetsOf(run) {
@@ -81,11 +88,15 @@ function chosen(run) {
   const closest = budgetsOf(run).reduce(
     (best, target) => far(target) < far(best) ? target : best, Infinity);
   const budget = budgetsOf(run).indexOf(closest);
-  const value = element("field").value;
   if (budget < 0) return null;
-  if (!value) return { budget, field: -1 };
-  const field = run.features.fields.findIndex((f) => `=${f.name}` === value);
+  const key = chosenField();
+  if (key === undefined) return { budget, field: -1 };
+  const field = placeOf(key, run);
   return field < 0 ? null : { budget, field };
+}
+
+function placeOf(key, run) {
+  return run.features.fields.findIndex((field) => field.key === key);
 }
 
 // Figures
@@ -117,7 +128,7 @@ function drawQuality(id, title) {
           `${number(model.kept)} kept, ${percent(model.sparsity)} pruned`,
           `${title} ${value(model).toFixed(4)}`
             + lessDense(model, dense, value),
-          bytes(model.bytes),
+          model.size,
         ])),
       });
     }
@@ -126,7 +137,8 @@ function drawQuality(id, title) {
         type: "line", xref: "paper", x0: 0, x1: 1,
         y0: value(dense), y1: value(dense), layer: "below",
         line: {
-          color: several ? COLORS[place % COLORS.length] : KINDS.dense.color,
+          color: several ? COLORS[place % COLORS.length]
+            : lookOf("dense").color,
           width: 1, dash: "dash",
         },
       });
@@ -200,7 +212,7 @@ function drawFrequency() {
   const traces = [];
   const notes = [];
   for (const [place, run] of runs.entries()) {
-    const choice = run.features && chosen(run);
+    const choice = chosen(run);
     if (!choice || run.features.drawn.count === null) {
       notes.push(`${several ? `${run.name} ` : "The run "}${
         run.features && run.features.drawn.count === null
@@ -210,7 +222,7 @@ function drawFrequency() {
     }
     const { drawn, fields } = run.features;
     const of = run.features.budgets[choice.budget];
-    const shown = drawn.field.keys().filter(
+    const shown = [...drawn.field.keys()].filter(
       (i) => choice.field < 0 || drawn.field[i] === choice.field);
     const groups = new Map();
     // A colour per field, as long as there are not too many to tell apart.
@@ -271,7 +283,7 @@ function drawFrequency() {
 function noteOf(run, of, groups) {
   const drawn = sum([...groups.values()].map((places) => places.length));
   const { unseen, count } = run.features;
-  const field = element("field").value;
+  const field = chosenField() !== undefined;
   return (several ? `${run.name}, budget ${number(of.target)}: ` : "")
     + `${number(drawn)} ${field ? "features of the field" : `of ${
       number(count)} features`} are drawn`
@@ -286,7 +298,7 @@ function noteOf(run, of, groups) {
 function drawTop() {
   const shown = [];
   for (const [place, run] of runs.entries()) {
-    const choice = run.features && chosen(run);
+    const choice = chosen(run);
     if (!choice) continue;
     const { drawn, fields, budgets } = run.features;
     const top = budgets[choice.budget].top[choice.field + 1];
@@ -309,7 +321,7 @@ function drawTop() {
   }
   const box = element("top");
   for (const chart of box.querySelectorAll(".chart")) Plotly.purge(chart);
-  box.replaceChildren();
+  fill("top");
   for (const [place, run, bars] of shown) {
     if (several) box.append(made("h4", `${run.name}, budget ${
       number(run.features.budgets[chosen(run).budget].target)}`));
@@ -326,49 +338,48 @@ function drawTop() {
 
 function drawFields(id, value, title, format) {
   const bars = [];
-  const field = element("field").value;
-  for (const [place, run] of runs.entries()) {
-    const choice = run.features && chosen(run);
-    if (!choice) continue;
-    const of = run.features.budgets[choice.budget];
-    for (const [i, each] of run.features.fields.entries()) {
-      const apart = !several && run.features.fields.length <= COLORS.length;
+  const field = chosenField();
+  const apart = !several && allFields.length <= COLORS.length;
+  for (const [key] of allFields) {
+    for (const [place, run] of runs.entries()) {
+      const choice = chosen(run);
+      const i = choice ? placeOf(key, run) : -1;
+      if (i < 0) continue;
+      const of = run.features.budgets[choice.budget];
+      const each = run.features.fields[i];
+      const share = format(value(of, each, i));
       bars.push({
         name: several ? `${each.name}, ${run.name}` : each.name,
         value: value(of, each, i),
-        text: format(value(of, each, i)),
+        text: share,
         color: COLORS[(several ? place : apart ? i : 0) % COLORS.length],
-        faint: field && field !== `=${each.name}`,
+        faint: field !== undefined && field !== key,
         hover: hover([
           several ? run.name : null,
           each.name,
-          `${number(of.kept[i])} entries kept: ${format(value(of, each, i))}`,
+          `${number(of.kept[i])} entries kept: ${share}`,
           `something is left of ${number(of.left[i])} of `
             + `${number(each.features)} features`,
         ]),
       });
     }
   }
-  if (several) bars.sort((a, b) => a.name < b.name ? -1 : 1);
   drawBars(id, bars, title, format === percent ? ".0%" : undefined);
 }
 
 function drawBytes() {
   const bars = [];
   for (const [place, run] of runs.entries()) {
-    const dense = run.models.find((model) => model.kind === "dense");
     for (const model of run.models) {
-      const times = dense && model !== dense && model.bytes
-        ? `, ${(dense.bytes / model.bytes).toFixed(1)}\u00d7 smaller` : "";
       const name = model.kind === "dense" ? "full table" : model.name;
       bars.push({
         name: several ? `${run.name}: ${name}` : name,
         value: model.bytes,
-        text: bytes(model.bytes) + times,
+        text: model.size,
         color: several ? COLORS[place % COLORS.length]
           : lookOf(model.kind).color,
         hover: hover([
-          several ? run.name : null, name, `${number(model.bytes)} bytes${times}`,
+          several ? run.name : null, name, `${number(model.bytes)} bytes`,
         ]),
       });
     }
@@ -454,7 +465,7 @@ function plot(id, traces, layout) {
 
 function instead(id, text) {
   Plotly.purge(id);
-  element(id).replaceChildren(made("p", text, "note"));
+  fill(id, made("p", text, "note"));
 }
 
 // Of a logarithmic axis: the more of them, the fewer decades there are.
@@ -470,8 +481,8 @@ function ticksOf(values) {
 }
 
 function lookOf(kind) {
-  return Object.hasOwn(KINDS, kind) ? KINDS[kind]
-    : { color: COLORS[5], symbol: "circle", label: kind };
+  return KINDS.get(kind)
+    ?? { color: COLORS[5], symbol: "circle", label: kind };
 }
 
 function grouped(models) {
@@ -492,8 +503,8 @@ function scatter(place) {
 
 // Plotly takes `<b>` and `&lt;` in text for what they are in HTML.
 function plain(text) {
-  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;");
+  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;")
+    .replace(/>/g, "&gt;");
 }
 
 function hover(lines) {
@@ -503,8 +514,10 @@ function hover(lines) {
 
 function cut(text, longest) {
   const characters = [...String(text)];
-  return characters.length <= longest ? text
-    : `${characters.slice(0, longest - 1).join("")}\u2026`;
+  if (characters.length <= longest) return text;
+  const end = Math.floor(longest / 4);
+  return `${characters.slice(0, longest - end - 1).join("")}\u2026`
+    + characters.slice(-end).join("");
 }
 
 function number(value) {
@@ -512,19 +525,13 @@ function number(value) {
 }
 
 function percent(value) {
-  return `${(100 * value).toFixed(1)} %`;
+  return `${(100 * value).toFixed(1)}%`;
 }
 
 function briefly(value) {
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]])
     if (value >= size) return `${value / size}${unit}`;
   return String(value);
-}
-
-function bytes(value) {
-  for (const [size, unit] of [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]])
-    if (value >= size) return `${Number((value / size).toPrecision(3))} ${unit}`;
-  return `${value} B`;
 }
 
 function sum(values) {
@@ -535,6 +542,11 @@ function sum(values) {
 
 function element(id) {
   return document.getElementById(id);
+}
+
+function fill(id, ...nodes) {
+  element(id).textContent = "";
+  element(id).append(...nodes);
 }
 
 function made(tag, text, name = "") {

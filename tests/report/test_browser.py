@@ -5,7 +5,7 @@ import json
 import pytest
 
 from keras_pep.report import read_runs, write_page, write_report
-from tests.runs import BUDGETS, HOSTILE, write_run
+from tests.runs import BUDGETS, HOSTILE, vocabularies, write_run
 
 pytest.importorskip("playwright.sync_api", reason="playwright is missing")
 
@@ -34,6 +34,23 @@ def run(tmp_path_factory):
     run = write_run(tmp_path_factory.mktemp("report") / "run")
     write_report(run)
     return run
+
+
+# Younger than the browsers of 2020.
+LATER = """
+for (const [owner, ...names] of [
+  [Object, "hasOwn", "groupBy"], [window, "Iterator", "structuredClone"],
+  [Array.prototype, "at", "findLast", "findLastIndex", "toReversed",
+    "toSorted", "toSpliced", "with"],
+  [String.prototype, "at", "isWellFormed"],
+  [Element.prototype, "replaceChildren", "checkVisibility"],
+  [Object.getPrototypeOf(Object.getPrototypeOf([].keys())), "map", "filter",
+    "toArray", "some", "every", "find", "reduce", "forEach", "flatMap", "take",
+    "drop"],
+  [Set.prototype, "union", "difference", "intersection"],
+  [Promise, "any", "withResolvers"], [Map, "groupBy"],
+]) for (const name of names) delete owner[name];
+"""
 
 
 @pytest.fixture
@@ -89,6 +106,46 @@ def test_it_is_drawn_without_errors_from_one_file(browser, run):
     context.close()
 
 
+def test_browsers_of_2020_draw_it(browser, run):
+    context = browser.new_context(viewport=DESKTOP, offline=True)
+    context.add_init_script(LATER)
+    page = context.new_page()
+    said = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((run / "report.html").as_uri())
+    assert said == []
+    assert page.evaluate("[].at ?? [].keys().filter ?? Object.hasOwn") is None
+    for chart in CHARTS:
+        assert page.locator(f"#{chart} .main-svg").count() >= 2
+    for field in ("user", "price", "all fields"):
+        choose(page, "field", field)
+    assert said == []
+    context.close()
+
+
+def test_fields_whose_names_are_cut_are_chosen_one_by_one(browser, tmp_path):
+    alike = [f"{'x' * 79}{middle}{'y' * 79}" for middle in "ab"]
+    fields = dict(zip(alike, vocabularies().values(), strict=True))
+    run = write_run(tmp_path / "run", fields=fields)
+    other = write_run(tmp_path / "other", fields=dict([*fields.items()][::-1]))
+    path = tmp_path / "compare.html"
+    for runs in ([run], [run, other]):
+        write_page(read_runs(runs), path)
+        with opened(browser, path, DESKTOP) as page:
+            options = page.locator("#field option").all_inner_texts()
+            assert options == ["all fields", *["x" * 59 + "…" + "y" * 20] * 2]
+            shown = []
+            for option, features in ((1, 31), (2, 4)):
+                page.locator("#field").select_option(index=option)
+                shown.append(drawn(page, "top-0"))
+                note = page.locator("#frequency-note").inner_text()
+                assert note.count(f"{features} features of the field") == len(
+                    runs
+                )
+            assert shown[0] != shown[1]
+            assert len(drawn(page, "field-size")[0]["x"]) == 2 * len(runs)
+
+
 def test_what_is_drawn_are_the_figures_of_the_run(page, run):
     metrics = json.loads((run / "metrics.json").read_text())
     for split in ("test", "validation"):
@@ -109,6 +166,10 @@ def test_what_is_drawn_are_the_figures_of_the_run(page, run):
     (bars,) = drawn(page, "bytes")
     entries = [metrics["dense"], *metrics["budgets"], *metrics["baselines"]]
     assert bars["x"] == [entry["bytes"] for entry in entries]
+    texts = page.locator("#bytes .bartext").all_text_contents()
+    # 1,540 bytes, 440 and 240.
+    smaller = ["440 B, 3.5× smaller", "240 B, 6.4× smaller"]  # noqa: RUF001
+    assert texts == ["1.54 kB", *smaller, *smaller]
     table = page.locator("#quality table").first
     assert table.locator("tbody tr").count() == 5
     assert "0.7487" in table.inner_text()
@@ -169,7 +230,10 @@ def escaped(name):
 
 
 def cut(name, longest=40):
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+    end = longest // 4
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest - end - 1]}…{name[-end:]}"
 
 
 def test_what_gets_in_all_the_same_does_not_run(page):

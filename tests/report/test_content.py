@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_pep.report import comparison_table, read_runs
+from keras_pep.report.figures import size_of
 from keras_pep.run import RunDirectory, RunError
 from keras_pep.search import Ticket
 from tests.runs import BUDGETS, change, ticket, vocabularies, write_run
@@ -146,6 +147,33 @@ def test_runs_have_names_of_their_own(tmp_path):
     assert names == [str(first), str(second)]
     with pytest.raises(RunError, match="given twice"):
         read_runs([first, first])
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (999, "999 B"),
+        (1_000, "1 kB"),
+        (95_904, "95.9 kB"),
+        (999_400, "999 kB"),
+        (999_600, "1 MB"),
+        (2_500_000_000, "2.5 GB"),
+        (10**15, "1e+03 TB"),
+    ],
+)
+def test_bytes_are_in_the_unit_in_which_they_are_short(run, number, text):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["dense"]["bytes"] = 2 * number
+    metrics["budgets"][0]["bytes"] = number
+    change(
+        run / "metrics.json",
+        dense=metrics["dense"],
+        budgets=metrics["budgets"],
+    )
+    (content,) = read_runs([run])
+    found = size_of(content, content.models[1])
+    assert found == f"{text}, 2.0× smaller"  # noqa: RUF001
+    assert "smaller" not in size_of(content, content.models[0])
 
 
 def test_a_comparison_has_a_line_for_every_model(run, tmp_path):

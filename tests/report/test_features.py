@@ -28,6 +28,7 @@ def content():
 
 def test_sums_of_fields(content):
     assert [f["name"] for f in content.fields] == ["f0", "f1"]
+    assert [f["key"] for f in content.fields] == ["f0", "f1"]
     assert [f["features"] for f in content.fields] == [4, 2]
     assert [f["occurrences"] for f in content.fields] == [18, 1003]
     assert [b["target"] for b in content.budgets] == [10, 5]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from keras_pep.report.content import ModelContent, RunContent
+from keras_pep.report.content import ModelContent, RunContent, StageContent
 from keras_pep.run.table import UNKNOWN, aligned, figure
 
 
@@ -26,6 +26,38 @@ def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
                 for model in run.models
             ),
         ]
+    )
+
+
+STAGE_TITLES = (
+    *("stage", "epochs", "best", "validation AUC", "log-loss"),
+    *("kept", "minutes"),
+)
+
+
+def stages_table(run: RunContent) -> str:
+    """How the trainings of a run went, one line each."""
+    return aligned([STAGE_TITLES, *map(stage_figures, run.stages)])
+
+
+def stage_figures(stage: StageContent) -> tuple[str, ...]:
+    """Name and epochs, the best of them and its figures, kept, minutes."""
+    known = [n for n, auc in enumerate(stage.auc) if auc is not None]
+    best = max(known, key=lambda n: stage.auc[n] or 0.0, default=None)
+    return (
+        stage.name,
+        f"{len(stage.epochs):,}",
+        *(
+            (UNKNOWN,) * 3
+            if best is None
+            else (
+                f"{stage.epochs[best]:,}",
+                figure(stage.auc[best]),
+                figure(stage.logloss[best]),
+            )
+        ),
+        f"{stage.kept[-1]:,}",
+        f"{sum(stage.seconds) / 60:.1f}",
     )
 
 

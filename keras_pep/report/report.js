@@ -4,6 +4,7 @@
 
 const runs = JSON.parse(document.getElementById("data").textContent).runs;
 const several = runs.length > 1;
+const early = runs.every((run) => run.unfinished);
 // Of all runs, each once, by what tells them apart: names may be cut.
 const allFields = [...new Map(
   runs.flatMap((run) => run.features?.fields ?? [])
@@ -41,11 +42,13 @@ function draw() {
   drawQuality("auc", "AUC");
   drawQuality("logloss", "log-loss");
   drawSteps();
+  drawEpochs();
   drawBytes();
   if (!runs.some((run) => run.features)) {
     fill("features",
       made("h2", "Which features keep how much"),
-      made("p", "The run has not noted which features there are: it is of an "
+      made("p", early ? "The search is not over yet."
+        : "The run has not noted which features there are: it is of an "
         + "earlier version of keras-pep.", "note"));
     return;
   }
@@ -126,7 +129,7 @@ function drawQuality(id, title) {
           several ? run.name : null,
           model.name,
           `${number(model.kept)} kept, ${percent(model.sparsity)} pruned`,
-          `${title} ${value(model).toFixed(4)}`
+          `${title} ${figure(value(model))}`
             + lessDense(model, dense, value),
           model.size,
         ])),
@@ -143,12 +146,16 @@ function drawQuality(id, title) {
         },
       });
   }
+  if (!traces.length) return instead(id, "No model has figures yet.");
+  const [low, high] = rangeOf(traces.flatMap((trace) => trace.y));
   plot(id, traces, {
     height: 360,
     shapes: lines,
     xaxis: { title: { text: "kept embedding parameters" }, type: "log",
       ...ticksOf(traces.flatMap((trace) => trace.x)) },
-    yaxis: { title: { text: `${split} ${title}` }, tickformat: ".3f" },
+    yaxis: { title: { text: `${split} ${title}` }, tickformat: ".3f",
+      // Of a single value Plotly would show what is up to 1 away.
+      range: low < high ? undefined : [low - 0.01, low + 0.01] },
   });
 }
 
@@ -197,14 +204,54 @@ function drawSteps() {
     }
   }
   if (!traces.length)
-    return instead("steps", "The run has not noted what was kept at which "
-      + "step: it is of an earlier version of keras-pep.");
+    return instead("steps", early ? "The search has not got so far yet."
+      : "The run has not noted what was kept at which step: it is of an "
+      + "earlier version of keras-pep.");
   plot("steps", traces, {
     height: 340,
     xaxis: { title: { text: "training steps of the search" },
       tickformat: ",d", rangemode: "tozero" },
     yaxis: { title: { text: "kept embedding parameters" }, type: "log",
       ...ticksOf(traces.flatMap((trace) => trace.y)) },
+  });
+}
+
+function drawEpochs() {
+  const traces = [];
+  const named = new Set();
+  for (const [place, run] of runs.entries()) {
+    for (const stage of run.stages) {
+      const [, method, budget] = /^(.*?)(?:-(\d+))?$/.exec(stage.name);
+      const look = lookOf(method === "budget" ? "search" : method);
+      const searches = !budget && method !== "dense";
+      const color = several ? COLORS[place % COLORS.length] : look.color;
+      const name = several ? run.name
+        : look.label + (searches ? ": search" : "");
+      traces.push({
+        x: stage.epochs, y: stage.auc, mode: "lines+markers",
+        name: plain(name), legendgroup: name, showlegend: !named.has(name),
+        line: { color, width: 1.5, dash: searches ? "dot" : "solid" },
+        marker: { color, size: 5 },
+        hoverinfo: "text",
+        hovertext: stage.epochs.map((epoch, n) => hover([
+          several ? run.name : null,
+          `${stage.name}, epoch ${number(epoch)}`,
+          `validation AUC ${figure(stage.auc[n])}, `
+            + `log-loss ${figure(stage.logloss[n])}`,
+          `training loss ${figure(stage.loss[n])}`,
+          `${number(stage.kept[n])} kept`,
+        ])),
+      });
+      named.add(name);
+    }
+  }
+  if (!traces.length)
+    return instead("epochs", early ? "No epoch is over yet."
+      : "The run has not noted its epochs.");
+  plot("epochs", traces, {
+    height: 360,
+    xaxis: { title: { text: "epoch" }, tickformat: ",d" },
+    yaxis: { title: { text: "validation AUC" }, tickformat: ".3f" },
   });
 }
 
@@ -269,6 +316,10 @@ function drawFrequency() {
       });
     notes.push(noteOf(run, of, groups));
   }
+  if (traces.length)
+    notes.push("Means are of all features, by powers of two of how often they "
+      + "occur. Points are moved up or down by up to 0.3, so as not to hide "
+      + "each other.");
   element("frequency-note").textContent = notes.join(" ");
   if (!traces.length) return instead("frequency", "");
   plot("frequency", traces, {
@@ -288,11 +339,8 @@ function noteOf(run, of, groups) {
     + `${number(drawn)} ${field ? "features of the field" : `of ${
       number(count)} features`} are drawn`
     + (!field && drawn < count ? ", frequent ones more densely" : "")
-    + "; means are of all, by powers of two of how often they occur. "
-    + "Points are moved up or down by up to 0.3, so as not to hide each other."
-    + (unseen && !field ? ` Features in no training row, of which there ${
-      unseen > 1 ? "are" : "is"} ${number(unseen)}, are drawn at the left.`
-      : "");
+    + (unseen && !field ? `, and at the left those in no training row, of which `
+      + `there ${unseen > 1 ? "are" : "is"} ${number(unseen)}.` : ".");
 }
 
 function drawTop() {
@@ -390,6 +438,7 @@ function drawBytes() {
 // Bars from the top down. They are known by their places: names may be the
 // same, or look like numbers.
 function drawBars(id, bars, title, tickformat) {
+  if (!bars.length) return instead(id, "Nothing is known yet.");
   const places = bars.map((_, i) => i);
   const values = bars.map((bar) => bar.value);
   const longest = narrow() ? 18 : 40;
@@ -435,10 +484,12 @@ function plot(id, traces, layout) {
     title: { standoff: 8, font: { size: 13 } },
   };
   // Where every name has a line of its own, the legend needs room.
-  const legend = several && narrow() ? 17 * traces.length : 0;
+  const names = traces.filter((trace) => trace.showlegend !== false).length;
+  const legend = several && narrow() ? 17 * names : 0;
   const merged = (own) => ({
     ...axis, ...own, title: { ...axis.title, ...own?.title },
   });
+  if (!element(id).data) fill(id); // there may be a note instead
   Plotly.react(id, traces, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 13, color: css("--ink") },
@@ -468,11 +519,16 @@ function instead(id, text) {
   fill(id, made("p", text, "note"));
 }
 
+function rangeOf(values) {
+  return values.reduce(
+    ([low, high], value) => [Math.min(low, value), Math.max(high, value)],
+    [Infinity, -Infinity]);
+}
+
 // Of a logarithmic axis: the more of them, the fewer decades there are.
 function ticksOf(values) {
-  const highest = values.reduce((a, b) => Math.max(a, b), 1);
-  const lowest = values.reduce((a, b) => Math.min(a, b), highest);
-  const decades = Math.log10(highest / Math.max(lowest, NEVER));
+  const [low, high] = rangeOf(values);
+  const decades = Math.log10(high / Math.max(low, NEVER));
   const firsts = decades > (narrow() ? 1.7 : 3) ? [1] : [1, 2, 5];
   const ticks = [];
   for (let power = 0; power <= 12; power++)
@@ -522,6 +578,10 @@ function cut(text, longest) {
 
 function number(value) {
   return value.toLocaleString("en-US", { maximumFractionDigits: 2 });
+}
+
+function figure(value) {
+  return value === null ? "\u2013" : value.toFixed(4);
 }
 
 function percent(value) {

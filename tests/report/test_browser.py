@@ -5,14 +5,14 @@ import json
 import pytest
 
 from keras_pep.report import read_runs, write_page, write_report
-from tests.runs import BUDGETS, HOSTILE, vocabularies, write_run
+from tests.runs import BUDGETS, HOSTILE, unfinish, vocabularies, write_run
 
 pytest.importorskip("playwright.sync_api", reason="playwright is missing")
 
 from docs.screenshots import PHONE, open_browser, opened
 
 CHARTS = (
-    *("auc", "logloss", "steps", "frequency", "top-0"),
+    *("auc", "logloss", "steps", "epochs", "frequency", "top-0"),
     *("field-size", "field-share", "bytes"),
 )
 DESKTOP = {"width": 1200, "height": 900}
@@ -163,6 +163,14 @@ def test_what_is_drawn_are_the_figures_of_the_run(page, run):
     search, tickets, *_ = drawn(page, "steps")
     assert (search["x"], search["y"]) == ([8, 400, 600], [280, 90, 20])
     assert (tickets["x"], tickets["y"]) == ([600, 200], [60, 20])
+    stages = drawn(page, "epochs")
+    assert len(stages) == 7
+    for stage in stages:
+        assert (stage["x"], stage["y"]) == ([1, 2, 3], [0.7, 0.75, 0.74])
+    assert page.locator("#epochs .legendtext").all_text_contents() == [
+        *("full table", "keras-pep: search", "keras-pep"),
+        *("magnitude: search", "magnitude"),
+    ]
     (bars,) = drawn(page, "bytes")
     entries = [metrics["dense"], *metrics["budgets"], *metrics["baselines"]]
     assert bars["x"] == [entry["bytes"] for entry in entries]
@@ -170,7 +178,7 @@ def test_what_is_drawn_are_the_figures_of_the_run(page, run):
     # 1,540 bytes, 440 and 240.
     smaller = ["440 B, 3.5× smaller", "240 B, 6.4× smaller"]  # noqa: RUF001
     assert texts == ["1.54 kB", *smaller, *smaller]
-    table = page.locator("#quality table").first
+    table = page.locator("#quality table")
     assert table.locator("tbody tr").count() == 5
     assert "0.7487" in table.inner_text()
 
@@ -320,6 +328,49 @@ def test_a_run_of_before_says_what_it_lacks(browser, tmp_path):
         features = page.locator("#features").inner_text()
         assert "not noted which features there are" in features
         assert page.locator("#bytes .main-svg").count() >= 2
+
+
+def test_an_unfinished_run_shows_what_is_known(browser, tmp_path):
+    run = unfinish(write_run(tmp_path / "run"))
+    with opened(browser, write_report(run), DESKTOP) as page:
+        notice = page.locator(".notice").inner_text()
+        assert (
+            "Unfinished. Finished stages: dense, search, budget-60." in notice
+        )
+        assert f"keras-pep train --resume {run}" in notice
+        dense, searched = drawn(page, "auc")
+        assert (dense["x"], searched["x"]) == ([280], [60])
+        assert len(drawn(page, "epochs")) == 4
+        options = page.locator("#budget option").all_inner_texts()
+        assert options == ["60", "20"]  # tickets, with or without a model
+        for chart in CHARTS:
+            assert page.locator(f"#{chart} .main-svg").count() >= 2
+
+
+def test_a_run_that_has_just_begun_has_a_page(browser, tmp_path):
+    run = write_run(tmp_path / "run")
+    for path in run.iterdir():
+        if path.name != "config.json":
+            path.unlink()
+    said = []
+    report = write_report(run)
+    context = browser.new_context(viewport=DESKTOP, offline=True)
+    page = context.new_page()
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(report.as_uri())
+    choose(page, "split", "validation")
+    assert said == []
+    assert page.locator(".main-svg").count() == 0
+    for section, text in (
+        ("quality", "No model has figures yet."),
+        ("search", "The search has not got so far yet."),
+        ("training", "No epoch is over yet."),
+        ("features", "The search is not over yet."),
+        ("bytes-section", "Nothing is known yet."),
+        ("origin", "keras-pep train --dataset 'a <b> & c.csv'"),
+    ):
+        assert text in page.locator(f"#{section}").inner_text()
+    context.close()
 
 
 def test_runs_are_compared(browser, run, tmp_path):

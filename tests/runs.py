@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_pep.data.fields import Field, Vocabulary
-from keras_pep.run import RunDirectory
+from keras_pep.run import Config, RunDirectory
 from keras_pep.search import Ticket
 from keras_pep.sparse import SparseTable
 
@@ -103,15 +103,12 @@ def write_run(
     directory.write_json(
         "config.json",
         {
-            "dataset": "/data/clicks.csv",
-            "features": None,
-            "model": "fm",
-            "embedding_dim": DIM,
-            "search": "budget",
-            "granularity": "global",
-            "seed": 0,
+            **Config(
+                dataset="/data/clicks.csv",
+                embedding_dim=DIM,
+                fields=("user", "price:number"),
+            ).to_dict(),
             "learning_rate": 0.001,
-            "fields": ["user", "price:number"],
             "command": "keras-pep train --dataset 'a <b> & c.csv'",
             "environment": {"python": "3.11.7", "keras": "3.15.1"},
             "data_fingerprint": "00ff",

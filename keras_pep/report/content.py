@@ -16,7 +16,7 @@ from keras_pep.data.fields import Vocabulary
 from keras_pep.report.features import FeatureContent, feature_content
 from keras_pep.report.names import printable
 from keras_pep.report.unfinished import Unfinished, how_far, results_so_far
-from keras_pep.run import RunDirectory, RunError
+from keras_pep.run import Config, RunDirectory, RunError
 
 SPLITS = ("test", "validation")
 _DRAWN = 3000  # points of a figure of features, of all runs together
@@ -185,10 +185,12 @@ def _read(
         metrics = (
             directory.read_json("metrics.json")
             if finished
-            else results_so_far(directory, config, vocabularies)
+            else results_so_far(directory, Config.of_run(config), vocabularies)
         )
         command = config.pop("command", None)
         environment = config.pop("environment", None) or {}
+        derived = config.pop("derived", {})
+        settings = {**config, **derived}
         content = RunContent(
             name=name,
             facts=_facts(metrics),
@@ -203,7 +205,7 @@ def _read(
             kept=_over_steps(directory.read_kept()),
             features=None,
             command=None if command is None else printable(command),
-            settings={printable(n): _setting(v) for n, v in config.items()},
+            settings={printable(n): _setting(v) for n, v in settings.items()},
             environment=_texts(environment),
         )
         tickets: dict[int, int | None] = {

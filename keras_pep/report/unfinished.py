@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_pep.data.fields import Vocabulary
 from keras_pep.report.names import printable
-from keras_pep.run import RunDirectory, RunError
+from keras_pep.run import Config, RunDirectory, RunError
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Unfinished:
 
 def results_so_far(
     directory: RunDirectory,
-    config: Mapping[str, Any],
+    config: Config,
     vocabularies: Mapping[str, Vocabulary] | None,
 ) -> dict[str, Any]:
     """What `metrics.json` would have, of the stages that are finished.
@@ -45,8 +45,7 @@ def results_so_far(
 
     Raises:
         RunError: If a file is damaged.
-        KeyError, TypeError, ValueError, AttributeError: If what is in it is
-            not what it should be.
+        TypeError, AttributeError: If what is in it is not what it should be.
     """
     results, _ = directory.read_progress()
     search = results.get("search", {})
@@ -54,18 +53,18 @@ def results_so_far(
         stage: entry for stage, entry in results.items() if "target" in entry
     }
     return {
-        "dataset": Path(config["dataset"]).name.split(".")[0],
-        "features": config["features"] or "",
-        "model": config["model"],
-        "embedding_dim": config["embedding_dim"],
-        "seed": config["seed"],
+        "dataset": Path(config.dataset).name.split(".")[0],
+        "features": config.features or "",
+        "model": config.model,
+        "embedding_dim": config.embedding_dim,
+        "seed": config.seed,
         "rows": {},
         "fields": vocabularies and len(vocabularies),
         "feature_count": vocabularies and sum(map(len, vocabularies.values())),
         "dense": results.get("dense"),
         "search": {
-            "method": config["search"],
-            "granularity": config["granularity"],
+            "method": config.search,
+            "granularity": config.shared_by(),
             "steps": search.get("steps"),
         },
         "budgets": [

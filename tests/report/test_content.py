@@ -37,7 +37,16 @@ def test_models_are_those_of_the_metrics(run):
             assert model.figures[split] == entry[split]
     assert content.command == "keras-pep train --dataset 'a <b> & c.csv'"
     assert content.settings["fields"] == "user, price:number"
+    assert content.settings["learning_rate"] == "0.001"
+    assert content.settings["label"] == ""
     assert content.environment == {"python": "3.11.7", "keras": "3.15.1"}
+
+
+def test_settings_have_what_follows_from_them(run):
+    change(run / "config.json", derived={"search_dim": 8, "l2": 1e-5})
+    (content,) = read_runs([run])
+    assert content.settings["search_dim"] == "8"
+    assert "derived" not in content.settings
 
 
 def test_stages_are_those_of_the_history(run):

@@ -53,9 +53,9 @@ def main(output: Path, data_dir: Path | None, options: tuple[str, ...]) -> None:
         if data_dir is not None:
             (folder / data_dir.name).symlink_to(data_dir.resolve())
             options = (*options, "--data-dir", data_dir.name)
-        terminal = folder / "terminal.html"
-        terminal.write_text(_terminal(["train", *options], folder))
-        with opened(browser, terminal, _DESKTOP) as page:
+        drawing = folder / "terminal.html"
+        drawing.write_text(terminal(["train", *options], folder))
+        with opened(browser, drawing, _DESKTOP) as page:
             page.locator("svg").screenshot(path=output / "terminal.png")
         (report,) = folder.glob("runs/*/report.html")
         with opened(browser, report, _DESKTOP) as page:
@@ -128,21 +128,22 @@ def _picture(page: Page, path: Path, top: float, bottom: float) -> None:
     )
 
 
-def _terminal(arguments: list[str], folder: Path) -> str:
+def terminal(arguments: list[str], folder: Path) -> str:
     """What a command leaves on the screen of a terminal, as a drawing of it.
 
     Of each line that is what was written after the last return to its start.
     """
-    console = Console(record=True, file=io.StringIO(), width=_COLUMNS)
+    command = shlex.join(["keras-pep", *arguments])
     printed = _printed(arguments, folder).replace("\r\n", "\n")
     rows = [
         row
-        for line in AnsiDecoder().decode(printed)
+        for line in AnsiDecoder().decode(f"$ {command}\n{printed}")
         for row in line.divide(range(_COLUMNS, len(line), _COLUMNS))
     ]
+    console = Console(record=True, file=io.StringIO(), width=_COLUMNS)
     for row in rows[-_ROWS:]:
         console.print(row)
-    return console.export_svg(title=shlex.join(["keras-pep", *arguments]))
+    return console.export_svg(title="keras-pep")
 
 
 def _printed(arguments: list[str], folder: Path) -> str:

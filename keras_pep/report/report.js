@@ -349,9 +349,10 @@ function drawTop() {
     const choice = chosen(run);
     if (!choice) continue;
     const { drawn, fields, budgets } = run.features;
-    const top = budgets[choice.budget].top[choice.field + 1];
+    const { target, top } = budgets[choice.budget];
     const sizes = drawn.sizes[choice.budget];
-    shown.push([place, run, top.map((i) => ({
+    const title = `${run.name}, budget ${number(target)}`;
+    shown.push([place, title, top[choice.field + 1].map((i) => ({
       name: choice.field < 0
         ? `${drawn.name[i]} (${fields[drawn.field[i]].name})` : drawn.name[i],
       value: sizes[i],
@@ -370,9 +371,8 @@ function drawTop() {
   const box = element("top");
   for (const chart of box.querySelectorAll(".chart")) Plotly.purge(chart);
   fill("top");
-  for (const [place, run, bars] of shown) {
-    if (several) box.append(made("h4", `${run.name}, budget ${
-      number(run.features.budgets[chosen(run).budget].target)}`));
+  for (const [place, title, bars] of shown) {
+    if (several) box.append(made("h4", title));
     if (!bars.length) {
       box.append(made("p", "Nothing was kept of this field.", "note"));
       continue;
@@ -461,7 +461,7 @@ function drawBars(id, bars, title, tickformat) {
     yaxis: {
       tickvals: places, autorange: "reversed", automargin: true,
       ticktext: bars.map((bar) => `${plain(cut(bar.name, longest))} `),
-      showgrid: false, fixedrange: true, range: undefined,
+      showgrid: false, fixedrange: true,
     },
   });
 }

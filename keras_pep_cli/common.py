@@ -77,6 +77,7 @@ _COMMAND_LINE = "keras_pep.command_line"
 _EXPECTED = (
     *("DataError", "RunError", "ValueError"),
     *("ExportError", "ServingError"),
+    *("WorkerLostError", "WorkersDisagreeError"),
 )
 
 
@@ -97,7 +98,8 @@ def _load_silently() -> None:
             logging.getLogger(name).setLevel(logging.ERROR)
         import keras_pep.run  # noqa: F401
 
-        tf.config.list_logical_devices()  # looks for a GPU, and says so
+        if "TF_CONFIG" not in os.environ:  # or workers could not be joined
+            tf.config.list_logical_devices()  # looks for a GPU, and says so
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import sys
 import time
 import tomllib
@@ -75,7 +76,7 @@ def _settings_in(path: Path) -> dict[str, Any]:
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(fields)
         settings["fields"] = line.getvalue()
-    for name in settings.keys() & {"granularity", "optimizer"}:
+    for name in settings.keys() & {"granularity", "optimizer", "distribute"}:
         settings[name] = settings[name].replace("_", "-")
     return settings
 
@@ -271,9 +272,19 @@ def _settings_in(path: Path) -> dict[str, Any]:
     "AUC, as keras-pep export does.",
 )
 @click.option(
+    "--distribute",
+    type=click.Choice(["none", "mirrored", "multi-worker"]),
+    default="none",
+    show_default=True,
+    help="Divide every batch among the GPUs of this machine, or among workers: "
+    "as many processes, here or elsewhere, that the environment variable "
+    "TF_CONFIG tells of one another, as TensorFlow has it.",
+)
+@click.option(
     "--run-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where to leave results.  [default: runs/<dataset>-<model>-<time>]",
+    help="Where to leave results; for several workers, where all can read "
+    "them.  [default: runs/<dataset>-<model>-<time>]",
 )
 @click.option(
     "--force", is_flag=True, help="Overwrite files in the run directory."
@@ -282,7 +293,8 @@ def _settings_in(path: Path) -> dict[str, Any]:
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
     help="Go on with a run that was interrupted, with its own settings. If "
-    "its data are elsewhere now: with --dataset, --data-dir or --cache-dir.",
+    "its data are elsewhere now: with --dataset, --data-dir or --cache-dir. "
+    "Of several workers, start as many as it has begun with.",
 )
 @click.option(
     "--config",
@@ -301,6 +313,7 @@ def train(
     quiet: bool,
     granularity: str | None,
     optimizer: str,
+    distribute: str,
     embedding_dim: int | None,
     model: str,
     **options: Any,
@@ -323,9 +336,18 @@ def train(
 
     if resume is not None:
         moved = _moved_data(options)
+        if RunDirectory(resume).read_config()[0].distribute == "multi_worker":
+            _check_workers("--resume")
         _finish(RunDirectory(resume), None, quiet=quiet, moved=moved)
         return
     settings = data_settings(options)
+    if distribute == "multi-worker":
+        _check_workers("--distribute")
+        if run_dir is None:
+            raise click.BadParameter(
+                "several workers need one that all of them can read.",
+                param_hint="--run-dir",
+            )
     if optimizer == "lazy-adam" and options["search"] == "paper":
         raise click.BadParameter(
             "lazy-adam has no L2 on thresholds, without which the paper's "
@@ -363,6 +385,7 @@ def train(
         **settings,
         granularity=granularity and granularity.replace("-", "_"),
         optimizer=optimizer.replace("-", "_"),
+        distribute=distribute.replace("-", "_"),
         embedding_dim=embedding_dim or (1 if model == "lr" else 64),
         model=model,
         **options,
@@ -373,6 +396,20 @@ def train(
         or Path("runs", f"{name}-{model}-{time.strftime('%Y%m%d-%H%M%S')}")
     )
     _finish(directory, config, quiet=quiet, force=force)
+
+
+def _check_workers(flag: str) -> None:
+    """Refuses an environment that does not say which workers there are.
+
+    Raises:
+        click.BadParameter: If it does not.
+    """
+    from keras_pep.run.workers import check_tf_config
+
+    try:
+        check_tf_config(os.environ)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=flag) from error
 
 
 def _moved_data(options: dict[str, Any]) -> dict[str, str]:
@@ -419,6 +456,7 @@ def _finish(
     """Trains, or goes on where no settings are given; prints the results."""
     from keras_pep.report import write_report
     from keras_pep.run import (
+        Workers,
         export_run,
         exported,
         heard,
@@ -447,6 +485,8 @@ def _finish(
         raise KeyboardInterrupt(
             f"Go on with: keras-pep train --resume {directory.path}"
         ) from interrupt
+    if not Workers.of(directory.read_config()[0].distribute).chief:
+        return
     click.echo(f"\n{results_table(metrics)}\n")
     for budget in metrics["budgets"]:
         if "planted_rank_correlation" in budget:

@@ -14,12 +14,15 @@ from keras_pep.run.models import (
 from keras_pep.run.stages import SEARCHED
 from keras_pep.run.table import aligned, results_table
 from keras_pep.run.train import resume, train
+from keras_pep.run.workers import WorkerLostError, Workers
 
 __all__ = [
     "SEARCHED",
     "Config",
     "RunDirectory",
     "RunError",
+    "WorkerLostError",
+    "Workers",
     "aligned",
     "evaluate_run",
     "export_run",

@@ -148,6 +148,7 @@ class Config:
     baseline: bool = True
     compare: tuple[str, ...] = ()
     export: bool = False
+    distribute: str = "none"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":

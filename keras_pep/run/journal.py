@@ -19,8 +19,11 @@ from keras_pep.run.progress import (
     StopsAtNaN,
 )
 from keras_pep.run.tensorboard import TensorBoardLog
+from keras_pep.run.workers import Workers
 
 _NEVER = 2**31  # an epoch that no training has
+# Of the results of a stage: of files and times others know nothing.
+_CHIEFS_OWN = {"bytes", "seconds", "seconds_to_best"}
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Journal:
         kept: Rows of `kept.csv`.
         results: Of the stages that are finished.
         saved: The training that was going on when the run was interrupted.
+        workers: That do it together; the directory is as this one may use it.
     """
 
     config: Config
@@ -50,6 +54,7 @@ class Journal:
     kept: list[dict[str, Any]] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     saved: Saved | None = None
+    workers: Workers = field(default_factory=Workers)
 
     def read(self) -> None:
         """Takes up what the directory has of a run that was interrupted.
@@ -64,16 +69,26 @@ class Journal:
                 {str(name): value for name, value in row.items()}
                 for row in kept.to_dict("records")
             ]
+        going_on = self.saved and [self.saved.stage, self.saved.epoch]
+        self.workers.agree(
+            "what the run directory holds",
+            [self.results, self.history, self.kept, going_on],
+        )
 
     def once(
         self, stage: str, result: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
         """The result of a stage, which is kept as soon as it is known."""
         if stage not in self.results:
-            self.results[stage] = result()
+            found = result()
+            self.results[stage] = found
             self.directory.write_progress(self.results, self.history)
-        found: dict[str, Any] = self.results[stage]
-        return found
+            # When they do, the chief has written what others read next.
+            self.workers.agree(
+                f"the results of {stage}",
+                {name: found[name] for name in found.keys() - _CHIEFS_OWN},
+            )
+        return dict(self.results[stage])
 
     def begin(self, stage: str, rows: data.Split) -> tuple[Any, dict[str, Any]]:
         """Batches, in the same order for every stage.
@@ -113,11 +128,16 @@ class Journal:
             Checkpoint(
                 self._write, stage, [log, *parts], best, self._saved(stage)
             ),
-            TensorBoardLog(
-                *(self.directory.logs / stage, self.dataset, parameters),
-                self.warn,
-            ),
+            *([self._for_tensorboard(stage)] if self.workers.chief else []),
         ]
+
+    def _for_tensorboard(self, stage: str) -> TensorBoardLog:
+        return TensorBoardLog(
+            self.directory.logs / stage,
+            self.dataset,
+            self.config.parameters(self.dataset),
+            self.warn,
+        )
 
     def until_best(
         self, stage: str, parameters: int, patience: int

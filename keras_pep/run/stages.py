@@ -13,6 +13,7 @@ import pandas as pd
 from keras_pep import data
 from keras_pep.metrics import evaluate
 from keras_pep.models import FieldModel
+from keras_pep.replicas import prepare
 from keras_pep.run.directory import RunError
 from keras_pep.run.journal import Journal
 from keras_pep.run.progress import KeptOverSteps
@@ -99,7 +100,9 @@ class Stages:
         config = self.config
 
         def fit() -> dict[str, Any]:
-            model = config.build_model(self.dataset, "dense")
+            with self.journal.workers.scope():
+                model = config.build_model(self.dataset, "dense")
+            prepare(model)
             parameters = config.parameters(self.dataset)
             batches, begun = self.journal.begin("dense", self.rows)
             model.fit(
@@ -125,11 +128,12 @@ class Stages:
         self, budgets: Sequence[int]
     ) -> tuple[keras.Model, list[Ticket], dict[str, Any]]:
         """Searches, and saves the tickets."""
-        model = self.config.build_model(
-            self.dataset,
-            "pep",
-            optimizer=self.config.adam(self.schedule.search_rate),
-        )
+        with self.journal.workers.scope():
+            model = self.config.build_model(
+                self.dataset,
+                "pep",
+                optimizer=self.config.adam(self.schedule.search_rate),
+            )
         result, tickets = self._tickets(
             model,
             self.rows,
@@ -196,15 +200,17 @@ class Stages:
         entries = []
         for budget in budgets:
             try:
-                model = self.config.build_model(
-                    self.dataset,
-                    method,
-                    budget,
-                    self._retraining_optimizer(budget),
-                )
+                with self.journal.workers.scope():
+                    model = self.config.build_model(
+                        self.dataset,
+                        method,
+                        budget,
+                        self._retraining_optimizer(budget),
+                    )
             except ValueError as error:
                 self.journal.warn(f"no {method} table for {budget:,}: {error}")
                 continue
+            prepare(model)
             fit = partial(self._fit_to, model, method, budget)
             entries.append(self.journal.once(f"{method}-{budget}", fit))
         return entries
@@ -228,9 +234,10 @@ class Stages:
         epochs = config.schedule().search_epochs
         if method != "paper":
             epochs = self.schedule.search_epochs
-        model = config.build_model(
-            self.dataset, "pep", optimizer=config.adam(rate)
-        )
+        with self.journal.workers.scope():
+            model = config.build_model(
+                self.dataset, "pep", optimizer=config.adam(rate)
+            )
         result, tickets = self._tickets(
             model, rows, budgets, method, method, epochs
         )

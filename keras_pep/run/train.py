@@ -9,11 +9,13 @@ from typing import Any
 
 import keras
 
+from keras_pep.data import Dataset
 from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
 from keras_pep.run.journal import Journal
 from keras_pep.run.progress import Say
 from keras_pep.run.stages import Stages
+from keras_pep.run.workers import Workers
 from keras_pep.search import check_budgets
 
 
@@ -49,29 +51,43 @@ def train(
         ValueError: If a budget is not possible, or training diverges.
         RunError: If the directory has files, is in use or cannot be written,
             or no budget was reached.
+        WorkerLostError: If another worker has ended.
+        WorkersDisagreeError: If workers have other data, or other results.
     """
-    dataset = config.load_data(say)
-    budgets = config.budgets(config.parameters(dataset))
-    check_budgets(budgets, config.searched_parameters(dataset))
-    environment = _environment()
-    directory.create(force=force)
-    with directory.mine():
-        directory.clear()  # so that no old file is left beside new ones
-        directory.write_counts(dataset.counts())
-        directory.write_vocabularies(dataset.vocabularies)
-        # The last of them: with it the run can be resumed.
-        directory.write_json(
-            "config.json",
-            {
-                **config.to_dict(),
-                "derived": config.derived(),
-                "command": command,
-                "environment": environment,
-                "data_fingerprint": dataset.fingerprint(),
-            },
-        )
-        directory.begun = True
-        return Stages(Journal(config, dataset, directory, say, warn, bar)).go()
+    workers = _gathered(config, say)
+    with workers.watched(directory):
+        say, warn = (_heard(workers, each) for each in (say, warn))
+        with workers.chief_first():
+            dataset = config.load_data(say)
+        budgets = config.budgets(config.parameters(dataset))
+        check_budgets(budgets, config.searched_parameters(dataset))
+        environment = _environment()
+        _agree(workers, config, dataset, environment)
+        files = workers.files(directory)
+        files.create(force=force)
+        with files.mine():
+            files.clear()  # so that no old file is left beside new ones
+            files.write_counts(dataset.counts())
+            files.write_vocabularies(dataset.vocabularies)
+            # The last of them: with it the run can be resumed.
+            files.write_json(
+                "config.json",
+                {
+                    **config.to_dict(),
+                    "derived": config.derived(),
+                    "command": command,
+                    "environment": environment,
+                    "data_fingerprint": dataset.fingerprint(),
+                    "workers": workers.count,
+                    "replicas": workers.replicas,
+                },
+            )
+            workers.agree("whether the run has begun")
+            directory.begun = files.begun = True
+            journal = Journal(
+                config, dataset, files, say, warn, bar, workers=workers
+            )
+            return Stages(journal).go()
 
 
 def resume(
@@ -100,17 +116,31 @@ def resume(
     Raises:
         DataError: If the data are missing or malformed.
         RunError: If the directory is not that of a run, is damaged, in use
-            or cannot be written, or the data are no longer those of the run.
+            or cannot be written, the data are no longer those of the run, or
+            there are more or fewer workers.
     """
-    with directory.mine():
-        directory.sweep()
-        config, settings = directory.read_config()
-        if directory.finished:
-            directory.tidy()
-            say(f"{directory.path} is finished.")
-            return directory.read_json("metrics.json")
-        directory.begun = True
-        dataset = replace(config, **(moved or {})).load_data(say)
+    config, settings = directory.read_config()
+    workers = _gathered(config, say)
+    files = workers.files(directory)
+    with workers.watched(directory), files.mine():
+        say, warn = (_heard(workers, each) for each in (say, warn))
+        files.sweep()
+        if files.finished:
+            files.tidy()
+            say(f"{files.path} is finished.")
+            return files.read_json("metrics.json")
+        directory.begun = files.begun = True
+        for name, found in (
+            ("workers", workers.count),
+            ("replicas", workers.replicas),
+        ):
+            if found != settings[name]:
+                raise RunError(
+                    f"{files.path} has begun with {settings[name]} {name} and "
+                    f"goes on with as many; there are {found} now."
+                )
+        with workers.chief_first():
+            dataset = replace(config, **(moved or {})).load_data(say)
         if dataset.fingerprint() != settings["data_fingerprint"]:
             raise RunError(
                 f"The data are not those that {directory.path} has begun "
@@ -120,9 +150,48 @@ def resume(
             warn(
                 "Other versions than the run has begun with: results may vary."
             )
-        journal = Journal(config, dataset, directory, say, warn, bar)
+        _agree(workers, config, dataset, _environment())
+        journal = Journal(
+            config, dataset, files, say, warn, bar, workers=workers
+        )
         journal.read()
         return Stages(journal).go()
+
+
+def _gathered(config: Config, say: Say) -> Workers:
+    """Those that the run is to be trained by, once all are there."""
+    if config.distribute == "multi_worker":
+        say("waiting for the other workers")
+    workers = Workers.of(config.distribute)
+    if workers.strategy is not None:
+        say(str(workers) if workers.chief else "the chief reports")
+    return workers
+
+
+def _heard(workers: Workers, say: Say) -> Say:
+    """What the chief says, others need not repeat."""
+    return say if workers.chief else lambda _: None
+
+
+def _agree(
+    workers: Workers,
+    config: Config,
+    dataset: Dataset,
+    environment: Mapping[str, str],
+) -> None:
+    """Makes sure that all workers do the same; where they do it may differ."""
+    apart = {"dataset", "data_dir", "cache_dir", "platform"}
+    workers.agree(
+        "settings, data and versions",
+        [
+            sorted(
+                (name, value)
+                for name, value in {**config.to_dict(), **environment}.items()
+                if name not in apart
+            ),
+            dataset.fingerprint(),
+        ],
+    )
 
 
 def _environment() -> dict[str, str]:

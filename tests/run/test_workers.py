@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import pytest
 from keras_pep.run import RunDirectory
 from keras_pep.run.workers import Follower, check_tf_config
 from keras_pep.search import Ticket
-from tests.keras_pep_cli.test_cli import COMMAND
+from tests.keras_pep_cli.test_cli import COMMAND, invoke
 from tests.workers import environments
 
 SETTINGS = (
@@ -179,12 +178,15 @@ def test_a_chief_and_a_worker_are_fine():
     )
 
 
-def test_usage_of_workers(tmp_path):
-    environment = {**os.environ, "TF_CONFIG": "{}"}
-    arguments = ("train", *WORKERS, "--run-dir", "run")
-    code, _, errors = ended(started(tmp_path, environment, *arguments))
-    assert code == 2
-    assert "Invalid value for --distribute: " in errors
+def test_usage_of_workers(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    result = invoke("train", *WORKERS, "--run-dir", "run")
+    assert result.exit_code == 2
+    assert "Invalid value for --distribute: " in result.output
+    monkeypatch.setenv("TF_CONFIG", environments()[0]["TF_CONFIG"])
+    result = invoke("train", *WORKERS)
+    assert result.exit_code == 2
+    assert "Invalid value for --run-dir: " in result.output
 
 
 MIRRORED = """

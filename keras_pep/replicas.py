@@ -29,9 +29,8 @@ class WorkersDisagreeError(RuntimeError):
 def strategy_of(model: keras.Model) -> Any:
     """The strategy in whose scope a model was made, None if in that of none."""
     natives = (lookup.native(weight) for weight in model.weights)
-    return next(
-        (getattr(each, "distribute_strategy", None) for each in natives), None
-    )
+    found = (getattr(each, "distribute_strategy", None) for each in natives)
+    return next((strategy for strategy in found if strategy is not None), None)
 
 
 def scope_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
@@ -49,11 +48,11 @@ def prepare(model: keras.Model) -> None:
     After it every worker gives `fit` the same data, in batches of the global
     size; call it outside of the strategy's scope. Every replica trains on its
     share of the rows of a batch, and their gradients add up to that of the
-    batch, sparse ones without being made dense. So a step does what it does in
-    one process, but for what a layer computes from the rows of its replica
-    alone, as batch normalization does. `evaluate` is done by all workers
-    together, `predict` by each for itself; what callbacks decide should be the
-    same on all of them.
+    batch, sparse ones without being made dense; batch normalization is by the
+    batch too. So a step does what it does in one process, but for what is
+    drawn at random in it: all replicas drop out alike. `evaluate` is done by
+    all workers together, `predict` by each for itself; what callbacks decide
+    should be the same on all of them.
 
     `keras_pep.search` and `retrain` call it. Without a strategy it does
     nothing.
@@ -82,7 +81,8 @@ class _Steps:
         import tensorflow as tf
 
         def replica(data: Any) -> Any:
-            return step(_share(data, strategy))
+            with _whole_batches(model):
+                return step(_share(data, strategy))
 
         @tf.function(reduce_retracing=True)
         def on_all(data: Any) -> Any:
@@ -116,6 +116,27 @@ class _Steps:
         if logs is None:
             raise StopIteration
         return self._mean(logs)
+
+
+@contextlib.contextmanager
+def _whole_batches(model: keras.Model) -> Iterator[None]:
+    """Has layers normalize by the batch, not by the share of a replica.
+
+    By their share they would also keep averages that differ among replicas.
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and not layer.synchronized
+    ]
+    for layer in layers:
+        layer.synchronized = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.synchronized = False
 
 
 def _share(data: Any, strategy: Any) -> Any:

@@ -41,33 +41,37 @@ labels = (ids.sum(axis=1, keepdims=True) % 2 == 0).astype("float32")
 train = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(64)
 loss = keras.losses.BinaryCrossentropy(from_logits=True)
 
-def model(optimizer=keras_pep.optimizers.LazyAdam):
+def model(optimizer, kind, rate, **settings):
     keras.utils.set_random_seed(0)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model = keras_pep.models.FM((50, 53), 8)
+        model = kind((50, 53), 8, **settings)
         model.build()
-        model.compile(optimizer(0.02, l2=1e-4), loss, steps_per_execution=3)
+        model.compile(optimizer(rate, l2=1e-4), loss, steps_per_execution=3)
     return model
 
 def values(model):
     return [np.asarray(weight.numpy()) for weight in model.weights]
 
-one = model()
+one = model(keras_pep.optimizers.LazyAdam, keras_pep.models.FM, 0.02)
 (ticket,) = keras_pep.search(one, train, (ids, labels), [200], epochs=3)
 small = keras_pep.retrain(
     one, ticket, train, epochs=2, optimizer=keras_pep.optimizers.AdamL2(0.02)
 )
-two = model(keras_pep.optimizers.AdamL2)
+# Normalized by the batch.
+two = model(
+    *(keras_pep.optimizers.AdamL2, keras_pep.models.DeepFM, 0.002),
+    hidden_units=(8,), dropout=0.0,
+)
 replicas.prepare(two)
 callback = keras_pep.callbacks.PEPRetraining(200, search_epochs=1)
-two.fit(train, validation_data=(ids, labels), epochs=2, verbose=0,
+two.fit(train.take(30), validation_data=(ids, labels), epochs=2, verbose=0,
         shuffle=False, callbacks=[callback])
 
 weights = [*values(one), *values(small), *values(two)]
 copies = [
     getattr(variable.value, "values", [variable.value])
     for m in (one, small, two)
-    for variable in (*m.trainable_variables, *m.optimizer.variables)
+    for variable in (*m.variables, *m.optimizer.variables)
 ]
 
 def table_sized(model):

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_nothing_gets_its_name_before_it_is_on_the_disk(tmp_path, monkeypatch):
     fsync = os.fsync
 
     def recorded(number):
-        done.append(os.readlink(f"/proc/self/fd/{number}"))
+        done.append(str(Path(f"/proc/self/fd/{number}").readlink()))
         fsync(number)
 
     monkeypatch.setattr(os, "fsync", recorded)

@@ -1,6 +1,14 @@
 """keras-pep: learnable embedding sizes for Keras 3."""
 
-from keras_pep import callbacks, data, layers, metrics, models, optimizers
+from keras_pep import (
+    callbacks,
+    data,
+    distribution,
+    layers,
+    metrics,
+    models,
+    optimizers,
+)
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
 from keras_pep.search import (
     Ticket,
@@ -19,6 +27,7 @@ __all__ = [
     "Ticket",
     "callbacks",
     "data",
+    "distribution",
     "export_saved_model",
     "layers",
     "metrics",

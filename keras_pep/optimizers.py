@@ -135,6 +135,7 @@ class LazyAdamMixin(AdamL2Mixin):
                 (variable.shape[0], *(1 for _ in variable.shape[1:])),
                 dtype="float32",
                 name=f"{_path(variable)}_last_step",
+                **_layout(variable),
             )
             if _by_row(variable) and self._l2_of(variable)
             else None
@@ -253,6 +254,12 @@ def _by_row(variable: keras.Variable) -> bool:
     """Whether a variable is looked up by row, as far as that can be known."""
     layers_own = _path(variable).endswith("embeddings")
     return bool(getattr(variable, "is_table", layers_own))
+
+
+def _layout(variable: Any) -> dict[str, Any]:
+    """How a variable's rows are divided among devices, if they are."""
+    layout = getattr(variable, "_layout", None)  # as Keras does for slots
+    return {} if layout is None else {"layout": layout}
 
 
 def _path(variable: Any) -> str:

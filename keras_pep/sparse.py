@@ -1,15 +1,37 @@
 """A pruned table in memory: compressed sparse rows, in the narrowest types."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from keras_pep.blocks import row_blocks
+
 
 def column_dtype(output_dim: int) -> str:
     """The narrowest integer type that holds every column number."""
     return str(np.min_scalar_type(output_dim - 1))
+
+
+def splits_of(sizes: np.ndarray) -> np.ndarray:
+    """Where each row begins and the last one ends: int32, `(rows + 1,)`.
+
+    Args:
+        sizes: Kept entries of each row.
+
+    Raises:
+        ValueError: If too many are kept.
+    """
+    total = int(sizes.sum(dtype=np.int64))
+    if total > np.iinfo(np.int32).max:
+        raise ValueError(
+            "A pruned table holds at most 2**31 - 1 entries. "
+            f"Received: {total:,} to keep"
+        )
+    splits = np.zeros(sizes.size + 1, np.int32)
+    np.cumsum(sizes, dtype=np.int32, out=splits[1:])
+    return splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +77,22 @@ class SparseTable:
             )
 
     def _columns_ascend(self) -> bool:
-        if not self.values.size:
+        """Whether they do so within each row, from 0 to `output_dim`."""
+        columns = self.columns
+        if not columns.size:
             return True
-        rows, columns = self.places()
-        places = rows * self.output_dim + columns
-        in_range = 0 <= self.columns.min() <= self.columns.max()
-        return bool(
-            in_range
-            and self.columns.max() < self.output_dim
-            and (np.diff(places) > 0).all()
-        )
+        if columns.min() < 0 or columns.max() >= self.output_dim:
+            return False
+        for part in row_blocks(columns.size - 1, 1):
+            first, last = np.searchsorted(
+                self.row_splits, (part.start + 1, part.stop + 1)
+            )
+            rises = columns[part.start + 1 : part.stop + 1] > columns[part]
+            # The first of a row may have any column.
+            rises[self.row_splits[first:last] - (part.start + 1)] = True
+            if not rises.all():
+                return False
+        return True
 
     @classmethod
     def from_dense(cls, table: Any, mask: Any = None) -> "SparseTable":
@@ -78,18 +106,17 @@ class SparseTable:
             ValueError: If shapes do not fit.
         """
         table = np.asarray(table)
-        mask = table != 0 if mask is None else np.asarray(mask, dtype=bool)
-        if table.ndim != 2 or mask.shape != table.shape:
+        mask = None if mask is None else np.asarray(mask, dtype=bool)
+        if table.ndim != 2 or (mask is not None and mask.shape != table.shape):
             raise ValueError(
                 "`table` must be a matrix and `mask` of the same shape. "
                 f"Received: table of shape {table.shape}, mask of shape "
-                f"{mask.shape}"
+                f"{None if mask is None else mask.shape}"
             )
-        return cls._of(
-            table[mask],
-            np.nonzero(mask)[1],
-            np.count_nonzero(mask, axis=1),
-            table.shape[1],
+        rows = list(row_blocks(*table.shape))
+        return cls._from_blocks(
+            (table[some] for some in rows),
+            None if mask is None else (mask[some] for some in rows),
         )
 
     @classmethod
@@ -102,40 +129,31 @@ class SparseTable:
         Raises:
             ValueError: If too many are kept.
         """
+        return cls._from_blocks(blocks, None)
+
+    @classmethod
+    def _from_blocks(
+        cls,
+        blocks: Iterable[np.ndarray],
+        masks: Iterable[np.ndarray] | None,
+    ) -> "SparseTable":
         values, columns, sizes = [], [], []
-        for block in blocks:
-            mask = block != 0
+        pairs = (
+            ((block, block != 0) for block in blocks)
+            if masks is None
+            else zip(blocks, masks, strict=True)
+        )
+        for block, mask in pairs:
             values.append(block[mask])
             columns.append(
                 np.nonzero(mask)[1].astype(column_dtype(block.shape[1]))
             )
-            sizes.append(np.count_nonzero(mask, axis=1))
-        return cls._of(
-            np.concatenate(values),
-            np.concatenate(columns),
-            np.concatenate(sizes),
-            block.shape[1],
-        )
-
-    @classmethod
-    def _of(
-        cls,
-        values: np.ndarray,
-        columns: np.ndarray,
-        sizes: np.ndarray,
-        output_dim: int,
-    ) -> "SparseTable":
-        splits = np.concatenate([[0], np.cumsum(sizes)])
-        if splits[-1] > np.iinfo(np.int32).max:
-            raise ValueError(
-                "A pruned table holds at most 2**31 - 1 entries. "
-                f"Received: {splits[-1]:,} to keep"
-            )
+            sizes.append(np.count_nonzero(mask, axis=1).astype(np.int32))
         return cls(
-            values=values,
-            columns=columns.astype(column_dtype(output_dim)),
-            row_splits=splits.astype(np.int32),
-            output_dim=output_dim,
+            values=np.concatenate(values),
+            columns=np.concatenate(columns),
+            row_splits=splits_of(np.concatenate(sizes)),
+            output_dim=block.shape[1],
         )
 
     @property
@@ -145,14 +163,47 @@ class SparseTable:
 
     def to_dense(self) -> np.ndarray:
         """The table with zeros for what was pruned."""
-        table = np.zeros(self.shape, self.values.dtype)
-        table[self.places()] = self.values
-        return table
+        return np.concatenate(list(self.blocks()))
 
-    def places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column of every kept entry, to index a table with."""
-        rows = np.repeat(np.arange(self.shape[0]), np.diff(self.row_splits))
-        return rows, self.columns
+    def blocks(self) -> Iterator[np.ndarray]:
+        """`to_dense` of one of `row_blocks` after the other."""
+        for rows in row_blocks(*self.shape):
+            block = np.zeros(
+                (rows.stop - rows.start, self.output_dim), self.values.dtype
+            )
+            block[self.places(rows)] = self.values[self.kept(rows)]
+            yield block
+
+    def kept(self, rows: slice) -> slice:
+        """Which of the values are those of some rows."""
+        first, last = self.row_splits[[rows.start, rows.stop]]
+        return slice(first, last)
+
+    def places(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of the kept entries of some rows.
+
+        Args:
+            rows: Which rows; the first of them is row 0.
+        """
+        sizes = np.diff(self.row_splits[rows.start : rows.stop + 1])
+        return (
+            np.repeat(np.arange(sizes.size), sizes),
+            self.columns[self.kept(rows)],
+        )
+
+    def with_values_of(self, blocks: Iterable[np.ndarray]) -> "SparseTable":
+        """The same entries of another table, which comes some rows at a time.
+
+        Args:
+            blocks: Float arrays of shape `(some, output_dim)`, as many rows as
+                there are in all.
+        """
+        start, values = 0, np.empty_like(self.values)
+        for block in blocks:
+            rows = slice(start, start + len(block))
+            values[self.kept(rows)] = block[self.places(rows)]
+            start = rows.stop
+        return self.with_values(values)
 
     def with_values(self, values: np.ndarray) -> "SparseTable":
         """The same entries with other values."""
@@ -161,7 +212,8 @@ class SparseTable:
     def mask(self) -> np.ndarray:
         """Which entries are kept: boolean, of the table's shape."""
         mask = np.zeros(self.shape, dtype=bool)
-        mask[self.places()] = True
+        for rows in row_blocks(*self.shape):
+            mask[rows][self.places(rows)] = True
         return mask
 
     def embedding_sizes(self) -> np.ndarray:

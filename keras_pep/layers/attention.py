@@ -55,7 +55,9 @@ class InteractingLayerMixin(LayerMixin):
                 f"Received: num_heads={num_heads}, units={units}"
             )
         layers = keras_of(self).layers
-        self.dropout = layers.Dropout(dropout, name="dropout")
+        self.dropout = layers.Dropout(
+            dropout, name="dropout", dtype=self.dtype_policy
+        )
 
     def build(self, input_shape: Any) -> None:
         """Creates the four projections."""

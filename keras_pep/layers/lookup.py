@@ -1,9 +1,10 @@
 """Reading rows of a variable by id, at a cost that follows the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -54,6 +55,63 @@ def take(variable: keras.Variable, rows: Any) -> Any:
             table = table._get()  # that of this replica, or it is read whole
         return tf.nn.embedding_lookup(table, rows)
     return ops.take(variable, rows, axis=0)
+
+
+def assign_rows(
+    variable: keras.Variable, blocks: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Assigns all rows of a variable, some at a time.
+
+    On TensorFlow in place; elsewhere a new table takes the place of the old.
+
+    Args:
+        variable: Whose rows.
+        blocks: Row numbers, ascending, and values of these rows.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for rows, values in blocks:
+            native(variable).scatter_update(tf.IndexedSlices(values, rows))
+        return
+    if _is_divided(variable):
+        _assign_divided(variable, blocks)
+        return
+    tensors = [ops.convert_to_tensor(values) for _, values in blocks]
+    variable.assign(ops.concatenate(tensors))
+
+
+def fill(variable: keras.Variable, number: Any) -> None:
+    """Assigns one number everywhere."""
+    # On JAX of the same layout, where `ops.full` would fill one device.
+    variable.assign(ops.full_like(native(variable), number))
+
+
+def _is_divided(variable: keras.Variable) -> bool:
+    """Whether devices hold parts of a variable, which only JAX does."""
+    sharding = getattr(variable.value, "sharding", None)
+    return sharding is not None and not sharding.is_fully_replicated
+
+
+def _assign_divided(
+    variable: keras.Variable, blocks: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Assigns rows to the devices that hold them."""
+    import jax
+
+    # By row numbers: for a slice, or a concatenation, XLA would gather the
+    # table on every device.
+    scatter = jax.jit(
+        lambda table, rows, values: table.at[rows].set(
+            values, indices_are_sorted=True, unique_indices=True
+        ),
+        donate_argnums=0,
+        out_shardings=variable.value.sharding,
+    )
+    table = ops.zeros_like(variable.value)
+    for rows, values in blocks:
+        table = scatter(table, rows, values)
+    variable.assign(table)
 
 
 def native(variable: Any) -> Any:

@@ -39,14 +39,16 @@ class MLPMixin(LayerMixin):
         self.units = tuple(positive_integer("units", n) for n in units)
         self.dropout = dropout
         own = keras_of(self)
-        layers = own.layers
-        self._stack = own.Sequential([layers.Flatten()])
+        layers, dtype = own.layers, self.dtype_policy
+        self._stack = own.Sequential([layers.Flatten(dtype=dtype)])
         for n in self.units:
-            self._stack.add(layers.Dense(n, use_bias=False))
-            self._stack.add(layers.BatchNormalization(momentum=_MOMENTUM))
-            self._stack.add(layers.ReLU())
-            self._stack.add(layers.Dropout(dropout))
-        self._stack.add(layers.Dense(1))
+            self._stack.add(layers.Dense(n, use_bias=False, dtype=dtype))
+            self._stack.add(
+                layers.BatchNormalization(momentum=_MOMENTUM, dtype=dtype)
+            )
+            self._stack.add(layers.ReLU(dtype=dtype))
+            self._stack.add(layers.Dropout(dropout, dtype=dtype))
+        self._stack.add(layers.Dense(1, dtype=dtype))
 
     def build(self, input_shape: Any) -> None:
         """Builds the layers inside."""

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep.blocks import row_blocks
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableMixin, positive_integer
+from keras_pep.layers.initial import by_blocks, initial_blocks, with_seed
 from keras_pep.runtime import keras_of
 from keras_pep.sparse import SparseTable
 from keras_pep.thresholds import (
@@ -21,7 +23,6 @@ from keras_pep.thresholds import (
 )
 
 _LARGEST_LOGIT = 80
-_ENTRIES_AT_ONCE = 2**22  # whole-table methods work in blocks of this size
 
 
 class PEPEmbeddingMixin(TableMixin):
@@ -60,7 +61,10 @@ class PEPEmbeddingMixin(TableMixin):
             it, it is a timer: `s` climbs by about one learning rate a step.
         embeddings_initializer: Initializer for `V`. It must give the same
             values each time it is called, since initial values are not stored
-            but made again; without a seed it is given one.
+            but made again; without a seed it is given one. Tables of more
+            than 2**24 entries are drawn in blocks of rows, if it is one of
+            Keras' that draws each entry by itself; others draw the whole table
+            again for every ticket.
         embeddings_regularizer: Regularizer for `V`. It reads the whole table
             in every step.
         embeddings_constraint: Constraint for `V`.
@@ -134,10 +138,11 @@ class PEPEmbeddingMixin(TableMixin):
             return
         # Weights stay in the variable dtype inside `call`: a threshold of
         # 3e-7, where training starts, is nothing in half precision.
+        shape = self.input_dim, self.output_dim
         self.embeddings = self.add_weight(
             name="embeddings",
-            shape=(self.input_dim, self.output_dim),
-            initializer=self.embeddings_initializer,
+            shape=shape,
+            initializer=by_blocks(self.embeddings_initializer, shape),
             regularizer=self.embeddings_regularizer,
             constraint=self.embeddings_constraint,
             autocast=False,
@@ -223,9 +228,18 @@ class PEPEmbeddingMixin(TableMixin):
         """The numbers of all rows, not too many at once."""
         if not self.built:
             self.build()
-        step = max(1, _ENTRIES_AT_ONCE // self.output_dim)
-        for start in range(0, self.input_dim, step):
-            yield np.arange(start, min(start + step, self.input_dim))
+        for rows in row_blocks(self.input_dim, self.output_dim):
+            yield np.arange(rows.start, rows.stop)
+
+    def embedding_blocks(self) -> Iterator[np.ndarray]:
+        """`V` itself, of one of `row_blocks` after the other.
+
+        Yields:
+            Arrays of shape `(some, output_dim)`.
+        """
+        for rows in self.row_blocks():
+            block = lookup.take(self.embeddings, ops.convert_to_tensor(rows))
+            yield np.asarray(ops.convert_to_numpy(block))
 
     def initial_embeddings(self) -> np.ndarray:
         """`V` as it was when built, made again from the initializer.
@@ -233,30 +247,29 @@ class PEPEmbeddingMixin(TableMixin):
         Returns:
             Array of shape `(input_dim, output_dim)`.
         """
+        return np.concatenate(list(self.initial_blocks()))
+
+    def initial_blocks(self) -> Iterator[np.ndarray]:
+        """`initial_embeddings` of one of `row_blocks` after the other.
+
+        Yields:
+            Arrays of shape `(some, output_dim)`.
+        """
         return self._drawn_by(self.embeddings_initializer)
 
-    def drawn_embeddings(self) -> np.ndarray:
+    def drawn_blocks(self) -> Iterator[np.ndarray]:
         """Other initial values: what the initializer gives by another seed.
 
-        Returns:
-            Array of shape `(input_dim, output_dim)`.
+        Yields:
+            Arrays of shape `(some, output_dim)`, as `initial_blocks` does.
         """
-        initializer = self.embeddings_initializer
-        if isinstance(initializer, keras.initializers.Initializer):
-            config = initializer.get_config()
-            if "seed" in config:
-                seed = keras.random.randint((), 0, 2**31 - 1, dtype="int32")
-                initializer = type(initializer).from_config(
-                    {**config, "seed": int(seed)}
-                )
-        return self._drawn_by(initializer)
+        seed = keras.random.randint((), 0, 2**31 - 1, dtype="int32")
+        return self._drawn_by(with_seed(self.embeddings_initializer, int(seed)))
 
-    def _drawn_by(self, initializer: Any) -> np.ndarray:
-        values = initializer(
-            (self.input_dim, self.output_dim), dtype=self.variable_dtype
-        )
-        values = ops.cast(values, self.variable_dtype)
-        return np.asarray(ops.convert_to_numpy(values))
+    def _drawn_by(self, initializer: Any) -> Iterator[np.ndarray]:
+        shape = self.input_dim, self.output_dim
+        for block in initial_blocks(initializer, shape, self.variable_dtype):
+            yield np.asarray(ops.convert_to_numpy(block))
 
     @property
     def frozen(self) -> bool:
@@ -269,8 +282,8 @@ class PEPEmbeddingMixin(TableMixin):
         Entries that are not in it become zero, and stay so in training: see
         `soft_threshold`. An optimizer that has run before must be reset, or
         its momentum moves them. `sparse` may have been taken from here by
-        `SparseTable.from_dense(layer.initial_embeddings(), layer.mask())`, to
-        rewind what is kept, or by `sparse`.
+        `layer.sparse().with_values_of(layer.initial_blocks())`, to rewind what
+        is kept, or by `sparse`.
 
         Args:
             sparse: As many rows and columns as the table.
@@ -284,7 +297,10 @@ class PEPEmbeddingMixin(TableMixin):
                 f"{(self.input_dim, self.output_dim)}. "
                 f"Received: sparse of shape {sparse.shape}"
             )
-        self.embeddings.assign(sparse.to_dense())
+        lookup.assign_rows(
+            self.embeddings,
+            zip(self.row_blocks(), sparse.blocks(), strict=True),
+        )
         self.clock.assign(-np.inf)
 
     def save_own_variables(self, store: Any) -> None:
@@ -392,9 +408,7 @@ def _repeatable(initializer: Any) -> Any:
     if "seed" not in config or isinstance(config["seed"], int):
         return initializer
     if config["seed"] is None:
-        return type(initializer).from_config(
-            {**config, "seed": initializer.seed}
-        )
+        return with_seed(initializer, initializer.seed)
     raise ValueError(
         "`embeddings_initializer` must give the same values each time it is "
         "called: seed it with an integer, not with a `SeedGenerator`. "

@@ -11,7 +11,6 @@ from keras_pep.layers.exchange import exchanged
 from keras_pep.replicas import prepare, scope_of
 from keras_pep.runtime import keras_of, layers_of, refuse_legacy
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers
-from keras_pep.sparse import SparseTable
 
 STARTS = ("rewind", "reinit", "finetune")
 
@@ -133,8 +132,8 @@ def pruned_model(
         tables, weights = ticket.learned_tables(), ticket.learned_weights
     else:
         tables = {
-            layer.name: SparseTable.from_dense(
-                layer.drawn_embeddings(), ticket.tables[layer.name].mask()
+            layer.name: ticket.tables[layer.name].with_values_of(
+                layer.drawn_blocks()
             )
             for layer in pep_layers(model)
         }

@@ -80,13 +80,12 @@ class Ticket:
         tables, learned = {}, {}
         for layer in pep_layers(model):
             kept = layer.sparse()
-            places = kept.places()
+            tables[layer.name] = kept.with_values_of(layer.initial_blocks())
             learned[layer.name] = (
-                kept.values if shrunk else layer.embeddings.numpy()[places]
-            )
-            tables[layer.name] = kept.with_values(
-                layer.initial_embeddings()[places]
-            )
+                kept
+                if shrunk
+                else kept.with_values_of(layer.embedding_blocks())
+            ).values
         return cls(
             tables=tables,
             weights=tuple(weights),

@@ -271,9 +271,7 @@ def test_symbolic_shape_is_known():
 def test_whole_table_methods_work_in_blocks(monkeypatch):
     layer = layer_of("field_dimension")
     table, lifetimes = layer.pruned_embeddings(), layer.lifetimes()
-    monkeypatch.setattr(
-        "keras_pep.layers.pep_embedding._ENTRIES_AT_ONCE", 2 * COLUMNS
-    )
+    monkeypatch.setattr("keras_pep.blocks.ENTRIES_AT_ONCE", 2 * COLUMNS)
     np.testing.assert_allclose(layer.pruned_embeddings(), table, atol=LAST_BIT)
     np.testing.assert_allclose(layer.lifetimes(), lifetimes, rtol=1e-6)
     assert layer.nonzero_parameters() == np.count_nonzero(table)
@@ -356,7 +354,7 @@ def test_other_initial_values_are_drawn_by_another_seed():
     layer = keras_pep.PEPEmbedding(
         50, 8, embeddings_initializer=keras.initializers.RandomUniform(0, 1, 3)
     )
-    drawn = layer.drawn_embeddings()
+    drawn = np.concatenate(list(layer.drawn_blocks()))
     assert not np.isin(drawn, layer.initial_embeddings()).any()
     assert 0 <= drawn.min() < 0.1
     assert 0.9 < drawn.max() <= 1

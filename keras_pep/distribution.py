@@ -1,0 +1,98 @@
+"""Tables larger than one device: rows shared out among several, on JAX."""
+
+from typing import Any
+
+import keras
+
+# Entries of the smallest table that is shared out, 256 KiB of float32: less
+# than what a look-up sends between devices.
+_LEAST = 2**16
+
+
+class RowParallel(keras.distribution.ModelParallel):
+    """Shares the rows of embedding tables out among devices, on JAX.
+
+    Each device holds an equal part of the rows of every `PEPEmbedding` and
+    `keras.layers.Embedding` of 65,536 entries or more, of the thresholds of
+    these rows, of the first-order weights that belong to them, and of what an
+    optimizer remembers of all of these. Other weights are on every device, and
+    so are smaller tables and the compact ones of `PrunedEmbedding`. A step
+    sends ids, looked-up vectors and their gradients between devices, never a
+    table.
+
+    It is a `keras.distribution.ModelParallel` that goes by what variables are,
+    not by patterns for their names: it must be set before a model is made.
+
+    Args:
+        device_mesh: The devices, a `keras.distribution.DeviceMesh`, rows along
+            its last axis and batches along its first. By default all devices,
+            of shape `(1, devices)`: each of them computes the whole of every
+            batch. A mesh of one axis divides batches among the devices too,
+            so that the number of devices must divide the size of every batch,
+            also the last of an epoch.
+
+    Raises:
+        ValueError: If Keras does not run on JAX, or, when a layer is built, if
+            the rows of its table cannot be divided equally.
+
+    Example:
+
+    ```python
+    keras.distribution.set_distribution(keras_pep.distribution.RowParallel())
+    model = keras_pep.models.FM(field_sizes, embedding_dim=64)
+    ```
+    """
+
+    def __init__(
+        self, device_mesh: keras.distribution.DeviceMesh | None = None
+    ) -> None:
+        backend = keras.backend.backend()
+        if backend != "jax":
+            raise ValueError(
+                "Only JAX shares the rows of a table out among devices: set "
+                f"KERAS_BACKEND=jax. Found: {backend}"
+            )
+        if device_mesh is None:
+            devices = keras.distribution.list_devices()
+            device_mesh = keras.distribution.DeviceMesh(
+                (1, len(devices)), ("batch", "rows"), devices
+            )
+        super().__init__(layout_map=keras.distribution.LayoutMap(device_mesh))
+        self._axis = device_mesh.axis_names[-1]
+        self._parts = int(device_mesh.shape[-1])
+        self._tables: set[tuple[str, int]] = set()
+
+    def get_variable_layout(self, variable: keras.Variable) -> Any:
+        """Rows along the last axis of the mesh, or the whole everywhere.
+
+        Raises:
+            ValueError: If the rows of a table cannot be divided equally.
+        """
+        known = getattr(variable, "_layout", None) is not None
+        if known or not self._is_divided(variable):
+            return super().get_variable_layout(variable)
+        return keras.distribution.TensorLayout(
+            (self._axis, None), self.device_mesh
+        )
+
+    def _is_divided(self, variable: keras.Variable) -> bool:
+        if len(variable.shape) != 2:
+            return False
+        layer, _, name = variable.path.rpartition("/")
+        rows, columns = variable.shape
+        if name == "embeddings" and rows * columns >= _LEAST:
+            if rows % self._parts:
+                more = -rows % self._parts
+                raise ValueError(
+                    f"{layer!r} has {rows:,} rows, which {self._parts} devices "
+                    f"cannot share equally. Give it {more} more, the last "
+                    f"field of a model {more} features more, for example: what "
+                    "no id looks up takes no part in training."
+                )
+            self._tables.add((layer, rows))
+            return True
+        if name == "threshold_logits":
+            return (layer, rows) in self._tables
+        # A weight for each row of a table.
+        first_order = name == "kernel" and columns == 1
+        return first_order and any(rows == each for _, each in self._tables)

@@ -1,0 +1,119 @@
+"""Initial values of a table, which can be made again some rows at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import initializers, ops
+
+from keras_pep.blocks import row_blocks
+
+# Tables of no more entries are drawn whole.
+_DRAWN_WHOLE = 2**24
+# Those that draw every entry alike, whatever the others are.
+_INDEPENDENT = {
+    kind.__call__
+    for kind in (
+        *(initializers.RandomUniform, initializers.RandomNormal),
+        *(initializers.TruncatedNormal, initializers.VarianceScaling),
+        *(initializers.Constant, initializers.Zeros, initializers.Ones),
+    )
+}
+_SEEDS = 2**30  # TensorFlow tells so many apart
+_STRIDE = 0x9E3779B1  # odd: blocks of a table have different seeds
+
+
+def initial_blocks(
+    initializer: Any, shape: tuple[int, int], dtype: str
+) -> Iterator[Any]:
+    """What a table is made of, by `row_blocks`.
+
+    A table of more than 2**24 entries is drawn block by block, each from a seed
+    that the seed of the table and the number of the block make, if it is a
+    Keras initializer whose entries are independent: uniform, normal, truncated
+    normal, the `VarianceScaling` of all kinds, or a constant. Others are drawn
+    whole.
+
+    Args:
+        initializer: Whose seed, if it has one, is an integer.
+        shape: Of the table.
+        dtype: Of its values.
+
+    Yields:
+        Tensors of shape `(some, columns)`.
+    """
+    blocks = row_blocks(*shape)
+    if not _is_divided(initializer, shape):
+        values = ops.cast(initializer(shape, dtype=dtype), dtype)
+        for rows in blocks:
+            yield values[rows]
+        return
+    for number, rows in enumerate(blocks):
+        count = rows.stop - rows.start
+        drawn = _of_block(initializer, number, count, shape)
+        yield ops.cast(drawn((count, shape[1]), dtype=dtype), dtype)
+
+
+def by_blocks(initializer: Any, shape: tuple[int, int]) -> Any:
+    """The initializer that makes a whole table of `initial_blocks`."""
+    return (
+        _ByBlocks(initializer)
+        if _is_divided(initializer, shape)
+        else (initializer)
+    )
+
+
+def with_seed(initializer: Any, seed: int) -> Any:
+    """The same initializer with another seed, if it has one."""
+    if not isinstance(initializer, initializers.Initializer):
+        return initializer
+    config = initializer.get_config()
+    if "seed" not in config:
+        return initializer
+    return type(initializer).from_config({**config, "seed": seed})
+
+
+class _ByBlocks(initializers.Initializer):
+    def __init__(self, initializer: Any) -> None:
+        self._initializer = initializer
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        dtype = keras.backend.standardize_dtype(dtype)
+        blocks = initial_blocks(self._initializer, tuple(shape), dtype)
+        return ops.concatenate(list(blocks))
+
+
+def _is_divided(initializer: Any, shape: tuple[int, int]) -> bool:
+    return (
+        shape[0] * shape[1] > _DRAWN_WHOLE
+        and type(initializer).__call__ in _INDEPENDENT
+        and getattr(initializer, "input_axes", None) is None
+    )
+
+
+def _of_block(
+    initializer: Any, number: int, count: int, shape: tuple[int, int]
+) -> Any:
+    """What draws a block of some rows."""
+    if not hasattr(initializer, "seed"):
+        return initializer
+    if isinstance(initializer, initializers.VarianceScaling):
+        # It is the table whose shape decides on the scale.
+        initializer = initializers.VarianceScaling(
+            initializer.scale
+            * _fan(initializer.mode, count, shape[1])
+            / _fan(initializer.mode, *shape),
+            initializer.mode,
+            initializer.distribution,
+            seed=initializer.seed,
+        )
+    words = np.random.SeedSequence(initializer.seed % 2**64)
+    first = int(words.generate_state(1)[0])
+    return with_seed(initializer, (first + number * _STRIDE) % _SEEDS)
+
+
+def _fan(mode: str, rows: int, columns: int) -> float:
+    """What `VarianceScaling` divides its scale by."""
+    fans = {"fan_in": rows, "fan_out": columns}
+    return fans.get(mode, (rows + columns) / 2)

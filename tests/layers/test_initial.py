@@ -1,0 +1,204 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_pep
+from keras_pep import blocks
+from keras_pep.layers import initial
+
+ROWS, COLUMNS = 1000, 8
+
+KINDS = [
+    keras.initializers.RandomUniform(-0.5, 0.25, seed=1),
+    keras.initializers.RandomNormal(0.25, 0.5, seed=2),
+    keras.initializers.TruncatedNormal(0.0, 0.5, seed=3),
+    keras.initializers.GlorotUniform(seed=4),
+    keras.initializers.HeNormal(seed=5),
+    keras.initializers.VarianceScaling(
+        2.0, "fan_out", "untruncated_normal", seed=6
+    ),
+    keras.initializers.Constant(0.5),
+]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """What is done to large tables is done to small ones: 300 rows at once."""
+    monkeypatch.setattr(blocks, "ENTRIES_AT_ONCE", 300 * COLUMNS)
+    monkeypatch.setattr(initial, "_DRAWN_WHOLE", 3000)
+
+
+def layer_of(initializer, rows=ROWS):
+    layer = keras_pep.PEPEmbedding(
+        rows, COLUMNS, embeddings_initializer=initializer
+    )
+    layer.build()
+    return layer
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("initializer", KINDS)
+def test_blocks_alone_are_the_whole_table(initializer):
+    layer = layer_of(initializer)
+    table = layer.embeddings.numpy()
+    made = list(layer.initial_blocks())
+    assert [block.shape[0] for block in made] == [300, 300, 300, 100]
+    np.testing.assert_array_equal(np.concatenate(made), table)
+    np.testing.assert_array_equal(layer.initial_embeddings(), table)
+    if initializer is not KINDS[-1]:
+        assert np.unique(table).size > 0.99 * table.size  # no block twice
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("initializer", KINDS)
+def test_they_have_the_distribution_of_a_table_drawn_whole(
+    initializer,
+):
+    rows = 20_000
+    table = layer_of(initializer, rows).embeddings.numpy()
+    whole = keras.ops.convert_to_numpy(initializer((rows, COLUMNS)))
+    assert table.min() >= whole.min() - 0.1 * whole.std() or not whole.std()
+    # 160,000 entries: quantiles within 0.05 are known to 0.01 deviations.
+    shares = np.linspace(0.05, 0.95, 19)
+    np.testing.assert_allclose(
+        np.quantile(table, shares),
+        np.quantile(whole, shares),
+        atol=0.03 * whole.std(),
+    )
+    np.testing.assert_allclose(table.std(), whole.std(), rtol=0.01)
+
+
+def test_a_table_of_16_million_entries_is_drawn_as_ever():
+    initializer = keras.initializers.GlorotUniform(seed=4)
+    layer = keras_pep.PEPEmbedding(
+        2**16, 2**8, embeddings_initializer=initializer
+    )
+    expected = initializer((2**16, 2**8))
+    np.testing.assert_array_equal(layer.initial_embeddings(), expected)
+    layer.build()
+    np.testing.assert_array_equal(layer.embeddings.numpy(), expected)
+
+
+def test_a_larger_one_is_not_drawn_whole(monkeypatch):
+    drawn = []
+    call = keras.initializers.RandomUniform.__call__
+
+    class Watched(keras.initializers.RandomUniform):
+        def __call__(self, shape, dtype=None):
+            drawn.append(shape)
+            return call(self, shape, dtype)
+
+    monkeypatch.setattr(
+        initial, "_INDEPENDENT", {*initial._INDEPENDENT, Watched.__call__}
+    )
+    shape = (2**16 + 1, 2**8)
+    layer = keras_pep.PEPEmbedding(
+        *shape, embeddings_initializer=Watched(seed=1)
+    )
+    layer.build()
+    assert drawn == [*[(2**14, 2**8)] * 4, (1, 2**8)]
+
+
+class Counting(keras.initializers.Initializer):
+    """Each row is told from the others."""
+
+    def __call__(self, shape, dtype=None):
+        size = int(np.prod(shape))
+        return keras.ops.reshape(keras.ops.arange(size, dtype=dtype), shape)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(
+    "initializer", [Counting(), keras.initializers.Orthogonal(seed=1)]
+)
+def test_what_depends_on_the_whole_is_drawn_whole(initializer):
+    layer = layer_of(initializer)
+    expected = initializer((ROWS, COLUMNS), "float32")
+    np.testing.assert_array_equal(layer.embeddings.numpy(), expected)
+    np.testing.assert_array_equal(layer.initial_embeddings(), expected)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_another_seed_gives_another_table():
+    tables = [
+        layer_of(keras.initializers.RandomUniform(seed=seed)).embeddings.numpy()
+        for seed in (0, 1, 2**40, -7)
+    ]
+    layer = layer_of(keras.initializers.RandomUniform(seed=1))
+    tables.append(np.concatenate(list(layer.drawn_blocks())))
+    # Some of 40,000 of the 2**23 values there are come twice.
+    assert np.unique(tables).size > 0.99 * np.size(tables)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_layer_is_saved_with_the_initializer_it_was_given(
+    tmp_path,
+):
+    layer = layer_of("glorot_uniform")  # seed not given
+    assert isinstance(
+        layer.embeddings_initializer, keras.initializers.GlorotUniform
+    )
+    model = keras.Sequential([keras.Input((2,), dtype="int32"), layer])
+    expected = layer.embeddings.numpy()
+    layer.embeddings.assign(expected + 1.0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras").layers[0]
+    assert loaded.get_config() == layer.get_config()
+    np.testing.assert_array_equal(loaded.initial_embeddings(), expected)
+
+
+# Prints whether blocks made alone are those of the table, and quantiles of it.
+PROGRAM = """
+import json, os, sys
+import keras, numpy as np
+import keras_pep
+from keras_pep import blocks
+from keras_pep.layers import initial
+
+blocks.ENTRIES_AT_ONCE, initial._DRAWN_WHOLE = 2400, 3000
+if len(sys.argv) > 1:
+    devices = keras.distribution.DeviceMesh((8,), ["rows"])
+    layout = keras.distribution.LayoutMap(devices)
+    layout[".*embeddings"] = ("rows", None)
+    keras.distribution.set_distribution(
+        keras.distribution.ModelParallel(layout_map=layout)
+    )
+layer = keras_pep.PEPEmbedding(
+    16_000, 8, embeddings_initializer=keras.initializers.RandomNormal(seed=1)
+)
+layer.build()
+table = keras.ops.convert_to_numpy(layer.embeddings)
+shards = getattr(layer.embeddings.value, "addressable_shards", [layer])
+print(json.dumps({
+    "same": bool(np.array_equal(table, layer.initial_embeddings())),
+    "quantiles": np.quantile(table, [0.1, 0.5, 0.9]).tolist(),
+    "shards": [s.data.shape for s in shards] if len(shards) > 1 else [],
+}))
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch", "jax in shards"])
+def test_on_every_backend(backend):
+    name, *sharded = backend.split(maxsplit=1)
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    flags = "--xla_force_host_platform_device_count=8" if sharded else ""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *sharded],
+        env={**os.environ, "KERAS_BACKEND": name, "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["same"]
+    assert found["shards"] == ([[2000, 8]] * 8 if sharded else [])
+    # Of a normal distribution of deviation 0.05; 128,000 entries.
+    assert found["quantiles"] == pytest.approx([-0.0641, 0, 0.0641], abs=0.0015)

@@ -8,6 +8,7 @@ from keras_pep import (
     metrics,
     models,
     optimizers,
+    replicas,
 )
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
 from keras_pep.search import (
@@ -33,6 +34,7 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "replicas",
     "pruned_model",
     "retrain",
     "search",

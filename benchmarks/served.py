@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from keras_pep import metrics
-from keras_pep.run import Config, RunDirectory
+from keras_pep.run import RunDirectory
 from keras_pep.run.models import chosen_model
 from keras_pep.serving import export_saved_model
 from keras_pep.serving.c_runtime import SavedModel
@@ -28,7 +28,7 @@ from keras_pep.serving.c_runtime import SavedModel
 def main(run: Path, budget: int | None) -> None:
     """Print differences of probabilities and AUC, by type of values."""
     directory = RunDirectory(run)
-    data = Config.of_run(directory.read_json("config.json")).load_data()
+    data = directory.read_config()[0].load_data()
     name, _ = chosen_model(
         directory, directory.read_json("metrics.json"), budget
     )

@@ -1,52 +1,73 @@
-"""Makes the pictures of this folder from a run directory.
+"""Makes the pictures of this folder: a run as it trains, and its report.
 
 Needs a Chromium: the system's, or `playwright install chromium`.
 
 Example:
-    python docs/screenshots.py runs/movielens-fm
+    python docs/screenshots.py --dataset movielens --data-dir /path/to/ml-1m \\
+        --features paper
 """
 
 import contextlib
 import io
+import os
+import pty
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from playwright.sync_api import Browser, Page, sync_playwright
+from rich.ansi import AnsiDecoder
 from rich.console import Console
-from rich.text import Text
 
 FOLDER = Path(__file__).parent
 PHONE = {"width": 390, "height": 844}
 _DESKTOP = {"width": 1180, "height": 900}
+_ROWS, _COLUMNS = 40, 100  # of the terminal
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@click.command()
-@click.argument("run", type=click.Path(path_type=Path, exists=True))
-def main(run: Path) -> None:
-    """Write the report of RUN and take pictures of it and of a terminal."""
-    from keras_pep.report import write_report
-
-    with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
-        report = write_report(run, Path(folder, "report.html"))
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=FOLDER,
+    help="Where to leave the pictures.  [default: beside this file]",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="That of keras-pep train; pictures have nothing but its name.",
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def main(output: Path, data_dir: Path | None, options: tuple[str, ...]) -> None:
+    """Train with OPTIONS; take pictures of the terminal and of the report."""
+    with tempfile.TemporaryDirectory() as name, open_browser() as browser:
+        folder = Path(name)
+        if data_dir is not None:
+            (folder / data_dir.name).symlink_to(data_dir.resolve())
+            options = (*options, "--data-dir", data_dir.name)
+        drawing = folder / "terminal.html"
+        drawing.write_text(terminal(["train", *options], folder))
+        with opened(browser, drawing, _DESKTOP) as page:
+            page.locator("svg").screenshot(path=output / "terminal.png")
+        (report,) = folder.glob("runs/*/report.html")
         with opened(browser, report, _DESKTOP) as page:
-            _picture(page, "report.png", *_place(page, "header", "#quality"))
-            _picture(
-                page, "report-features.png", *_place(page, "#features", "#top")
-            )
+            for picture, first, last in (
+                ("report.png", "header", "#quality"),
+                ("report-features.png", "#features", "#top"),
+            ):
+                _picture(page, output / picture, *_place(page, first, last))
         phone = {"is_mobile": True, "has_touch": True, "scale": 2}
         with opened(browser, report, PHONE, **phone) as page:
-            _picture(page, "report-phone.png", 0, 1.6 * PHONE["height"])
-        terminal = Path(folder, "terminal.html")
-        terminal.write_text(_terminal(["evaluate", str(run)]))
-        with opened(browser, terminal, _DESKTOP) as page:
-            page.locator("svg").screenshot(path=FOLDER / "terminal.png")
+            end = 1.6 * PHONE["height"]
+            _picture(page, output / "report-phone.png", 0, end)
 
 
 @contextlib.contextmanager
@@ -98,25 +119,59 @@ def _place(page: Page, first: str, last: str) -> tuple[float, float]:
     return top["y"] - 16, bottom["y"] + bottom["height"] + 16
 
 
-def _picture(page: Page, name: str, top: float, bottom: float) -> None:
+def _picture(page: Page, path: Path, top: float, bottom: float) -> None:
     width = page.evaluate("innerWidth")
     page.screenshot(
-        path=FOLDER / name,
+        path=path,
         full_page=True,
         clip={"x": 0, "y": top, "width": width, "height": bottom - top},
     )
 
 
-def _terminal(arguments: list[str]) -> str:
-    """What a command prints, as a drawing of a terminal."""
-    command = Path(sys.executable).with_name("keras-pep")
-    printed = subprocess.run(
-        [command, *arguments], capture_output=True, text=True, check=True
-    ).stdout
-    console = Console(record=True, file=io.StringIO(), width=86)
-    console.print(Text(f"$ keras-pep {' '.join(arguments)}", style="bold"))
-    console.print(Text(printed.rstrip()))
+def terminal(arguments: list[str], folder: Path) -> str:
+    """What a command leaves on the screen of a terminal, as a drawing of it.
+
+    Of each line that is what was written after the last return to its start.
+    """
+    command = shlex.join(["keras-pep", *arguments])
+    printed = _printed(arguments, folder).replace("\r\n", "\n")
+    rows = [
+        row
+        for line in AnsiDecoder().decode(f"$ {command}\n{printed}")
+        for row in line.divide(range(_COLUMNS, len(line), _COLUMNS))
+    ]
+    console = Console(record=True, file=io.StringIO(), width=_COLUMNS)
+    for row in rows[-_ROWS:]:
+        console.print(row)
     return console.export_svg(title="keras-pep")
+
+
+def _printed(arguments: list[str], folder: Path) -> str:
+    """All that a command writes to a terminal, controls included.
+
+    Raises:
+        click.ClickException: If it fails.
+    """
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (_ROWS, _COLUMNS))
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("keras-pep"), *arguments],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        cwd=folder,
+    )
+    os.close(its)
+    output = b""
+    # Linux calls it an error that the other end was closed.
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 4096):
+            output += part
+    os.close(ours)
+    text = output.decode(errors="replace")
+    if process.wait():
+        raise click.ClickException(f"keras-pep failed:\n{text[-2000:]}")
+    return text
 
 
 if __name__ == "__main__":

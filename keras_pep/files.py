@@ -27,9 +27,9 @@ def whole(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        _on_disk(partial)
         partial.replace(path)
+        _on_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -80,7 +80,23 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         partial = _new(folder, stack)
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
         yield partial
+        for path in (*partial.rglob("*"), partial):
+            _on_disk(path)
         partial.rename(folder)
+        _on_disk(folder.parent)
+
+
+def _on_disk(path: Path) -> None:
+    """Waits until a file, or the list of a folder's files, is on the disk.
+
+    A name that is there before its content would be that of an empty file, if
+    the power fails.
+    """
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _new(folder: Path, stack: contextlib.ExitStack) -> Path:

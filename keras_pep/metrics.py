@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pandas as pd
 
+from keras_pep.replicas import batch_shards
+
 _READ = 1 << 20  # rows that are in memory at once
 
 
@@ -80,10 +82,15 @@ def predict(
             `keras_pep.data.Split`.
         batch_size: Rows to predict at once.
     """
-    parts = [
-        model.predict(inputs[start : start + _READ], batch_size, verbose=0)
-        for start in range(0, len(inputs), _READ)
-    ]
+    shards = batch_shards()
+    batch_size += -batch_size % shards
+    parts = []
+    for start in range(0, len(inputs), _READ):
+        part = inputs[start : start + _READ]
+        rows = len(part)
+        if excess := -rows % shards:
+            part = np.concatenate([part, np.repeat(part[:1], excess, axis=0)])
+        parts.append(model.predict(part, batch_size, verbose=0)[:rows])
     return np.concatenate(parts)
 
 

@@ -22,11 +22,13 @@ def command(function: Callable[..., None]) -> click.Command:
                 _load_silently()
             function(*args, **kwargs)
         except (click.ClickException, click.Abort):
+            _end_bar()
             raise
         except KeyboardInterrupt as interrupt:
             if debug:
                 raise
             hint = str(interrupt) or "What was finished is kept."
+            _end_bar()
             click.echo(f"Interrupted. {hint}", err=True)
             sys.exit(1)
         except Exception as error:
@@ -36,11 +38,9 @@ def command(function: Callable[..., None]) -> click.Command:
             kind = type(error).__name__
             if kind not in _EXPECTED:
                 message = f"{kind}: {message} (--debug shows where)"
+            _end_bar()
             click.echo(f"Error: {message}", err=True)
             sys.exit(1)
-        finally:
-            if sys.stdout.isatty():
-                click.echo("\033[?25h", nl=False)  # a bar hides the cursor
 
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="Say only results."),
@@ -48,6 +48,12 @@ def command(function: Callable[..., None]) -> click.Command:
     ):
         wrapped = option(wrapped)
     return click.command()(wrapped)
+
+
+def _end_bar() -> None:
+    """Clears the line that a bar was drawn in; shows the cursor it has hid."""
+    if sys.stdout.isatty():
+        click.echo("\r\033[2K\033[?25h", nl=False)
 
 
 class Commands(click.Group):
@@ -71,6 +77,7 @@ _COMMAND_LINE = "keras_pep.command_line"
 _EXPECTED = (
     *("DataError", "RunError", "ValueError"),
     *("ExportError", "ServingError"),
+    *("WorkerLostError", "WorkersDisagreeError"),
 )
 
 
@@ -91,7 +98,8 @@ def _load_silently() -> None:
             logging.getLogger(name).setLevel(logging.ERROR)
         import keras_pep.run  # noqa: F401
 
-        tf.config.list_logical_devices()  # looks for a GPU, and says so
+        if "TF_CONFIG" not in os.environ:  # or workers could not be joined
+            tf.config.list_logical_devices()  # looks for a GPU, and says so
     finally:
         os.dup2(kept, 2)
         os.close(kept)

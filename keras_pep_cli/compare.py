@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from keras_pep_cli.common import command
+from keras_pep_cli.report import say_unfinished
 
 
 @command
@@ -25,7 +26,8 @@ from keras_pep_cli.common import command
 def compare(runs: tuple[Path, ...], output: Path, quiet: bool) -> None:
     """Print the figures of several runs, and write them as one HTML page.
 
-    The page is that of keras-pep report, with every run in every figure.
+    The page is that of keras-pep report, with every run in every figure. Of an
+    unfinished run they have what is known so far.
 
     \b
     Example:
@@ -42,3 +44,4 @@ def compare(runs: tuple[Path, ...], output: Path, quiet: bool) -> None:
     click.echo(comparison_table(contents))
     if not quiet:
         click.echo(f"\ncomparison: {output}")
+    say_unfinished(contents)

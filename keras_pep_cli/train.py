@@ -2,10 +2,12 @@
 
 import csv
 import io
-import json
+import os
 import sys
 import time
 import tomllib
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from keras_pep_cli.common import FiniteFloat, command, command_line
-from keras_pep_cli.dataset import data_options, data_settings, short_name
+from keras_pep_cli.dataset import NAMES, data_options, data_settings, short_name
 
 if TYPE_CHECKING:
     from keras_pep.run import Config, RunDirectory
@@ -59,13 +61,12 @@ def _settings_in(path: Path) -> dict[str, Any]:
     text = path.read_text("utf-8")
     if path.suffix != ".json":
         return tomllib.loads(text)
-    content = json.loads(text)
-    if not isinstance(content, dict) or "checksum" not in content:
-        raise ValueError("not the config.json of a run.")
-    from keras_pep.run import Config, checksum
+    from keras_pep.run import Config, parse_checked_json
 
-    if content.pop("checksum") != checksum(content):
-        raise ValueError("it has changed since it was written.")
+    try:
+        content = parse_checked_json(text)
+    except ValueError as error:
+        raise ValueError(f"not the config.json of a run: {error}") from error
     settings = {
         name: content[name]
         for name in Config().to_dict()
@@ -75,11 +76,8 @@ def _settings_in(path: Path) -> dict[str, Any]:
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(fields)
         settings["fields"] = line.getvalue()
-    for name in ("granularity", "optimizer"):
+    for name in settings.keys() & {"granularity", "optimizer", "distribute"}:
         settings[name] = settings[name].replace("_", "-")
-    if settings["search"] == "paper":
-        for name in ("search_rate", "retrain_rate"):
-            settings.pop(name, None)
     return settings
 
 
@@ -274,9 +272,19 @@ def _settings_in(path: Path) -> dict[str, Any]:
     "AUC, as keras-pep export does.",
 )
 @click.option(
+    "--distribute",
+    type=click.Choice(["none", "mirrored", "multi-worker"]),
+    default="none",
+    show_default=True,
+    help="Divide every batch among the GPUs of this machine, or among workers: "
+    "as many processes, here or elsewhere, that the environment variable "
+    "TF_CONFIG tells of one another, as TensorFlow has it.",
+)
+@click.option(
     "--run-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where to leave results.  [default: runs/<dataset>-<model>-<time>]",
+    help="Where to leave results; for several workers, where all can read "
+    "them.  [default: runs/<dataset>-<model>-<time>]",
 )
 @click.option(
     "--force", is_flag=True, help="Overwrite files in the run directory."
@@ -284,7 +292,9 @@ def _settings_in(path: Path) -> dict[str, Any]:
 @click.option(
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Go on with a run that was interrupted, with its own settings.",
+    help="Go on with a run that was interrupted, with its own settings. If "
+    "its data are elsewhere now: with --dataset, --data-dir or --cache-dir. "
+    "Of several workers, start as many as it has begun with.",
 )
 @click.option(
     "--config",
@@ -301,9 +311,9 @@ def train(
     resume: Path | None,
     force: bool,
     quiet: bool,
-    export: bool,
     granularity: str | None,
     optimizer: str,
+    distribute: str,
     embedding_dim: int | None,
     model: str,
     **options: Any,
@@ -325,10 +335,19 @@ def train(
     from keras_pep.run import SEARCHED, Config, RunDirectory
 
     if resume is not None:
-        _refuse_others("resume", "export", "quiet", "debug")
-        _finish(RunDirectory(resume), None, quiet=quiet, export=export)
+        moved = _moved_data(options)
+        if RunDirectory(resume).read_config()[0].distribute == "multi_worker":
+            _check_workers("--resume")
+        _finish(RunDirectory(resume), None, quiet=quiet, moved=moved)
         return
     settings = data_settings(options)
+    if distribute == "multi-worker":
+        _check_workers("--distribute")
+        if run_dir is None:
+            raise click.BadParameter(
+                "several workers need one that all of them can read.",
+                param_hint="--run-dir",
+            )
     if optimizer == "lazy-adam" and options["search"] == "paper":
         raise click.BadParameter(
             "lazy-adam has no L2 on thresholds, without which the paper's "
@@ -366,6 +385,7 @@ def train(
         **settings,
         granularity=granularity and granularity.replace("-", "_"),
         optimizer=optimizer.replace("-", "_"),
+        distribute=distribute.replace("-", "_"),
         embedding_dim=embedding_dim or (1 if model == "lr" else 64),
         model=model,
         **options,
@@ -375,22 +395,54 @@ def train(
         run_dir
         or Path("runs", f"{name}-{model}-{time.strftime('%Y%m%d-%H%M%S')}")
     )
-    _finish(directory, config, quiet=quiet, export=export, force=force)
+    _finish(directory, config, quiet=quiet, force=force)
 
 
-def _refuse_others(*allowed: str) -> None:
-    """Refuses options that settings of a run would be changed by."""
+def _check_workers(flag: str) -> None:
+    """Refuses an environment that does not say which workers there are.
+
+    Raises:
+        click.BadParameter: If it does not.
+    """
+    from keras_pep.run.workers import check_tf_config
+
+    try:
+        check_tf_config(os.environ)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=flag) from error
+
+
+def _moved_data(options: dict[str, Any]) -> dict[str, str]:
+    """Where the data of a run are said to be now.
+
+    Raises:
+        click.BadParameter: If an option would change the run.
+    """
     context = click.get_current_context()
-    for name in context.params:
-        if name in allowed or name == "config":
-            continue
-        if context.get_parameter_source(name) != ParameterSource.DEFAULT:
+    given = [
+        name
+        for name in ("config", *context.params)
+        if context.get_parameter_source(name)
+        not in (None, ParameterSource.DEFAULT)
+    ]
+    moved = {}
+    for name in given:
+        if name in ("dataset", "data_dir", "cache_dir"):
+            moved[name] = str(Path(options[name]).resolve())
+        elif name not in ("resume", "quiet", "debug"):
             flag = name.replace("_", "-")
             raise click.BadParameter(
                 "a run goes on with the settings it has begun with; leave "
                 f"--{flag} out.",
                 param_hint="--resume",
             )
+    if moved.get("dataset") and options["dataset"] in NAMES:
+        raise click.BadParameter(
+            "a run goes on with the dataset it has begun with; leave "
+            "--dataset out.",
+            param_hint="--resume",
+        )
+    return moved
 
 
 def _finish(
@@ -398,21 +450,30 @@ def _finish(
     config: "Config | None",
     *,
     quiet: bool,
-    export: bool,
+    moved: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> None:
     """Trains, or goes on where no settings are given; prints the results."""
     from keras_pep.report import write_report
-    from keras_pep.run import export_run, heard, results_table, resume, train
+    from keras_pep.run import (
+        Workers,
+        export_run,
+        exported,
+        heard,
+        results_table,
+        resume,
+        train,
+    )
 
     watched: dict[str, Any] = {
         "say": (lambda _: None) if quiet else click.echo,
+        "warn": partial(click.echo, err=True) if quiet else click.echo,
         "bar": not quiet and sys.stdout.isatty(),
     }
     try:
         with heard():
             if config is None:
-                metrics = resume(directory, **watched)
+                metrics = resume(directory, moved=moved, **watched)
             else:
                 line = command_line()
                 metrics = train(
@@ -424,6 +485,8 @@ def _finish(
         raise KeyboardInterrupt(
             f"Go on with: keras-pep train --resume {directory.path}"
         ) from interrupt
+    if not Workers.of(directory.read_config()[0].distribute).chief:
+        return
     click.echo(f"\n{results_table(metrics)}\n")
     for budget in metrics["budgets"]:
         if "planted_rank_correlation" in budget:
@@ -435,8 +498,9 @@ def _finish(
             )
     click.echo(f"run directory: {directory.path}")
     click.echo(f"report: {write_report(directory.path)}")
-    if export:
-        click.echo(f"SavedModel: {export_run(directory).path}")
+    if directory.read_config()[0].export:
+        path = exported(metrics) or export_run(directory).path
+        click.echo(f"SavedModel: {path}")
     if metrics["budgets_not_reached"]:
         missed = ", ".join(f"{b:,}" for b in metrics["budgets_not_reached"])
         raise click.ClickException(

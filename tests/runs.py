@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_pep.data.fields import Field, Vocabulary
-from keras_pep.run import RunDirectory
+from keras_pep.run import Config, RunDirectory
 from keras_pep.search import Ticket
 from keras_pep.sparse import SparseTable
 
@@ -103,14 +103,21 @@ def write_run(
     directory.write_json(
         "config.json",
         {
-            "dataset": "clicks.csv",
+            **Config(
+                dataset="/data/clicks.csv",
+                embedding_dim=DIM,
+                fields=("user", "price:number"),
+            ).to_dict(),
             "learning_rate": 0.001,
-            "fields": ["user", "price:number"],
             "command": "keras-pep train --dataset 'a <b> & c.csv'",
             "environment": {"python": "3.11.7", "keras": "3.15.1"},
             "data_fingerprint": "00ff",
         },
     )
+    stages = ["dense", "search", *(f"budget-{budget}" for budget in budgets)]
+    if baselines:
+        stages += ["magnitude", *(f"magnitude-{budget}" for budget in budgets)]
+    directory.write_history(history(stages))
     directory.write_json(
         "metrics.json",
         {
@@ -139,6 +146,58 @@ def write_run(
         },
     )
     return folder
+
+
+def history(stages):
+    """Three epochs each, the second of which is the best."""
+    return [
+        {
+            "stage": stage,
+            "epoch": epoch,
+            "step": 8 * epoch,
+            "seconds": 30.0,
+            "loss": 0.6 - epoch / 100,
+            "val_auc": auc,
+            "val_logloss": 1.2 - auc,
+            "embedding_parameters": 300 - epoch,
+        }
+        for stage in stages
+        for epoch, auc in ((1, 0.7), (2, 0.75), (3, 0.74))
+    ]
+
+
+def unfinish(run, stages=("dense", "search", "budget-60"), begun="budget-20"):
+    """Makes a run of `write_run` one that was interrupted.
+
+    Args:
+        run: The run.
+        stages: Of which there are results.
+        begun: The one of which there are epochs besides.
+    """
+    directory = RunDirectory(run)
+    metrics = directory.read_json("metrics.json")
+    (run / "metrics.json").unlink()
+    results = {"dense": metrics["dense"]}
+    for method, entries in (
+        ("budget", metrics["budgets"]),
+        ("magnitude", metrics["baselines"]),
+    ):
+        searched = "search" if method == "budget" else method
+        results[searched] = {
+            "steps": 600,
+            "seconds": 2.0,
+            "embedding_parameters": 20,
+            "budgets": [entry["target"] for entry in entries],
+        }
+        for entry in entries:
+            entry.pop("method", None)
+            results[f"{method}-{entry['target']}"] = entry
+    rows = history([*stages, *([begun] if begun else [])])
+    (run / "history.csv").unlink()
+    if rows:
+        directory.write_history(rows)
+    directory.write_progress({name: results[name] for name in stages}, rows)
+    return run
 
 
 def change(path, **values):

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,27 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path):
         (path / "a").unlink()
         path.rmdir()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_gets_its_name_before_it_is_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    fsync = os.fsync
+
+    def recorded(number):
+        done.append(str(Path(f"/proc/self/fd/{number}").readlink()))
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    with whole(tmp_path / "a.json") as partial:
+        partial.write_text("new")
+    assert done == [str(partial), str(tmp_path)]
+
+    done.clear()
+    with whole_folder(tmp_path / "1") as partial:
+        (partial / "b").mkdir()
+        (partial / "b" / "c").write_text("new")
+    *inside, last = done
+    assert sorted(inside) == sorted(
+        str(path) for path in (partial, partial / "b", partial / "b" / "c")
+    )
+    assert last == str(tmp_path)

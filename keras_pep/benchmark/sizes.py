@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_pep.layers import PrunedEmbedding
-from keras_pep.run.directory import stored_bytes
+from keras_pep.run.model_file import stored_bytes
 
 _SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 

@@ -7,12 +7,13 @@ import keras
 import numpy as np
 
 from keras_pep.data.dataset import Split
+from keras_pep.replicas import batch_shards
 
 _BLOCK = 16_384  # rows that are read from disk in one go, about
 _WINDOW = 32  # blocks whose rows are shuffled with one another
 _AHEAD = 4  # batches made while the model is busy
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[np.ndarray, ...]
 
 
 class Batches(keras.utils.PyDataset):
@@ -32,7 +33,9 @@ class Batches(keras.utils.PyDataset):
         ...
     ```
 
-    `model.fit(batches, shuffle=False)` takes it as it is.
+    `model.fit(batches, shuffle=False)` takes it as it is. Where
+    `keras.distribution` divides batches among devices, on JAX, each has weights
+    too, and the last one is filled up to be divisible.
 
     Args:
         split: What to train on.
@@ -85,7 +88,22 @@ class Batches(keras.utils.PyDataset):
         self._ended = number == self.batches_per_epoch - 1
         start = place * self.batch_size
         chosen = order[start : start + self.batch_size]
-        return ids[chosen], labels[chosen, None]
+        return self._divisible(ids[chosen], labels[chosen, None])
+
+    def _divisible(self, ids: np.ndarray, labels: np.ndarray) -> Batch:
+        """A batch that can be divided among the devices that share it.
+
+        The last of an epoch gets rows of no weight, and its others more, so
+        that the mean of their losses stays what it was.
+        """
+        shards = batch_shards()
+        if shards == 1:
+            return ids, labels
+        rows = len(ids)
+        filled = rows + -rows % shards
+        places = np.arange(filled) % rows
+        weights = np.where(np.arange(filled) < rows, filled / rows, 0)
+        return ids[places], labels[places], weights.astype(np.float32)
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(len(self)):

@@ -50,7 +50,10 @@ def take(variable: keras.Variable, rows: Any) -> Any:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.nn.embedding_lookup(native(variable), rows)
+        table = native(variable)
+        if isinstance(table, tf.distribute.DistributedValues):
+            table = table._get()  # that of this replica, or it is read whole
+        return tf.nn.embedding_lookup(table, rows)
     return ops.take(variable, rows, axis=0)
 
 
@@ -114,6 +117,21 @@ def _assign_divided(
 def native(variable: Any) -> Any:
     """The backend's variable in one of Keras 3, or `tf_keras`' own."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def made_as(dtype: str) -> str:
+    """The type to make a variable of integers with, to hold a narrow one.
+
+    Between the workers of a `MultiWorkerMirroredStrategy` TensorFlow sends
+    initial values as int32 or int64 alone.
+    """
+    if keras.backend.backend() != "tensorflow" or dtype == "float32":
+        return dtype
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return "int32" if workers and "int" in dtype else dtype
 
 
 def as_ids(inputs: Any) -> Any:

@@ -191,7 +191,7 @@ class PrunedEmbeddingMixin(TableMixin):
             weight = self.add_weight(
                 name=name,
                 shape=shape,
-                dtype=dtype if dtype != "float32" else None,
+                dtype=lookup.made_as(dtype) if dtype != "float32" else None,
                 initializer="zeros",
                 regularizer=self.embeddings_regularizer if trained else None,
                 # Of nothing there is no gradient.
@@ -236,8 +236,11 @@ class PrunedEmbeddingMixin(TableMixin):
         """The stored table."""
         return self.layout.unpack(
             {
-                name: np.asarray(ops.convert_to_numpy(getattr(self, name)))
-                for name in self.layout.arrays
+                name: np.asarray(
+                    ops.convert_to_numpy(getattr(self, name)),
+                    None if name == "values" else dtype,
+                )
+                for name, (_, dtype) in self.layout.arrays.items()
             }
         )
 

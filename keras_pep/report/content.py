@@ -5,16 +5,18 @@ else is text, which the page has to escape.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from keras_pep.data.fields import Vocabulary
 from keras_pep.report.features import FeatureContent, feature_content
 from keras_pep.report.names import printable
-from keras_pep.run import RunDirectory, RunError
+from keras_pep.report.unfinished import Unfinished, how_far, results_so_far
+from keras_pep.run import Config, RunDirectory, RunError
 
 SPLITS = ("test", "validation")
 _DRAWN = 3000  # points of a figure of features, of all runs together
@@ -63,6 +65,29 @@ class ModelContent:
 
 
 @dataclass(frozen=True)
+class StageContent:
+    """How a training went: a value of each of its epochs.
+
+    Attributes:
+        name: Of the stage.
+        epochs: Their numbers, from 1.
+        loss: On training rows.
+        auc: On validation rows.
+        logloss: On validation rows.
+        kept: Embedding parameters in the end.
+        seconds: That each took, with its validation.
+    """
+
+    name: str
+    epochs: list[int]
+    loss: list[float | None]
+    auc: list[float | None]
+    logloss: list[float | None]
+    kept: list[int]
+    seconds: list[float]
+
+
+@dataclass(frozen=True)
 class RunContent:
     """Everything that a page shows of a run.
 
@@ -71,6 +96,8 @@ class RunContent:
         facts: What was trained on what, by name, as text.
         models: The dense model, if there is one, first.
         not_reached: Budgets without a model.
+        stages: What was trained, in order.
+        unfinished: How far the run is; None if it is finished.
         kept: Kept parameters over the steps of each search; None if the run
             has not noted them.
         features: What became of the features; None if the run has not noted
@@ -84,6 +111,8 @@ class RunContent:
     facts: Mapping[str, str]
     models: Sequence[ModelContent]
     not_reached: Sequence[int]
+    stages: Sequence[StageContent]
+    unfinished: Unfinished | None
     kept: Mapping[str, Mapping[str, list[int]]] | None
     features: FeatureContent | None
     command: str | None
@@ -95,11 +124,6 @@ class RunContent:
         """The dense model, if there is one."""
         return next((m for m in self.models if m.kind == "dense"), None)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        models = [{**asdict(m), "name": m.name} for m in self.models]
-        return {**asdict(self), "models": models}
-
 
 def read_runs(paths: Sequence[str | Path]) -> list[RunContent]:
     """Reads what a page shows of some runs.
@@ -108,8 +132,8 @@ def read_runs(paths: Sequence[str | Path]) -> list[RunContent]:
         paths: Run directories.
 
     Raises:
-        RunError: If one is not a run directory, is not complete, or its files
-            are damaged or do not belong together.
+        RunError: If one is not a run directory, or is given twice, or its
+            files are damaged or do not belong together.
     """
     drawn = max(_DRAWN // len(paths), _DRAWN_OF_A_RUN)
     return [
@@ -120,20 +144,53 @@ def read_runs(paths: Sequence[str | Path]) -> list[RunContent]:
 
 def _names(paths: Sequence[str | Path]) -> list[str]:
     """Of the directories, or their whole paths where that is ambiguous."""
-    names = [Path(path).resolve().name for path in paths]
+    places: dict[Path, str | Path] = {}
+    for path in paths:
+        place = Path(path).resolve()
+        if place in places:
+            raise RunError(
+                f"The same run is given twice: {places[place]} and {path}."
+            )
+        places[place] = path
+    names = [place.name for place in places]
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]
-    if len(set(names)) < len(names):
-        raise RunError("The same run is given twice.")
     return [printable(name) for name in names]
 
 
 def _run_content(directory: RunDirectory, name: str, drawn: int) -> RunContent:
-    metrics = directory.read_json("metrics.json")
+    """Of a run that may be going on: every file is whole, but may be new."""
+    if not directory.finished:
+        try:
+            content = _read(directory, name, drawn, finished=False)
+        except RunError:
+            if not directory.finished:
+                raise
+        else:
+            if not directory.finished:
+                return content
+    return _read(directory, name, drawn, finished=True)
+
+
+def _read(
+    directory: RunDirectory, name: str, drawn: int, *, finished: bool
+) -> RunContent:
     config = directory.read_json("config.json")
+    vocabularies = None
+    if (directory.path / "vocabularies.json").exists():
+        vocabularies = directory.read_vocabularies()
+    stages = _stages(directory)
+    last = (stages[-1].name, len(stages[-1].epochs)) if stages else ("", 0)
     try:
+        metrics = (
+            directory.read_json("metrics.json")
+            if finished
+            else results_so_far(directory, Config.of_run(config), vocabularies)
+        )
         command = config.pop("command", None)
         environment = config.pop("environment", None) or {}
+        derived = config.pop("derived", {})
+        settings = {**config, **derived}
         content = RunContent(
             name=name,
             facts=_facts(metrics),
@@ -141,42 +198,60 @@ def _run_content(directory: RunDirectory, name: str, drawn: int) -> RunContent:
             not_reached=[
                 _whole(b) for b in metrics.get("budgets_not_reached", ())
             ],
+            stages=stages,
+            unfinished=None
+            if finished
+            else how_far(directory, metrics["stages"], last),
             kept=_over_steps(directory.read_kept()),
             features=None,
             command=None if command is None else printable(command),
-            settings={printable(n): _setting(v) for n, v in config.items()},
+            settings={printable(n): _setting(v) for n, v in settings.items()},
             environment=_texts(environment),
         )
+        tickets: dict[int, int | None] = {
+            _whole(budget): None for budget in metrics.get("tickets", ())
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        known = "metrics.json" if finished else "progress.json"
         raise RunError(
-            f"{directory.path}: metrics.json or config.json is damaged, or of "
+            f"{directory.path}: {known} or config.json is damaged, or of "
             f"another version of keras-pep: {error!r}."
         ) from error
-    features = _features(directory, content.models, drawn)
-    return RunContent(**{**vars(content), "features": features})
+    tickets |= {
+        model.target: model.kept
+        for model in content.models
+        if model.kind == "search" and model.target is not None
+    }
+    if vocabularies is None or not tickets:
+        return content
+    features = _features(directory, vocabularies, tickets, drawn)
+    return replace(content, features=features)
 
 
 def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
     rows = metrics["rows"]
     search = metrics["search"]
+    how = [search["method"], search["granularity"]]
+    if search["steps"] is not None:
+        how.append(f"{_whole(search['steps']):,} steps")
     return {
         "data": printable(metrics["dataset"]),
         "feature set": printable(metrics["features"]),
         "model": _MODELS.get(metrics["model"], printable(metrics["model"])),
         "embedding": f"{_whole(metrics['embedding_dim']):,} columns",
-        "features": f"{_whole(metrics['feature_count']):,} in "
+        "features": ""
+        if metrics["feature_count"] is None
+        else f"{_whole(metrics['feature_count']):,} in "
         f"{_whole(metrics['fields']):,} fields",
         "rows": ", ".join(f"{printable(n)} {_whole(rows[n]):,}" for n in rows),
-        "search": printable(
-            f"{search['method']}, {search['granularity']}, "
-            f"{_whole(search['steps']):,} steps"
-        ),
+        "search": ", ".join(map(printable, how)),
         "seed": printable(metrics["seed"]),
     }
 
 
 def _models(metrics: Mapping[str, Any]) -> list[ModelContent]:
-    entries = [("dense", metrics["dense"])] if metrics["dense"] else []
+    dense = metrics["dense"]
+    entries = [] if dense is None else [("dense", dense)]
     entries += [("search", entry) for entry in metrics["budgets"]]
     entries += [
         (printable(entry["method"]), entry) for entry in metrics["baselines"]
@@ -205,6 +280,31 @@ def _model(kind: str, entry: Mapping[str, Any]) -> ModelContent:
     )
 
 
+def _stages(directory: RunDirectory) -> list[StageContent]:
+    if not (directory.path / "history.csv").exists():
+        return []
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in directory.read_history():
+        rows.setdefault(row.get("stage", ""), []).append(row)
+    try:
+        return [
+            StageContent(
+                name=printable(stage),
+                epochs=[_whole(row["epoch"]) for row in part],
+                loss=[_figure(row["loss"]) for row in part],
+                auc=[_figure(row["val_auc"]) for row in part],
+                logloss=[_figure(row["val_logloss"]) for row in part],
+                kept=[_whole(row["embedding_parameters"]) for row in part],
+                seconds=[_figure(row["seconds"]) or 0.0 for row in part],
+            )
+            for stage, part in rows.items()
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{directory.path / 'history.csv'} is damaged: {error!r}."
+        ) from error
+
+
 def _over_steps(
     rows: pd.DataFrame | None,
 ) -> dict[str, dict[str, list[int]]] | None:
@@ -223,12 +323,19 @@ def _over_steps(
 
 
 def _features(
-    directory: RunDirectory, models: Sequence[ModelContent], drawn: int
-) -> FeatureContent | None:
-    """What the tickets keep of each feature, if it is known what they are."""
-    if not (directory.path / "vocabularies.json").exists():
-        return None
-    vocabularies = directory.read_vocabularies()
+    directory: RunDirectory,
+    vocabularies: Mapping[str, Vocabulary],
+    tickets: Mapping[int, int | None],
+    drawn: int,
+) -> FeatureContent:
+    """What the tickets keep of each feature.
+
+    Args:
+        directory: Of the run.
+        vocabularies: What the features are.
+        tickets: What the model of each keeps, if there is one.
+        drawn: How many features to draw.
+    """
     count = sum(len(vocabulary) for vocabulary in vocabularies.values())
     counts = directory.read_counts()
     if counts is not None and counts.size != count:
@@ -237,30 +344,28 @@ def _features(
             f"vocabularies.json {count:,}: they do not belong together."
         )
     sizes = {
-        model.target: _sizes(directory, model, count)
-        for model in models
-        if model.kind == "search" and model.target is not None
+        budget: _sizes(directory, budget, kept, count)
+        for budget, kept in tickets.items()
     }
     return feature_content(vocabularies, counts, sizes, drawn)
 
 
 def _sizes(
-    directory: RunDirectory, model: ModelContent, features: int
+    directory: RunDirectory, budget: int, kept: int | None, features: int
 ) -> np.ndarray:
     """Kept entries of every feature: int64, `(features,)`."""
-    assert model.target is not None
-    ticket = directory.load_ticket(model.target)
+    ticket = directory.load_ticket(budget)
     rows = [table.shape[0] for table in ticket.tables.values()]
-    name = f"{directory.path}: the ticket of {model.target:,}"
+    name = f"{directory.path}: the ticket of {budget:,}"
     if not rows or set(rows) != {features}:
         raise RunError(
             f"{name} has tables of {', '.join(f'{n:,}' for n in rows)} rows, "
             f"expected the {features:,} features of vocabularies.json."
         )
-    if ticket.embedding_parameters != model.kept:
+    if kept not in (None, ticket.embedding_parameters):
         raise RunError(
-            f"{name} keeps {ticket.embedding_parameters:,} parameters, "
-            f"metrics.json says {model.kept:,}: they do not belong together."
+            f"{name} keeps {ticket.embedding_parameters:,} parameters, its "
+            f"model {kept:,}: they do not belong together."
         )
     sizes = np.zeros(features, dtype=np.int64)
     for table in ticket.tables.values():

@@ -22,8 +22,9 @@ class FeatureContent:
     are some, those that keep the most among them.
 
     Attributes:
-        fields: `name`, `features` and `occurrences` (None if not counted) of
-            every field.
+        fields: `key`, `name`, `features` and `occurrences` (None if not
+            counted) of every field. Keys tell fields apart, as names, which
+            are shortened, may not.
         budgets: For each ticket its `target`; for every field the number of
             features of which something is `left`, and of parameters `kept`;
             `trends`, of all fields and of each, the mean size of features of
@@ -80,6 +81,7 @@ def feature_content(
     return FeatureContent(
         fields=[
             {
+                "key": name,
                 "name": short(name),
                 "features": part.stop - part.start,
                 "occurrences": None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from keras_pep.report.content import ModelContent, RunContent
+from keras_pep.report.content import ModelContent, RunContent, StageContent
 from keras_pep.run.table import UNKNOWN, aligned, figure
 
 
@@ -26,6 +26,38 @@ def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
                 for model in run.models
             ),
         ]
+    )
+
+
+STAGE_TITLES = (
+    *("stage", "epochs", "best", "validation AUC", "log-loss"),
+    *("kept", "minutes"),
+)
+
+
+def stages_table(run: RunContent) -> str:
+    """How the trainings of a run went, one line each."""
+    return aligned([STAGE_TITLES, *map(stage_figures, run.stages)])
+
+
+def stage_figures(stage: StageContent) -> tuple[str, ...]:
+    """Name and epochs, the best of them and its figures, kept, minutes."""
+    known = [n for n, auc in enumerate(stage.auc) if auc is not None]
+    best = max(known, key=lambda n: stage.auc[n] or 0.0, default=None)
+    return (
+        stage.name,
+        f"{len(stage.epochs):,}",
+        *(
+            (UNKNOWN,) * 3
+            if best is None
+            else (
+                f"{stage.epochs[best]:,}",
+                figure(stage.auc[best]),
+                figure(stage.logloss[best]),
+            )
+        ),
+        f"{stage.kept[-1]:,}",
+        f"{sum(stage.seconds) / 60:.1f}",
     )
 
 
@@ -59,11 +91,20 @@ def _difference(run: RunContent, model: ModelContent, split: str) -> str:
     return f"{auc - dense:+.4f}"
 
 
-def size_of(number: int) -> str:
+def size_of(run: RunContent, model: ModelContent) -> str:
+    """Its bytes, and how many times smaller than the dense model that is."""
+    size = _readable(model.bytes)
+    if run.dense is None or run.dense is model or not model.bytes:
+        return size
+    times = run.dense.bytes / model.bytes
+    return f"{size}, {times:.1f}\N{MULTIPLICATION SIGN} smaller"
+
+
+def _readable(number: int) -> str:
     """Bytes in the unit in which they are easy to read."""
     value = float(number)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:  # more have four digits when they are rounded
             return f"{value:.3g} {unit}"
         value /= 1000
-    return f"{value:.3g} GB"
+    return f"{value:.3g} TB"

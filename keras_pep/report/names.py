@@ -1,28 +1,49 @@
 """Names that come from data, as a page can show them."""
 
+import unicodedata
 from typing import Any
 
 from keras_pep.data.fields import Field, Vocabulary
 
 _LONGEST = 80  # characters
+_END = 20  # of them of a name's end
+# Controls, halves of characters, and what ends a line or a paragraph.
+_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# Embeddings, overrides and isolates, and what ends them.
+_DIRECTIONS = frozenset(
+    {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+)
 
 
 def printable(value: Any) -> str:
-    """Its text, neither endless nor with characters that change others.
+    """Its text, without characters that change how others are shown.
 
-    Line breaks, halves of characters, and marks that reverse the direction of
-    what follows are replaced. It is not escaped.
+    Controls, line breaks, halves of characters, and marks that change the
+    direction of what follows are replaced. All others stay, those that join
+    letters or divide words among them. It is not escaped.
     """
-    text = str(value)
     return "".join(
-        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
+        "\N{REPLACEMENT CHARACTER}" if _changes_others(c) else c
+        for c in str(value)
+    )
+
+
+def _changes_others(character: str) -> bool:
+    return (
+        unicodedata.category(character) in _CATEGORIES
+        or unicodedata.bidirectional(character) in _DIRECTIONS
     )
 
 
 def short(value: Any) -> str:
-    """The same, cut if it is long."""
-    text = printable(str(value)[: _LONGEST + 1])
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    """The same, without its middle if it is long.
+
+    Long names often begin alike, and differ in the end.
+    """
+    text = str(value)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - _END - 1]}…{text[-_END:]}"
+    return printable(text)
 
 
 def feature_name(vocabulary: Vocabulary, number: int) -> str:

@@ -1,9 +1,12 @@
 """The page: everything in one file, which opens without a network."""
 
 import base64
+import contextlib
+import glob
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -12,9 +15,14 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from keras_pep.files import whole
+from keras_pep.files import locked, whole
 from keras_pep.report.content import ModelContent, RunContent, read_runs
-from keras_pep.report.figures import model_figures, size_of
+from keras_pep.report.figures import (
+    STAGE_TITLES,
+    model_figures,
+    size_of,
+    stage_figures,
+)
 from keras_pep.run import RunError
 from keras_pep.run.table import UNKNOWN
 
@@ -56,12 +64,26 @@ def write_page(runs: Sequence[RunContent], path: Path) -> None:
     """
     text = page(runs)
     try:
-        with whole(path) as partial:
+        _sweep(path)
+        with contextlib.ExitStack() as held, whole(path) as partial:
+            partial.touch()
+            with contextlib.suppress(OSError):  # there may be no locks
+                held.enter_context(locked(partial))
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror}."
         ) from error
+
+
+def _sweep(path: Path) -> None:
+    """Removes what killed processes have left of a page.
+
+    What a process is still writing it has locked.
+    """
+    for remains in path.parent.glob(f".partial-*-{glob.escape(path.name)}"):
+        with contextlib.suppress(OSError), locked(remains):
+            remains.unlink()
 
 
 def page(runs: Sequence[RunContent]) -> str:
@@ -76,12 +98,14 @@ def page(runs: Sequence[RunContent]) -> str:
         policy=escape(_policy(scripts)),
         style=_part("report.css"),
         heading=escape(_title(runs)),
+        notices="".join(_notice(run, len(runs) > 1) for run in runs),
         facts=_facts(runs),
         tiles=_tiles(runs[0]) if len(runs) == 1 else "",
         results="".join(_results(run, len(runs) > 1) for run in runs),
+        stages="".join(_stages(run, len(runs) > 1) for run in runs),
         fields="".join(_fields(run, len(runs) > 1) for run in runs),
         origins="".join(_origin(run, len(runs) > 1) for run in runs),
-        data=_json({"runs": [run.to_dict() for run in runs]}),
+        data=_json({"runs": [_content(run) for run in runs]}),
         plotly=scripts[0],
         script=scripts[1],
     )
@@ -94,7 +118,20 @@ def _part(name: str) -> str:
 def _title(runs: Sequence[RunContent]) -> str:
     if len(runs) > 1:
         return f"{len(runs)} runs compared"
-    return f"{runs[0].facts['model']} on {runs[0].facts['data']}"
+    unfinished = ", unfinished" if runs[0].unfinished else ""
+    return f"{runs[0].facts['model']} on {runs[0].facts['data']}{unfinished}"
+
+
+def _notice(run: RunContent, several: bool) -> str:
+    """That a run is unfinished, and how to go on with it."""
+    if run.unfinished is None:
+        return ""
+    name = f"{escape(run.name)} is unfinished" if several else "Unfinished"
+    return (
+        f'<div class="notice"><p><b>{name}.</b> '
+        f"{escape(run.unfinished.state)} {escape(run.unfinished.hint)}:</p>"
+        f"{_command(run.unfinished.command)}</div>"
+    )
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -110,6 +147,15 @@ def _policy(scripts: Iterable[str]) -> str:
     )
 
 
+def _content(run: RunContent) -> dict[str, Any]:
+    """What the figures are drawn of."""
+    models = [
+        {**asdict(model), "name": model.name, "size": size_of(run, model)}
+        for model in run.models
+    ]
+    return {**asdict(run), "models": models}
+
+
 def _json(content: Mapping[str, Any]) -> str:
     """JSON that nothing in it can end, or make a tag or a comment of."""
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
@@ -119,11 +165,9 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def _facts(runs: Sequence[RunContent]) -> str:
-    if len(runs) == 1:
-        return _pairs(runs[0].facts)
-    names = list(runs[0].facts)
-    rows = [(run.name, *(run.facts[name] for name in names)) for run in runs]
-    return _table(("run", *names), rows, "left")
+    return "".join(
+        _heading(run, len(runs) > 1) + _pairs(run.facts) for run in runs
+    )
 
 
 def _tiles(run: RunContent) -> str:
@@ -135,28 +179,20 @@ def _tiles(run: RunContent) -> str:
 
 def _tile(run: RunContent, model: ModelContent) -> str:
     _, kept, sparsity, auc, less, *_ = model_figures(run, model)
-    lines = ["full table", f"AUC {auc}", size_of(model.bytes)]
-    if model is not run.dense:
-        lines = [
-            f"{sparsity} pruned",
-            f"AUC {auc}" + (f" ({less})" if less else ""),
-            size_of(model.bytes) + _times_smaller(run, model),
-        ]
+    lines = [
+        "full table" if model is run.dense else f"{sparsity} pruned",
+        f"AUC {auc}" + (f" ({less})" if less else ""),
+        size_of(run, model),
+    ]
     rest = "".join(f"<span>{escape(line)}</span>" for line in lines)
     return f'<li><b>{escape(kept)}</b><span class="unit">kept</span>{rest}</li>'
 
 
-def _times_smaller(run: RunContent, model: ModelContent) -> str:
-    if run.dense is None or not model.bytes:
-        return ""
-    return (
-        f", {run.dense.bytes / model.bytes:.1f}\N{MULTIPLICATION SIGN} smaller"
-    )
-
-
 def _results(run: RunContent, several: bool) -> str:
     rows = [model_figures(run, model) for model in run.models]
-    title = f"<h3>{escape(run.name)}</h3>" if several else ""
+    if not rows:
+        return ""
+    title = _heading(run, several)
     missed = ", ".join(f"{budget:,}" for budget in run.not_reached)
     note = f'<p class="note">Not reached: {missed}.</p>' if missed else ""
     return f"{title}{_table(_TITLES, rows)}{note}"
@@ -180,26 +216,44 @@ def _fields(run: RunContent, several: bool) -> str:
         )
         for place, field in enumerate(run.features.fields)
     ]
+    return _numbers(run, several, _table(titles, rows))
+
+
+def _stages(run: RunContent, several: bool) -> str:
+    """The numbers of the figure of epochs."""
+    if not run.stages:
+        return ""
+    rows = map(stage_figures, run.stages)
+    return _numbers(run, several, _table(STAGE_TITLES, rows))
+
+
+def _numbers(run: RunContent, several: bool, table: str) -> str:
     of = f" of {escape(run.name)}" if several else ""
-    return (
-        f"<details><summary>The numbers{of}</summary>"
-        f"{_table(titles, rows)}</details>"
-    )
+    return f"<details><summary>The numbers{of}</summary>{table}</details>"
 
 
 def _origin(run: RunContent, several: bool) -> str:
     """How to make the run again."""
     command = "<p>The run has not noted its command.</p>"
     if run.command is not None:
-        command = f'<pre tabindex="0"><code>{escape(run.command)}</code></pre>'
-    title = f"<h3>{escape(run.name)}</h3>" if several else ""
+        command = _command(run.command)
     return (
-        f"{title}{command}"
+        f"{_heading(run, several)}{command}"
         f"<details><summary>Environment</summary>"
         f"{_pairs(run.environment)}</details>"
         f"<details><summary>All settings</summary>"
         f"{_pairs(run.settings)}</details>"
     )
+
+
+def _heading(run: RunContent, several: bool) -> str:
+    return f"<h3>{escape(run.name)}</h3>" if several else ""
+
+
+def _command(line: str) -> str:
+    """Words of their own, so that no line ends in the middle of an option."""
+    words = " ".join(f"<span>{escape(word)}</span>" for word in line.split(" "))
+    return f'<pre tabindex="0"><code>{words}</code></pre>'
 
 
 def _pairs(values: Mapping[str, str]) -> str:
@@ -210,9 +264,7 @@ def _pairs(values: Mapping[str, str]) -> str:
     return f"<dl>{items}</dl>"
 
 
-def _table(
-    titles: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "numbers"
-) -> str:
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table whose cells know their title, as it is cards on a phone."""
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     body = "".join(
@@ -225,7 +277,4 @@ def _table(
         + "</tr>"
         for row in rows
     )
-    return (
-        f'<table class="{kind}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
-    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -4,7 +4,12 @@
 
 const runs = JSON.parse(document.getElementById("data").textContent).runs;
 const several = runs.length > 1;
-const KINDS = {
+const early = runs.every((run) => run.unfinished);
+// Of all runs, each once, by what tells them apart: names may be cut.
+const allFields = [...new Map(
+  runs.flatMap((run) => run.features?.fields ?? [])
+    .map((field) => [field.key, field.name]))];
+const KINDS = new Map(Object.entries({
   dense: { color: "#7b8794", symbol: "square", label: "full table" },
   search: { color: "#0b7fc7", symbol: "circle", label: "keras-pep" },
   magnitude: { color: "#d9822b", symbol: "triangle-up", label: "magnitude" },
@@ -13,7 +18,7 @@ const KINDS = {
     color: "#2a9d6f", symbol: "star", label: "mixed dimensions",
   },
   paper: { color: "#c2456e", symbol: "x", label: "the paper's search" },
-};
+}));
 // Told apart with a colour vision deficiency too: after Okabe and Ito.
 const COLORS = [
   "#0b7fc7", "#d9822b", "#2a9d6f", "#c2456e", "#8e6bbf", "#a98a00", "#7f4f24",
@@ -37,11 +42,13 @@ function draw() {
   drawQuality("auc", "AUC");
   drawQuality("logloss", "log-loss");
   drawSteps();
+  drawEpochs();
   drawBytes();
   if (!runs.some((run) => run.features)) {
-    element("features").replaceChildren(
+    fill("features",
       made("h2", "Which features keep how much"),
-      made("p", "The run has not noted which features there are: it is of an "
+      made("p", early ? "The search is not over yet."
+        : "The run has not noted which features there are: it is of an "
         + "earlier version of keras-pep.", "note"));
     return;
   }
@@ -57,16 +64,19 @@ function draw() {
 
 function fillChoices() {
   const targets = new Set(runs.flatMap((run) => budgetsOf(run)));
-  const names = new Set(
-    runs.flatMap((run) => (run.features?.fields ?? []).map((f) => f.name)));
   const budgets = [...targets].sort((a, b) => b - a);
   for (const budget of budgets)
     element("budget").append(new Option(number(budget), budget));
   // The smallest: there what is kept says most about what matters.
-  if (budgets.length) element("budget").value = String(budgets.at(-1));
+  element("budget").selectedIndex = budgets.length - 1;
   element("field").append(new Option("all fields", ""));
-  for (const name of names)
-    element("field").append(new Option(name, `=${name}`));
+  for (const [place, [, name]] of allFields.entries())
+    element("field").append(new Option(name, place));
+}
+
+// What the field is known by that is chosen; undefined for all.
+function chosenField() {
+  return allFields[element("field").value]?.[0];
 }
 
 function budgetsOf(run) {
@@ -81,11 +91,15 @@ function chosen(run) {
   const closest = budgetsOf(run).reduce(
     (best, target) => far(target) < far(best) ? target : best, Infinity);
   const budget = budgetsOf(run).indexOf(closest);
-  const value = element("field").value;
   if (budget < 0) return null;
-  if (!value) return { budget, field: -1 };
-  const field = run.features.fields.findIndex((f) => `=${f.name}` === value);
+  const key = chosenField();
+  if (key === undefined) return { budget, field: -1 };
+  const field = placeOf(key, run);
   return field < 0 ? null : { budget, field };
+}
+
+function placeOf(key, run) {
+  return run.features.fields.findIndex((field) => field.key === key);
 }
 
 // Figures
@@ -115,9 +129,9 @@ function drawQuality(id, title) {
           several ? run.name : null,
           model.name,
           `${number(model.kept)} kept, ${percent(model.sparsity)} pruned`,
-          `${title} ${value(model).toFixed(4)}`
+          `${title} ${figure(value(model))}`
             + lessDense(model, dense, value),
-          bytes(model.bytes),
+          model.size,
         ])),
       });
     }
@@ -126,17 +140,22 @@ function drawQuality(id, title) {
         type: "line", xref: "paper", x0: 0, x1: 1,
         y0: value(dense), y1: value(dense), layer: "below",
         line: {
-          color: several ? COLORS[place % COLORS.length] : KINDS.dense.color,
+          color: several ? COLORS[place % COLORS.length]
+            : lookOf("dense").color,
           width: 1, dash: "dash",
         },
       });
   }
+  if (!traces.length) return instead(id, "No model has figures yet.");
+  const [low, high] = rangeOf(traces.flatMap((trace) => trace.y));
   plot(id, traces, {
     height: 360,
     shapes: lines,
     xaxis: { title: { text: "kept embedding parameters" }, type: "log",
       ...ticksOf(traces.flatMap((trace) => trace.x)) },
-    yaxis: { title: { text: `${split} ${title}` }, tickformat: ".3f" },
+    yaxis: { title: { text: `${split} ${title}` }, tickformat: ".3f",
+      // Of a single value Plotly would show what is up to 1 away.
+      range: low < high ? undefined : [low - 0.01, low + 0.01] },
   });
 }
 
@@ -185,8 +204,9 @@ function drawSteps() {
     }
   }
   if (!traces.length)
-    return instead("steps", "The run has not noted what was kept at which "
-      + "step: it is of an earlier version of keras-pep.");
+    return instead("steps", early ? "The search has not got so far yet."
+      : "The run has not noted what was kept at which step: it is of an "
+      + "earlier version of keras-pep.");
   plot("steps", traces, {
     height: 340,
     xaxis: { title: { text: "training steps of the search" },
@@ -196,11 +216,50 @@ function drawSteps() {
   });
 }
 
+function drawEpochs() {
+  const traces = [];
+  const named = new Set();
+  for (const [place, run] of runs.entries()) {
+    for (const stage of run.stages) {
+      const [, method, budget] = /^(.*?)(?:-(\d+))?$/.exec(stage.name);
+      const look = lookOf(method === "budget" ? "search" : method);
+      const searches = !budget && method !== "dense";
+      const color = several ? COLORS[place % COLORS.length] : look.color;
+      const name = several ? run.name
+        : look.label + (searches ? ": search" : "");
+      traces.push({
+        x: stage.epochs, y: stage.auc, mode: "lines+markers",
+        name: plain(name), legendgroup: name, showlegend: !named.has(name),
+        line: { color, width: 1.5, dash: searches ? "dot" : "solid" },
+        marker: { color, size: 5 },
+        hoverinfo: "text",
+        hovertext: stage.epochs.map((epoch, n) => hover([
+          several ? run.name : null,
+          `${stage.name}, epoch ${number(epoch)}`,
+          `validation AUC ${figure(stage.auc[n])}, `
+            + `log-loss ${figure(stage.logloss[n])}`,
+          `training loss ${figure(stage.loss[n])}`,
+          `${number(stage.kept[n])} kept`,
+        ])),
+      });
+      named.add(name);
+    }
+  }
+  if (!traces.length)
+    return instead("epochs", early ? "No epoch is over yet."
+      : "The run has not noted its epochs.");
+  plot("epochs", traces, {
+    height: 360,
+    xaxis: { title: { text: "epoch" }, tickformat: ",d" },
+    yaxis: { title: { text: "validation AUC" }, tickformat: ".3f" },
+  });
+}
+
 function drawFrequency() {
   const traces = [];
   const notes = [];
   for (const [place, run] of runs.entries()) {
-    const choice = run.features && chosen(run);
+    const choice = chosen(run);
     if (!choice || run.features.drawn.count === null) {
       notes.push(`${several ? `${run.name} ` : "The run "}${
         run.features && run.features.drawn.count === null
@@ -210,7 +269,7 @@ function drawFrequency() {
     }
     const { drawn, fields } = run.features;
     const of = run.features.budgets[choice.budget];
-    const shown = drawn.field.keys().filter(
+    const shown = [...drawn.field.keys()].filter(
       (i) => choice.field < 0 || drawn.field[i] === choice.field);
     const groups = new Map();
     // A colour per field, as long as there are not too many to tell apart.
@@ -257,6 +316,10 @@ function drawFrequency() {
       });
     notes.push(noteOf(run, of, groups));
   }
+  if (traces.length)
+    notes.push("Means are of all features, by powers of two of how often they "
+      + "occur. Points are moved up or down by up to 0.3, so as not to hide "
+      + "each other.");
   element("frequency-note").textContent = notes.join(" ");
   if (!traces.length) return instead("frequency", "");
   plot("frequency", traces, {
@@ -271,27 +334,25 @@ function drawFrequency() {
 function noteOf(run, of, groups) {
   const drawn = sum([...groups.values()].map((places) => places.length));
   const { unseen, count } = run.features;
-  const field = element("field").value;
+  const field = chosenField() !== undefined;
   return (several ? `${run.name}, budget ${number(of.target)}: ` : "")
     + `${number(drawn)} ${field ? "features of the field" : `of ${
       number(count)} features`} are drawn`
     + (!field && drawn < count ? ", frequent ones more densely" : "")
-    + "; means are of all, by powers of two of how often they occur. "
-    + "Points are moved up or down by up to 0.3, so as not to hide each other."
-    + (unseen && !field ? ` Features in no training row, of which there ${
-      unseen > 1 ? "are" : "is"} ${number(unseen)}, are drawn at the left.`
-      : "");
+    + (unseen && !field ? `, and at the left those in no training row, of which `
+      + `there ${unseen > 1 ? "are" : "is"} ${number(unseen)}.` : ".");
 }
 
 function drawTop() {
   const shown = [];
   for (const [place, run] of runs.entries()) {
-    const choice = run.features && chosen(run);
+    const choice = chosen(run);
     if (!choice) continue;
     const { drawn, fields, budgets } = run.features;
-    const top = budgets[choice.budget].top[choice.field + 1];
+    const { target, top } = budgets[choice.budget];
     const sizes = drawn.sizes[choice.budget];
-    shown.push([place, run, top.map((i) => ({
+    const title = `${run.name}, budget ${number(target)}`;
+    shown.push([place, title, top[choice.field + 1].map((i) => ({
       name: choice.field < 0
         ? `${drawn.name[i]} (${fields[drawn.field[i]].name})` : drawn.name[i],
       value: sizes[i],
@@ -309,10 +370,9 @@ function drawTop() {
   }
   const box = element("top");
   for (const chart of box.querySelectorAll(".chart")) Plotly.purge(chart);
-  box.replaceChildren();
-  for (const [place, run, bars] of shown) {
-    if (several) box.append(made("h4", `${run.name}, budget ${
-      number(run.features.budgets[chosen(run).budget].target)}`));
+  fill("top");
+  for (const [place, title, bars] of shown) {
+    if (several) box.append(made("h4", title));
     if (!bars.length) {
       box.append(made("p", "Nothing was kept of this field.", "note"));
       continue;
@@ -326,49 +386,48 @@ function drawTop() {
 
 function drawFields(id, value, title, format) {
   const bars = [];
-  const field = element("field").value;
-  for (const [place, run] of runs.entries()) {
-    const choice = run.features && chosen(run);
-    if (!choice) continue;
-    const of = run.features.budgets[choice.budget];
-    for (const [i, each] of run.features.fields.entries()) {
-      const apart = !several && run.features.fields.length <= COLORS.length;
+  const field = chosenField();
+  const apart = !several && allFields.length <= COLORS.length;
+  for (const [key] of allFields) {
+    for (const [place, run] of runs.entries()) {
+      const choice = chosen(run);
+      const i = choice ? placeOf(key, run) : -1;
+      if (i < 0) continue;
+      const of = run.features.budgets[choice.budget];
+      const each = run.features.fields[i];
+      const share = format(value(of, each, i));
       bars.push({
         name: several ? `${each.name}, ${run.name}` : each.name,
         value: value(of, each, i),
-        text: format(value(of, each, i)),
+        text: share,
         color: COLORS[(several ? place : apart ? i : 0) % COLORS.length],
-        faint: field && field !== `=${each.name}`,
+        faint: field !== undefined && field !== key,
         hover: hover([
           several ? run.name : null,
           each.name,
-          `${number(of.kept[i])} entries kept: ${format(value(of, each, i))}`,
+          `${number(of.kept[i])} entries kept: ${share}`,
           `something is left of ${number(of.left[i])} of `
             + `${number(each.features)} features`,
         ]),
       });
     }
   }
-  if (several) bars.sort((a, b) => a.name < b.name ? -1 : 1);
   drawBars(id, bars, title, format === percent ? ".0%" : undefined);
 }
 
 function drawBytes() {
   const bars = [];
   for (const [place, run] of runs.entries()) {
-    const dense = run.models.find((model) => model.kind === "dense");
     for (const model of run.models) {
-      const times = dense && model !== dense && model.bytes
-        ? `, ${(dense.bytes / model.bytes).toFixed(1)}\u00d7 smaller` : "";
       const name = model.kind === "dense" ? "full table" : model.name;
       bars.push({
         name: several ? `${run.name}: ${name}` : name,
         value: model.bytes,
-        text: bytes(model.bytes) + times,
+        text: model.size,
         color: several ? COLORS[place % COLORS.length]
           : lookOf(model.kind).color,
         hover: hover([
-          several ? run.name : null, name, `${number(model.bytes)} bytes${times}`,
+          several ? run.name : null, name, `${number(model.bytes)} bytes`,
         ]),
       });
     }
@@ -379,6 +438,7 @@ function drawBytes() {
 // Bars from the top down. They are known by their places: names may be the
 // same, or look like numbers.
 function drawBars(id, bars, title, tickformat) {
+  if (!bars.length) return instead(id, "Nothing is known yet.");
   const places = bars.map((_, i) => i);
   const values = bars.map((bar) => bar.value);
   const longest = narrow() ? 18 : 40;
@@ -401,7 +461,7 @@ function drawBars(id, bars, title, tickformat) {
     yaxis: {
       tickvals: places, autorange: "reversed", automargin: true,
       ticktext: bars.map((bar) => `${plain(cut(bar.name, longest))} `),
-      showgrid: false, fixedrange: true, range: undefined,
+      showgrid: false, fixedrange: true,
     },
   });
 }
@@ -424,10 +484,12 @@ function plot(id, traces, layout) {
     title: { standoff: 8, font: { size: 13 } },
   };
   // Where every name has a line of its own, the legend needs room.
-  const legend = several && narrow() ? 17 * traces.length : 0;
+  const names = traces.filter((trace) => trace.showlegend !== false).length;
+  const legend = several && narrow() ? 17 * names : 0;
   const merged = (own) => ({
     ...axis, ...own, title: { ...axis.title, ...own?.title },
   });
+  if (!element(id).data) fill(id); // there may be a note instead
   Plotly.react(id, traces, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 13, color: css("--ink") },
@@ -454,14 +516,19 @@ function plot(id, traces, layout) {
 
 function instead(id, text) {
   Plotly.purge(id);
-  element(id).replaceChildren(made("p", text, "note"));
+  fill(id, made("p", text, "note"));
+}
+
+function rangeOf(values) {
+  return values.reduce(
+    ([low, high], value) => [Math.min(low, value), Math.max(high, value)],
+    [Infinity, -Infinity]);
 }
 
 // Of a logarithmic axis: the more of them, the fewer decades there are.
 function ticksOf(values) {
-  const highest = values.reduce((a, b) => Math.max(a, b), 1);
-  const lowest = values.reduce((a, b) => Math.min(a, b), highest);
-  const decades = Math.log10(highest / Math.max(lowest, NEVER));
+  const [low, high] = rangeOf(values);
+  const decades = Math.log10(high / Math.max(low, NEVER));
   const firsts = decades > (narrow() ? 1.7 : 3) ? [1] : [1, 2, 5];
   const ticks = [];
   for (let power = 0; power <= 12; power++)
@@ -470,8 +537,8 @@ function ticksOf(values) {
 }
 
 function lookOf(kind) {
-  return Object.hasOwn(KINDS, kind) ? KINDS[kind]
-    : { color: COLORS[5], symbol: "circle", label: kind };
+  return KINDS.get(kind)
+    ?? { color: COLORS[5], symbol: "circle", label: kind };
 }
 
 function grouped(models) {
@@ -492,8 +559,8 @@ function scatter(place) {
 
 // Plotly takes `<b>` and `&lt;` in text for what they are in HTML.
 function plain(text) {
-  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;");
+  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;")
+    .replace(/>/g, "&gt;");
 }
 
 function hover(lines) {
@@ -503,28 +570,28 @@ function hover(lines) {
 
 function cut(text, longest) {
   const characters = [...String(text)];
-  return characters.length <= longest ? text
-    : `${characters.slice(0, longest - 1).join("")}\u2026`;
+  if (characters.length <= longest) return text;
+  const end = Math.floor(longest / 4);
+  return `${characters.slice(0, longest - end - 1).join("")}\u2026`
+    + characters.slice(-end).join("");
 }
 
 function number(value) {
   return value.toLocaleString("en-US", { maximumFractionDigits: 2 });
 }
 
+function figure(value) {
+  return value === null ? "\u2013" : value.toFixed(4);
+}
+
 function percent(value) {
-  return `${(100 * value).toFixed(1)} %`;
+  return `${(100 * value).toFixed(1)}%`;
 }
 
 function briefly(value) {
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]])
     if (value >= size) return `${value / size}${unit}`;
   return String(value);
-}
-
-function bytes(value) {
-  for (const [size, unit] of [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]])
-    if (value >= size) return `${Number((value / size).toPrecision(3))} ${unit}`;
-  return `${value} B`;
 }
 
 function sum(values) {
@@ -535,6 +602,11 @@ function sum(values) {
 
 function element(id) {
   return document.getElementById(id);
+}
+
+function fill(id, ...nodes) {
+  element(id).textContent = "";
+  element(id).append(...nodes);
 }
 
 function made(tag, text, name = "") {

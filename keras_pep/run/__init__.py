@@ -1,24 +1,35 @@
 """A whole run: dense baseline, search, retrain, evaluate, run directory."""
 
+from keras_pep.run.checked_json import parse_checked_json
 from keras_pep.run.config import Config
-from keras_pep.run.directory import RunDirectory, RunError, checksum
+from keras_pep.run.directory import RunDirectory, RunError
 from keras_pep.run.evaluate import evaluate_run
 from keras_pep.run.interrupt import heard
-from keras_pep.run.models import export_run, inspect_run, scorer_of_run
+from keras_pep.run.models import (
+    export_run,
+    exported,
+    inspect_run,
+    scorer_of_run,
+)
+from keras_pep.run.stages import SEARCHED
 from keras_pep.run.table import aligned, results_table
-from keras_pep.run.train import SEARCHED, resume, train
+from keras_pep.run.train import resume, train
+from keras_pep.run.workers import WorkerLostError, Workers
 
 __all__ = [
     "SEARCHED",
     "Config",
     "RunDirectory",
     "RunError",
+    "WorkerLostError",
+    "Workers",
     "aligned",
-    "checksum",
     "evaluate_run",
     "export_run",
+    "exported",
     "heard",
     "inspect_run",
+    "parse_checked_json",
     "results_table",
     "resume",
     "scorer_of_run",

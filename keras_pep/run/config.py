@@ -147,6 +147,8 @@ class Config:
     seed: int = 0
     baseline: bool = True
     compare: tuple[str, ...] = ()
+    export: bool = False
+    distribute: str = "none"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
@@ -169,8 +171,17 @@ class Config:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings by name."""
+        """The settings by name, as they were given."""
         return asdict(self)
+
+    def derived(self) -> dict[str, Any]:
+        """What follows from them where nothing was given."""
+        return {
+            "learning_rate": self.rate(),
+            "search_dim": self.dim_of_search(),
+            "granularity": self.shared_by(),
+            "distillation": self.share_of_dense(),
+        }
 
     def load_data(
         self, say: Callable[[str], None] = lambda _: None

@@ -1,24 +1,25 @@
 """The run directory: what a run leaves behind, every file whole."""
 
 import contextlib
-import hashlib
-import io
-import json
-import math
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
-from keras_pep.files import check_archive, locked, whole
+from keras_pep.files import locked, whole
+from keras_pep.run.checked_json import (
+    checked_json,
+    checksum,
+    parse_checked_json,
+)
 from keras_pep.run.checkpoint import Saved
+from keras_pep.run.config import Config
+from keras_pep.run.model_file import load_model, save_model, stored_bytes
 from keras_pep.search import Ticket
 
 CHECKPOINT = "checkpoint.npz"
@@ -162,10 +163,8 @@ class RunDirectory:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes a JSON file, with a checksum of its own."""
-        written = _finite(content)
-        written["checksum"] = checksum(written)
+        text = checked_json(content)
         with self._writing(name) as path:
-            text = json.dumps(written, indent=1) + "\n"
             path.write_text(text, encoding="utf-8")
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -176,27 +175,38 @@ class RunDirectory:
         """
         path = self.path / name
         try:
-            content = json.loads(path.read_text("utf-8"))
+            return parse_checked_json(path.read_text("utf-8"))
         except FileNotFoundError as error:
             raise RunError(
                 f"{path} not found: {self.path} is not a run directory of "
                 "keras-pep train, or that run did not get so far."
             ) from error
         except ValueError as error:
-            raise RunError(f"{path} is damaged: {error}.") from error
-        if not isinstance(content, dict):
-            raise RunError(f"{path} is damaged: expected an object.")
-        known = content.pop("checksum", None)
-        if known is None:
             raise RunError(
-                f"{path} is damaged, or of an earlier version of keras-pep: it "
-                "has no checksum. Train again."
-            )
-        if known != checksum(content):
+                f"{path} is damaged, or of another version of keras-pep: "
+                f"{error}"
+            ) from error
+
+    def read_config(self) -> tuple[Config, dict[str, Any]]:
+        """Reads `config.json`.
+
+        Returns:
+            The settings of the run, and all that is in the file.
+
+        Raises:
+            RunError: If there is none, it is damaged, or another version of
+                keras-pep has written it.
+        """
+        content = self.read_json("config.json")
+        try:
+            config = Config.of_run(content)
+            content["environment"], content["data_fingerprint"]
+            return config, content
+        except KeyError as error:
             raise RunError(
-                f"{path} is damaged: it has changed since it was written."
-            )
-        return content
+                f"{self.path / 'config.json'} is of another version of "
+                f"keras-pep: {error} is missing. Train again."
+            ) from error
 
     def write_vocabularies(
         self, vocabularies: Mapping[str, Vocabulary]
@@ -329,11 +339,8 @@ class RunDirectory:
             Bytes that the weights take in the file.
         """
         path = self.path / f"{name}.keras"
-        bare = type(model).from_config(model.get_config())
-        bare.build()
-        bare.set_weights(model.get_weights())
         with self._writing(path.name) as partial:
-            bare.save(partial)
+            save_model(model, partial)
         return stored_bytes(path)
 
     def load_model(self, name: str) -> keras.Model:
@@ -345,15 +352,13 @@ class RunDirectory:
         path = self.path / f"{name}.keras"
         if not path.is_file():
             raise RunError(
-                f"{path} not found: the run did not get so far. Run keras-pep "
-                "train again."
+                f"{path} not found: it was removed, or the run did not get so "
+                "far."
             )
         try:
-            check_archive(path)
-            return keras.saving.load_model(path, compile=False)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise RunError(f"{path} cannot be loaded: {reason}") from error
+            return load_model(path)
+        except ValueError as error:
+            raise RunError(f"{path} cannot be loaded: {error}") from error
 
     def save_ticket(self, ticket: Ticket, method: str = "budget") -> None:
         """Writes `budget-<N>.ticket.npz`, or that of another method."""
@@ -426,36 +431,3 @@ class RunDirectory:
         with self._changing():
             for name in (CHECKPOINT, _PROGRESS):
                 (self.path / name).unlink(missing_ok=True)
-
-
-def checksum(content: Mapping[str, Any]) -> str:
-    """Of JSON, however it is written."""
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def stored_bytes(path: Path) -> int:
-    """Bytes that the weights in a `.keras` file take there."""
-    total = 0
-
-    def add(_: str, item: Any) -> None:
-        nonlocal total
-        if isinstance(item, h5py.Dataset):
-            total += item.id.get_storage_size()
-
-    with zipfile.ZipFile(path) as archive:
-        weights = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(weights, "r") as file:
-        file.visititems(add)
-    return total
-
-
-def _finite(content: Any) -> Any:
-    """The same with null for NaN, which JSON has no word for."""
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_finite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content

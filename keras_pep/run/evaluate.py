@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from keras_pep.metrics import evaluate
-from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
 
 
@@ -27,24 +26,22 @@ def evaluate_run(
         DataError: If the data are missing or malformed.
     """
     metrics = directory.read_json("metrics.json")
-    settings = directory.read_json("config.json")
+    config, settings = directory.read_config()
     try:
         entries = {f"budget-{b['target']}": b for b in metrics["budgets"]}
         for entry in metrics["baselines"]:
             entries[f"{entry['method']}-{entry['target']}"] = entry
         if metrics["dense"]:
             entries["dense"] = metrics["dense"]
-        config = Config.of_run(settings)
-        fingerprint = settings["data_fingerprint"]
     except (KeyError, TypeError) as error:
         raise RunError(
-            f"{directory.path}: metrics.json or config.json is damaged, or of "
-            f"another version of keras-pep: {error!r}."
+            f"{directory.path / 'metrics.json'} is damaged, or of another "
+            f"version of keras-pep: {error!r}."
         ) from error
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
     dataset = config.load_data()
-    if dataset.fingerprint() != fingerprint:
+    if dataset.fingerprint() != settings["data_fingerprint"]:
         raise RunError(
             f"The data are not those of {directory.path}: their fingerprint "
             "differs. Figures would not be comparable."

@@ -1,6 +1,7 @@
 """A model of a run, exported, inspected, or used to score rows."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ def export_run(
         }
         directory.write_json("metrics.json", metrics)
         return export
+
+
+def exported(metrics: Mapping[str, Any]) -> str | None:
+    """Where a run has been exported to, so far as `metrics.json` knows."""
+    for entry in (metrics["dense"], *metrics["budgets"]):
+        if entry and "export" in entry:
+            return str(entry["export"]["path"])
+    return None
 
 
 def inspect_run(

@@ -16,6 +16,8 @@ Say = Callable[[str], None]
 class EpochLog(keras.callbacks.Callback):
     """A line per epoch, a bar within it on a terminal, a row for the history.
 
+    Lines are those of a table, with titles above the first of a stage.
+
     Args:
         stage: Name of what is being trained.
         history: Where rows are appended to.
@@ -39,6 +41,7 @@ class EpochLog(keras.callbacks.Callback):
         self.say = say
         self.bar = bar
         self.step = 0
+        self._titled = False
 
     def state(self) -> dict[str, Any]:
         """The step and all rows, of earlier stages too."""
@@ -51,12 +54,15 @@ class EpochLog(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock and the bar."""
+        if not self._titled:
+            self.say(f"{self.stage:<22}{_TITLES}")
+            self._titled = True
         self._began = time.perf_counter()
         self._epoch_start = self.step
         if self.bar:
             self._bar: Any = click.progressbar(
                 length=self.params["steps"],
-                label=f"{self.stage:<14} epoch {epoch + 1:>2}",
+                label=f"{self.stage:<14} epoch {epoch + 1:>3}",
                 update_min_steps=20,
                 item_show_func=lambda loss: loss and f"loss {loss:.4f}",
             )
@@ -90,24 +96,29 @@ class EpochLog(keras.callbacks.Callback):
         if self.bar:
             # Clear the line, show the cursor that click's bar has hidden.
             click.echo("\r\033[2K\033[?25h", nl=False)
-        sparsity = 1 - row["embedding_parameters"] / self.parameters
+        kept = row["embedding_parameters"]
+        left = (self.params["epochs"] - epoch - 1) * seconds
         self.say(
-            f"{self.stage:<14} epoch {row['epoch']:>2}   "
-            f"loss {row['loss']:.4f}   "
-            f"validation AUC {row['val_auc']:.4f}   "
-            f"embedding parameters {row['embedding_parameters']:>9,} "
-            f"({sparsity:.1%} pruned)   "
-            f"{seconds:4.1f} s"
-            f"{_left(self.params['epochs'] - epoch - 1, seconds)}"
+            f"{'epoch':>18} {row['epoch']:>3}"
+            f"{row['loss']:>8.4f}"
+            f"{row['val_auc']:>9.4f}"
+            f"{kept:>14,}"
+            f"{1 - kept / self.parameters:>8.1%}"
+            f"{_clock_time(seconds):>8}"
+            f"{_clock_time(left):>10}"
         )
 
 
-def _left(epochs: int, seconds: float) -> str:
-    """How long a stage takes, if it goes on to its end."""
-    if not epochs:
-        return ""
-    minutes, rest = divmod(round(epochs * seconds), 60)
-    return f"   at most {minutes}:{rest:02} left"
+_TITLES = "    loss  val AUC          kept  pruned    took  max left"
+
+
+def _clock_time(seconds: float) -> str:
+    """Hours, minutes and seconds, as a clock has them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}"
 
 
 class StopsAtNaN(keras.callbacks.Callback):

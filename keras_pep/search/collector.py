@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_pep.layers import PEPEmbedding
+from keras_pep.replicas import agree, strategy_of
 from keras_pep.runtime import keras_of
 from keras_pep.search.clock import set_clock
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers, values_of
@@ -129,6 +130,9 @@ class TicketCollector(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Adds what is left to the logs."""
+        clocks = [layer.clock.numpy() for layer in self.layers]
+        what = f"what is left after epoch {epoch + 1}"
+        agree(strategy_of(self.model), what, self.kept, *clocks)
         if logs is not None:
             logs["embedding_parameters"] = self.kept
 
@@ -151,15 +155,24 @@ class TicketCollector(keras.callbacks.Callback):
     def take_ticket(self) -> None:
         """Takes the ticket of the next budget; the last one ends the search."""
         budget = self.missing.pop(0)
-        self.tickets.append(
-            Ticket.from_model(
-                self.model,
-                self._weights,
-                budget,
-                self.step,
-                shrunk=self.learns_thresholds,
-            )
+        ticket = Ticket.from_model(
+            self.model,
+            self._weights,
+            budget,
+            self.step,
+            shrunk=self.learns_thresholds,
         )
+        agree(
+            strategy_of(self.model),
+            f"the ticket of {budget:,}",
+            self.step,
+            *(
+                part
+                for table in ticket.tables.values()
+                for part in (table.values, table.columns, table.row_splits)
+            ),
+        )
+        self.tickets.append(ticket)
         if not self.missing:
             self.model.stop_training = True
 

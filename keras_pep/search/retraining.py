@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_pep.layers import PEPEmbedding
 from keras_pep.layers.exchange import exchanged
+from keras_pep.replicas import prepare, scope_of
 from keras_pep.runtime import keras_of, layers_of, refuse_legacy
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers
 
@@ -68,8 +69,10 @@ def retrain(
     config = model.get_compile_config()
     if optimizer is not None:
         config["optimizer"] = keras.saving.serialize_keras_object(optimizer)
-    with keras.saving.custom_object_scope(scope):  # registered or not
+    # The loss may be registered or not.
+    with scope_of(small), keras.saving.custom_object_scope(scope):
         small.compile_from_config(config)
+    prepare(small)
     small.fit(
         train,
         validation_data=validation,
@@ -120,7 +123,8 @@ def pruned_model(
         ticket, start = Ticket.from_model(model, (), 0, 0), "finetune"
     own = keras_of(model)
     config = _exchange(own.saving.serialize_keras_object(model), ticket, model)
-    small, pruned = exchanged(model, config, ticket.tables)
+    with scope_of(model):
+        small, pruned = exchanged(model, config, ticket.tables)
     weights: Sequence[np.ndarray] | None = None  # as they are drawn
     if start == "rewind":
         tables, weights = ticket.tables, ticket.weights

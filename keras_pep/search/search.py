@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_pep.replicas import prepare, scope_of
 from keras_pep.runtime import refuse_legacy
 from keras_pep.search.budget import BudgetSchedule
 from keras_pep.search.magnitude import LargestEntries
@@ -112,7 +113,9 @@ def collect(
             raise ValueError(
                 "Call the model on a batch before a search, to build it."
             )
-        model(next(iter(train))[0])
+        with scope_of(model):
+            model(next(iter(train))[0])
+    prepare(model)
     model.fit(
         train,
         validation_data=validation,

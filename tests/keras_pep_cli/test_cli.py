@@ -356,6 +356,8 @@ def test_resume_takes_no_other_settings(train, tmp_path):
         (("--seed", 3), "--seed"),
         (("--model", "lr"), "--model"),
         (("--force",), "--force"),
+        (("--dataset", "criteo"), "--dataset"),
+        (("--config", run_dir / "config.json"), "--config"),
     ):
         result = invoke("train", "--resume", run_dir, *arguments)
         assert result.exit_code == 2
@@ -579,8 +581,9 @@ def test_a_narrower_table_is_searched_for_the_same_budget(train, tmp_path):
     ticket = keras_pep.Ticket.load(tmp_path / "run" / "budget-100.ticket.npz")
     assert ticket.tables["embedding"].shape == (features, 3)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    found = [config[f"{stage}_rate"] for stage in ("learning", "search")]
-    assert found == [0.001, 0.01]
+    found = config["learning_rate"], config["search_rate"]
+    assert found == (None, 0.01)
+    assert config["derived"]["learning_rate"] == 0.001
 
     arguments = ("--budget", 4 * features, "--search-dim", 3, "--force")
     result = train(*arguments)
@@ -602,7 +605,7 @@ def test_labels_are_softened_by_the_dense_model_if_there_is_one(
         history = pd.read_csv(tmp_path / "run" / "history.csv")
         losses[name] = history[history["stage"] == "search"]["loss"].to_numpy()
         config = json.loads((tmp_path / "run" / "config.json").read_text())
-        shares[name] = config["distillation"]
+        shares[name] = config["derived"]["distillation"]
     assert shares == {"half": 0.5, "none": 0.0, "no teacher": 0.0}
     # Sums of float32 in another order.
     np.testing.assert_allclose(losses["none"], losses["no teacher"], atol=1e-5)
@@ -647,7 +650,7 @@ def test_a_terminal_has_a_bar_and_its_cursor_back(
         os.close(main_end)
         process.wait(timeout=60)
     assert process.returncode == (0 if seed == "0" else 2)
-    assert (b"search         epoch  1  [" in output) == (seed == "0")
+    assert (b"search         epoch   1  [" in output) == (seed == "0")
     assert output.rfind(b"\x1b[?25l") <= output.rfind(b"\x1b[?25h")
 
 

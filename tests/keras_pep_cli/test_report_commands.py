@@ -4,8 +4,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from keras_pep.run import RunDirectory
 from keras_pep_cli import main
-from tests.runs import change, write_run
+from tests.runs import change, unfinish, write_run
 
 
 def invoke(*arguments):
@@ -44,6 +45,40 @@ def test_compare_prints_a_table_and_writes_a_page(run, tmp_path, monkeypatch):
     assert (tmp_path / "two.html").exists()
 
 
+def test_an_unfinished_run_says_how_far_it_is(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unfinish(run)
+    result = invoke("report", "run")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:2] == ["stage", "epochs"]
+    names = [line.split()[0] for line in lines[1:5]]
+    assert names == ["dense", "search", "budget-60", "budget-20"]
+    assert lines[5:] == ["", "report: run/report.html"]
+    assert result.stderr == (
+        "run is unfinished. Finished stages: dense, search, budget-60. "
+        "budget-20 has 3 epochs so far. No process is training it. Go on with: "
+        "keras-pep train --resume run\n"
+    )
+    quiet = invoke("report", "run", "--quiet")
+    assert quiet.stdout == "report: run/report.html\n"
+    assert quiet.stderr == result.stderr
+
+    with RunDirectory(run).mine():  # as training it does
+        result = invoke("report", "run")
+        assert result.exit_code == 0
+        assert result.stderr.endswith(
+            "A process is training it. If it is interrupted, go on with: "
+            "keras-pep train --resume run\n"
+        )
+
+    other = write_run(tmp_path / "other", gain=0.01)
+    result = invoke("compare", run, other)
+    names = [line.split()[0] for line in result.stdout.splitlines()[1:8]]
+    assert names == ["run"] * 2 + ["other"] * 5
+    assert result.stderr.startswith("run is unfinished.")
+
+
 def test_one_run_is_nothing_to_compare(run):
     result = invoke("compare", run)
     assert result.exit_code == 2
@@ -57,7 +92,7 @@ def test_errors_are_one_line(run, tmp_path, command):
     more = [run] * (command == "compare")
     for damage, message in (
         (lambda: change(other / "metrics.json", rows=3), "is damaged"),
-        (lambda: (other / "metrics.json").unlink(), "not a run directory"),
+        (lambda: (other / "config.json").unlink(), "not a run directory"),
         (lambda: None, "did not get so far"),
     ):
         damage()

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from keras_pep.report import read_runs, write_page, write_report
-from tests.runs import BUDGETS, HOSTILE, write_run
+from tests.runs import BUDGETS, HOSTILE, unfinish, vocabularies, write_run
 
 pytest.importorskip("playwright.sync_api", reason="playwright is missing")
 
 from docs.screenshots import PHONE, open_browser, opened
 
 CHARTS = (
-    *("auc", "logloss", "steps", "frequency", "top-0"),
+    *("auc", "logloss", "steps", "epochs", "frequency", "top-0"),
     *("field-size", "field-share", "bytes"),
 )
 DESKTOP = {"width": 1200, "height": 900}
@@ -34,6 +34,23 @@ def run(tmp_path_factory):
     run = write_run(tmp_path_factory.mktemp("report") / "run")
     write_report(run)
     return run
+
+
+# Younger than the browsers of 2020.
+LATER = """
+for (const [owner, ...names] of [
+  [Object, "hasOwn", "groupBy"], [window, "Iterator", "structuredClone"],
+  [Array.prototype, "at", "findLast", "findLastIndex", "toReversed",
+    "toSorted", "toSpliced", "with"],
+  [String.prototype, "at", "isWellFormed"],
+  [Element.prototype, "replaceChildren", "checkVisibility"],
+  [Object.getPrototypeOf(Object.getPrototypeOf([].keys())), "map", "filter",
+    "toArray", "some", "every", "find", "reduce", "forEach", "flatMap", "take",
+    "drop"],
+  [Set.prototype, "union", "difference", "intersection"],
+  [Promise, "any", "withResolvers"], [Map, "groupBy"],
+]) for (const name of names) delete owner[name];
+"""
 
 
 @pytest.fixture
@@ -89,6 +106,46 @@ def test_it_is_drawn_without_errors_from_one_file(browser, run):
     context.close()
 
 
+def test_browsers_of_2020_draw_it(browser, run):
+    context = browser.new_context(viewport=DESKTOP, offline=True)
+    context.add_init_script(LATER)
+    page = context.new_page()
+    said = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((run / "report.html").as_uri())
+    assert said == []
+    assert page.evaluate("[].at ?? [].keys().filter ?? Object.hasOwn") is None
+    for chart in CHARTS:
+        assert page.locator(f"#{chart} .main-svg").count() >= 2
+    for field in ("user", "price", "all fields"):
+        choose(page, "field", field)
+    assert said == []
+    context.close()
+
+
+def test_fields_whose_names_are_cut_are_chosen_one_by_one(browser, tmp_path):
+    alike = [f"{'x' * 79}{middle}{'y' * 79}" for middle in "ab"]
+    fields = dict(zip(alike, vocabularies().values(), strict=True))
+    run = write_run(tmp_path / "run", fields=fields)
+    other = write_run(tmp_path / "other", fields=dict([*fields.items()][::-1]))
+    path = tmp_path / "compare.html"
+    for runs in ([run], [run, other]):
+        write_page(read_runs(runs), path)
+        with opened(browser, path, DESKTOP) as page:
+            options = page.locator("#field option").all_inner_texts()
+            assert options == ["all fields", *["x" * 59 + "…" + "y" * 20] * 2]
+            shown = []
+            for option, features in ((1, 31), (2, 4)):
+                page.locator("#field").select_option(index=option)
+                shown.append(drawn(page, "top-0"))
+                note = page.locator("#frequency-note").inner_text()
+                assert note.count(f"{features} features of the field") == len(
+                    runs
+                )
+            assert shown[0] != shown[1]
+            assert len(drawn(page, "field-size")[0]["x"]) == 2 * len(runs)
+
+
 def test_what_is_drawn_are_the_figures_of_the_run(page, run):
     metrics = json.loads((run / "metrics.json").read_text())
     for split in ("test", "validation"):
@@ -106,10 +163,22 @@ def test_what_is_drawn_are_the_figures_of_the_run(page, run):
     search, tickets, *_ = drawn(page, "steps")
     assert (search["x"], search["y"]) == ([8, 400, 600], [280, 90, 20])
     assert (tickets["x"], tickets["y"]) == ([600, 200], [60, 20])
+    stages = drawn(page, "epochs")
+    assert len(stages) == 7
+    for stage in stages:
+        assert (stage["x"], stage["y"]) == ([1, 2, 3], [0.7, 0.75, 0.74])
+    assert page.locator("#epochs .legendtext").all_text_contents() == [
+        *("full table", "keras-pep: search", "keras-pep"),
+        *("magnitude: search", "magnitude"),
+    ]
     (bars,) = drawn(page, "bytes")
     entries = [metrics["dense"], *metrics["budgets"], *metrics["baselines"]]
     assert bars["x"] == [entry["bytes"] for entry in entries]
-    table = page.locator("#quality table").first
+    texts = page.locator("#bytes .bartext").all_text_contents()
+    # 1,540 bytes, 440 and 240.
+    smaller = ["440 B, 3.5× smaller", "240 B, 6.4× smaller"]  # noqa: RUF001
+    assert texts == ["1.54 kB", *smaller, *smaller]
+    table = page.locator("#quality table")
     assert table.locator("tbody tr").count() == 5
     assert "0.7487" in table.inner_text()
 
@@ -169,7 +238,10 @@ def escaped(name):
 
 
 def cut(name, longest=40):
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+    end = longest // 4
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest - end - 1]}…{name[-end:]}"
 
 
 def test_what_gets_in_all_the_same_does_not_run(page):
@@ -256,6 +328,49 @@ def test_a_run_of_before_says_what_it_lacks(browser, tmp_path):
         features = page.locator("#features").inner_text()
         assert "not noted which features there are" in features
         assert page.locator("#bytes .main-svg").count() >= 2
+
+
+def test_an_unfinished_run_shows_what_is_known(browser, tmp_path):
+    run = unfinish(write_run(tmp_path / "run"))
+    with opened(browser, write_report(run), DESKTOP) as page:
+        notice = page.locator(".notice").inner_text()
+        assert (
+            "Unfinished. Finished stages: dense, search, budget-60." in notice
+        )
+        assert f"keras-pep train --resume {run}" in notice
+        dense, searched = drawn(page, "auc")
+        assert (dense["x"], searched["x"]) == ([280], [60])
+        assert len(drawn(page, "epochs")) == 4
+        options = page.locator("#budget option").all_inner_texts()
+        assert options == ["60", "20"]  # tickets, with or without a model
+        for chart in CHARTS:
+            assert page.locator(f"#{chart} .main-svg").count() >= 2
+
+
+def test_a_run_that_has_just_begun_has_a_page(browser, tmp_path):
+    run = write_run(tmp_path / "run")
+    for path in run.iterdir():
+        if path.name != "config.json":
+            path.unlink()
+    said = []
+    report = write_report(run)
+    context = browser.new_context(viewport=DESKTOP, offline=True)
+    page = context.new_page()
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(report.as_uri())
+    choose(page, "split", "validation")
+    assert said == []
+    assert page.locator(".main-svg").count() == 0
+    for section, text in (
+        ("quality", "No model has figures yet."),
+        ("search", "The search has not got so far yet."),
+        ("training", "No epoch is over yet."),
+        ("features", "The search is not over yet."),
+        ("bytes-section", "Nothing is known yet."),
+        ("origin", "keras-pep train --dataset 'a <b> & c.csv'"),
+    ):
+        assert text in page.locator(f"#{section}").inner_text()
+    context.close()
 
 
 def test_runs_are_compared(browser, run, tmp_path):

@@ -3,10 +3,18 @@ import json
 import numpy as np
 import pytest
 
-from keras_pep.report import comparison_table, read_runs
+from keras_pep.report import comparison_table, read_runs, stages_table
+from keras_pep.report.figures import size_of
 from keras_pep.run import RunDirectory, RunError
 from keras_pep.search import Ticket
-from tests.runs import BUDGETS, change, ticket, vocabularies, write_run
+from tests.runs import (
+    BUDGETS,
+    change,
+    history,
+    ticket,
+    vocabularies,
+    write_run,
+)
 
 
 @pytest.fixture
@@ -29,7 +37,33 @@ def test_models_are_those_of_the_metrics(run):
             assert model.figures[split] == entry[split]
     assert content.command == "keras-pep train --dataset 'a <b> & c.csv'"
     assert content.settings["fields"] == "user, price:number"
+    assert content.settings["learning_rate"] == "0.001"
+    assert content.settings["label"] == ""
     assert content.environment == {"python": "3.11.7", "keras": "3.15.1"}
+
+
+def test_settings_have_what_follows_from_them(run):
+    change(run / "config.json", derived={"search_dim": 8, "l2": 1e-5})
+    (content,) = read_runs([run])
+    assert content.settings["search_dim"] == "8"
+    assert "derived" not in content.settings
+
+
+def test_stages_are_those_of_the_history(run):
+    (content,) = read_runs([run])
+    assert [stage.name for stage in content.stages] == [
+        *("dense", "search", "budget-60", "budget-20"),
+        *("magnitude", "magnitude-60", "magnitude-20"),
+    ]
+    stage = content.stages[1]
+    assert stage.epochs == [1, 2, 3]
+    assert stage.auc == [0.7, 0.75, 0.74]
+    assert stage.logloss == pytest.approx([0.5, 0.45, 0.46])
+    assert stage.kept == [299, 298, 297]
+    lines = stages_table(content).splitlines()
+    assert lines[2].split() == [
+        *("search", "3", "2", "0.7500", "0.4500", "297", "1.5")
+    ]
 
 
 def test_sizes_are_those_of_the_tickets(run):
@@ -97,7 +131,7 @@ def other_vocabularies(run):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: (run / "metrics.json").unlink(), "is not a run directory"),
+        (lambda run: (run / "config.json").unlink(), "is not a run directory"),
         (lambda run: (run / "metrics.json").write_text("{"), "is damaged"),
         (lambda run: change(run / "metrics.json", rows=3), "is damaged"),
         (lambda run: change(run / "metrics.json", budgets=[{}]), "is damaged"),
@@ -111,7 +145,7 @@ def other_vocabularies(run):
             lambda run: (run / "budget-60.ticket.npz").write_text("PK"),
             "not a keras-pep ticket that can be read",
         ),
-        (another_ticket, "keeps 59 parameters, metrics.json says 60"),
+        (another_ticket, "keeps 59 parameters, its model 60"),
         (another_table, "tables of 34 rows, expected the 35 features"),
         (
             lambda run: np.save(run / "counts.npy", np.arange(3)),
@@ -130,6 +164,13 @@ def other_vocabularies(run):
             ),
             "is damaged",
         ),
+        (lambda run: (run / "history.csv").write_text("a\n1"), "is damaged"),
+        (
+            lambda run: RunDirectory(run).write_history(
+                [{**history(["dense"])[0], "val_auc": "<b>"}]
+            ),
+            "history.csv is damaged",
+        ),
         (other_vocabularies, "counts.npy has 35 features"),
     ],
 )
@@ -144,8 +185,38 @@ def test_runs_have_names_of_their_own(tmp_path):
     second = write_run(tmp_path / "b" / "run")
     names = [content.name for content in read_runs([first, second])]
     assert names == [str(first), str(second)]
-    with pytest.raises(RunError, match="given twice"):
-        read_runs([first, first])
+    link = tmp_path / "link"
+    link.symlink_to(first)
+    for again in (first, first / ".." / "run", link):
+        with pytest.raises(RunError, match="given twice"):
+            read_runs([first, second, again])
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (999, "999 B"),
+        (1_000, "1 kB"),
+        (95_904, "95.9 kB"),
+        (999_400, "999 kB"),
+        (999_600, "1 MB"),
+        (2_500_000_000, "2.5 GB"),
+        (10**15, "1e+03 TB"),
+    ],
+)
+def test_bytes_are_in_the_unit_in_which_they_are_short(run, number, text):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["dense"]["bytes"] = 2 * number
+    metrics["budgets"][0]["bytes"] = number
+    change(
+        run / "metrics.json",
+        dense=metrics["dense"],
+        budgets=metrics["budgets"],
+    )
+    (content,) = read_runs([run])
+    found = size_of(content, content.models[1])
+    assert found == f"{text}, 2.0× smaller"  # noqa: RUF001
+    assert "smaller" not in size_of(content, content.models[0])
 
 
 def test_a_comparison_has_a_line_for_every_model(run, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.report.features import feature_content
-from keras_pep.report.names import feature_name, printable
+from keras_pep.report.names import feature_name, printable, short
 
 
 def fields(*sizes):
@@ -28,6 +28,7 @@ def content():
 
 def test_sums_of_fields(content):
     assert [f["name"] for f in content.fields] == ["f0", "f1"]
+    assert [f["key"] for f in content.fields] == ["f0", "f1"]
     assert [f["features"] for f in content.fields] == [4, 2]
     assert [f["occurrences"] for f in content.fields] == [18, 1003]
     assert [b["target"] for b in content.budgets] == [10, 5]
@@ -119,11 +120,42 @@ def test_numbers_are_named_by_their_range(value, name):
     assert feature_name(vocabulary, 0) == name
 
 
-def test_names_are_raw_values_cut_if_they_are_long():
-    values = np.array(["Amélie", "x" * 200, "a\nb\u202ec\ud800"], object)
+def test_names_are_raw_values_without_their_middle_if_they_are_long():
+    values = np.array(["Amélie", "x" * 200 + "end"], object)
     vocabulary = Vocabulary(Field("f", "f"), values, unknown=True)
     assert feature_name(vocabulary, 0) == "(any other value)"
     assert feature_name(vocabulary, 1) == "Amélie"
-    assert feature_name(vocabulary, 2) == "x" * 79 + "…"
-    assert feature_name(vocabulary, 3) == "a\ufffdb\ufffdc\ufffd"
+    assert feature_name(vocabulary, 2) == "x" * 59 + "…" + "x" * 17 + "end"
+    assert short("x" * 80) == "x" * 80
     assert printable(3) == "3"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "می\u200cخواهم",  # noqa: RUF001 - Persian: letters that are not joined
+        "\U0001f469\u200d\U0001f469\u200d\U0001f467",  # a family of three
+        "山田\u3000太郎",  # Japanese: an ideographic space
+        "क्\u200dष",  # Devanagari: half a letter
+        "10\u00a0000\u202f€",  # spaces that do not break
+        "שלום\u200f!",  # Hebrew: a mark that is itself of a direction
+        "co\u00adoperation",
+        "\U000f0000",  # of private use
+    ],
+)
+def test_characters_of_ordinary_text_stay(name):
+    assert printable(name) == name
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        *"\n\r\t\0\x1b\x7f\x85",
+        *("\ud800", "\u2028", "\u2029"),
+        *"\u202a\u202b\u202c\u202d\u202e",  # embeddings and overrides
+        *"\u2066\u2067\u2068\u2069",  # isolates
+    ],
+)
+def test_characters_that_change_others_are_replaced(character):
+    assert printable(f"a{character}b") == "a\ufffdb"
+    assert short(f"a{character}b") == "a\ufffdb"

@@ -1,11 +1,14 @@
 import json
+import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_pep.data.fields import Field, Vocabulary
+from keras_pep.files import locked
 from keras_pep.report import read_runs, write_page, write_report
 from keras_pep.report.page import page
 from keras_pep.run import RunError
@@ -79,7 +82,8 @@ def test_names_are_text_wherever_they_are(parsed, tmp_path):
     assert parsed.tags.count("script") == 3
     assert not {"img", "i"} & {*parsed.tags}
     assert "<i>clicks</i>" in "".join(parsed.words)
-    assert "keras-pep train --dataset 'a <b> & c.csv'" in parsed.words
+    words = "".join(parsed.words)
+    assert "keras-pep train --dataset 'a <b> & c.csv'" in words
     assert not any(name.startswith("on") for name, _ in parsed.attributes)
     assert not any(name in ("src", "href") for name, _ in parsed.attributes)
 
@@ -144,6 +148,36 @@ def test_pages_appear_whole_or_not_at_all(run, tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_what_a_killed_process_has_left_is_removed(run):
+    remains = run / ".partial-1-report.html"
+    other = run / ".partial-1-dense.keras"  # for the run to remove
+    written = run / ".partial-2-report.html"
+    for path in (remains, other, written):
+        path.write_text("half")
+    with locked(written):  # as who writes it does
+        write_report(run)
+        assert not remains.exists()
+        assert other.exists()
+        assert written.exists()
+    write_report(run)
+    assert {*run.glob(".partial-*")} == {other}
+
+
+def test_a_page_is_locked_while_it_is_written(run, monkeypatch):
+    found = []
+    write_text = Path.write_text
+
+    def watched(path, *args, **kwargs):
+        with pytest.raises(BlockingIOError), locked(path):
+            pass
+        found.append(path.name)
+        return write_text(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", watched)
+    write_report(run)
+    assert found == [f".partial-{os.getpid()}-report.html"]
+
+
 def test_several_runs_have_a_table_each(run, tmp_path):
     other = write_run(tmp_path / "other", baselines=False)
     path = tmp_path / "compare.html"
@@ -151,4 +185,5 @@ def test_several_runs_have_a_table_each(run, tmp_path):
     parsed = Parsed(path.read_text())
     assert [r["name"] for r in parsed.runs] == ["run", "other"]
     assert "2 runs compared" in parsed.words
-    assert parsed.tags.count("table") == 1 + 2 + 2  # facts, models, fields
+    # Models, stages and fields.
+    assert parsed.tags.count("table") == 2 + 2 + 2

@@ -2,20 +2,20 @@
 
 import itertools
 import json
-import os
-import random
 import resource
-import signal
 import subprocess
-import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from keras_pep.data import DataError
 from keras_pep.run import Config, RunDirectory, RunError, resume, train
 from keras_pep.run.checkpoint import Saved
 from tests.keras_pep_cli.test_cli import COMMAND, environment
+from tests.run.results import without_times
+from tests.run.test_killed import folder
 
 SETTINGS = {
     "budget": {
@@ -52,19 +52,6 @@ def _few_rows(monkeypatch):
     monkeypatch.setattr(
         synthetic, "generate", lambda seed: generate(seed, 4000)
     )
-
-
-def without_times(content):
-    """Everything but how long it took."""
-    if isinstance(content, dict):
-        return {
-            key: without_times(value)
-            for key, value in content.items()
-            if "seconds" not in key
-        }
-    if isinstance(content, list):
-        return [without_times(item) for item in content]
-    return content
 
 
 def files_of(directory):
@@ -134,11 +121,58 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert said == [f"{directory.path} is finished."]
 
 
+def test_what_is_known_is_there_before_the_end(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    said = []
+
+    def say(line):
+        said.append(line)
+        if sum("epoch" in line for line in said) == 3 + 2:  # two of the search
+            raise InterruptedHereError(line)
+
+    with pytest.raises(InterruptedHereError):
+        train(Config(**SHORT, patience=9), directory, say=say)
+    rows = [(row["stage"], row["epoch"]) for row in directory.read_history()]
+    assert rows == [("dense", 1), ("dense", 2), ("dense", 3), ("search", 1)]
+    assert set(directory.read_kept()["stage"]) == {"search"}
+    lines = [line for line in said if "epoch" in line or "AUC" in line]
+    assert len(lines) == 5 + 2
+    assert all(len(line) <= 80 for line in lines), lines
+
+
+def test_data_that_have_moved_are_found_where_they_are(tmp_path):
+    """They are known by their fingerprint."""
+    first = folder(tmp_path / "first") / "clicks.csv"
+    config = Config(
+        dataset=str(first),
+        label="clicked",
+        cache_dir=str(tmp_path / "cache"),
+        sparsity=(0.5,),
+        **SHORT,
+    )
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(InterruptedHereError):
+        train(config, directory, say=interrupting(3))
+    (tmp_path / "moved").mkdir()
+    moved = first.rename(tmp_path / "moved" / "clicks.csv")
+    with pytest.raises(DataError, match=r"clicks\.csv"):
+        resume(directory, say=lambda _: None)
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "clicks.csv"
+    other.write_text(moved.read_text().replace("u1,", "u2,"))
+    for path, error in ((other, "are not those"), (moved, None)):
+        with pytest.raises(RunError, match=error) if error else nullcontext():
+            metrics = resume(
+                directory, moved={"dataset": str(path)}, say=lambda _: None
+            )
+    assert len(metrics["budgets"]) == 1
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
         ("nothing", "config.json not found"),
-        ("data", "no longer those"),
+        ("data", "are not those"),
         ("checkpoint", "checkpoint.npz is damaged"),
         ("config", "it has changed since"),
         ("ticket", "is not a keras-pep ticket"),
@@ -258,118 +292,11 @@ def test_every_flipped_byte_of_a_checkpoint_is_noticed(tmp_path):
             Saved.read(path)
 
 
-def test_killed_at_random_moments(tmp_path):
-    """`kill -9` soon after some files have changed, and the run goes on.
-
-    KERAS_PEP_KILLS says how often: each takes ten seconds.
-    """
-    moments = random.Random(0)
-    settings = [
-        *("train", "--dataset", _clicks(tmp_path), "--label", "clicked"),
-        *("--embedding-dim", "8", "--batch-size", "64", "--min-count", "1"),
-        *("--max-epochs", "3", "--search-epochs", "4", "--sparsity", "0.5"),
-        *("--sparsity", "0.8", "--compare", "magnitude", "--quiet"),
-        *("--cache-dir", tmp_path / "cache"),
-    ]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    processes = [
-        _started([*settings, "--run-dir", whole]),
-        _started([*settings, "--run-dir", killed]),
-    ]
-    process = processes[1]
-    for _ in range(int(os.environ.get("KERAS_PEP_KILLS", "4"))):
-        for _ in range(moments.randint(1, 5)):
-            before = _state(killed)
-            while process.poll() is None and _state(killed) == before:
-                time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.2))
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, "over before it was killed"
-        _every_file_is_whole(killed)
-        again = ["train", "--resume", killed, "--quiet"]
-        if not (killed / "config.json").exists():
-            again = [*settings, "--run-dir", killed, "--force"]
-        process = _started(again)
-    assert process.wait() == 0
-    assert processes[0].wait() == 0
-    results = [
-        without_times(RunDirectory(path).read_json("metrics.json"))
-        for path in (whole, killed)
-    ]
-    assert results[0] == results[1]
-    assert {p.name for p in whole.iterdir()} == {
-        p.name for p in killed.iterdir()
-    }
-
-
-def _clicks(folder):
-    values = np.random.default_rng(0).integers(0, [20, 15, 5], (3000, 3))
-    clicked = (values.sum(axis=1) % 3 == 0).astype(int)
-    path = folder / "clicks.csv"
-    path.write_text(
-        "user,item,hour,clicked\n"
-        + "".join(
-            f"u{u},i{i},h{h},{y}\n"
-            for (u, i, h), y in zip(values, clicked, strict=True)
-        )
-    )
-    return path
-
-
-def _started(arguments):
-    return subprocess.Popen(
-        [COMMAND, *map(str, arguments)],
-        stdout=subprocess.DEVNULL,
-        env=environment(),
-    )
-
-
-def _state(folder):
-    """When which file was written."""
-    if not folder.exists():
-        return None
-    times = {}
-    for entry in os.scandir(folder):
-        if not entry.name.startswith("."):
-            try:
-                times[entry.name] = entry.stat().st_mtime_ns
-            except FileNotFoundError:
-                continue
-    return times
-
-
-def _every_file_is_whole(folder):
-    """All that is there can be read."""
-    if not folder.exists():
-        return
-    directory = RunDirectory(folder)
-    for path in folder.iterdir():
-        if path.name.startswith(".partial-") or path.is_dir():
-            continue
-        if path.suffix == ".json":
-            directory.read_json(path.name)
-        elif path.suffix == ".keras":
-            directory.load_model(path.stem)
-        elif path.name == "checkpoint.npz":
-            directory.read_checkpoint()
-        elif path.suffix == ".npz":
-            kind, budget = path.name.split(".")[0].rsplit("-", 1)
-            directory.load_ticket(int(budget), kind)
-        elif path.name == "counts.npy":
-            assert directory.read_counts().size
-        elif path.name == "kept.csv":
-            assert len(directory.read_kept())
-        elif path.name == "report.html":
-            assert path.read_text().endswith("</html>\n")
-        else:
-            assert path.name == "history.csv"
-            assert directory.read_history()
-
-
 def test_a_full_disk_loses_nothing(tmp_path):
     """Files may not be larger than 20 kB, then they may."""
+    data = folder(tmp_path / "data")
     settings = [
-        *("train", "--dataset", _clicks(tmp_path), "--label", "clicked"),
+        *("train", "--dataset", data / "clicks.csv", "--label", "clicked"),
         *("--embedding-dim", "64", "--min-count", "1", "--max-epochs", "2"),
         *("--search-epochs", "2", "--sparsity", "0.8", "--no-baseline"),
         *("--cache-dir", tmp_path / "cache", "--run-dir", tmp_path / "run"),

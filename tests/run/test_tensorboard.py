@@ -123,7 +123,7 @@ def test_a_run_goes_on_without_them(tmp_path, monkeypatch):
         retrain_epochs=1,
         sparsity=(0.5,),
     )
-    train(config, RunDirectory(tmp_path / "run"), say=said.append)
+    train(config, RunDirectory(tmp_path / "run"), warn=said.append)
     told = [line for line in said if "TensorBoard" in line]
     assert len(told) == 3  # once in each stage
     assert "No space left" in told[0]

@@ -1,0 +1,141 @@
+"""The same training by one process and by several that share its batches.
+
+Example:
+    python -m benchmarks.workers --data-dir ml-1m
+
+Trains on MovieLens-1M with the paper's features, by `keras-pep train`: once
+alone, once by workers on this machine, and once more by workers of which one
+is killed in the middle of the search, and all are started again.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_pep.run import RunDirectory
+
+_COMMAND = (sys.executable, "-c", "from keras_pep_cli import main; main()")
+
+
+@click.command()
+@click.option("--data-dir", required=True, help="Folder with ratings.dat.")
+@click.option("--workers", default=2, show_default=True)
+@click.option("--search-epochs", default=8, show_default=True)
+@click.option("--retrain-epochs", default=6, show_default=True)
+@click.option("--optimizer", default="lazy-adam", show_default=True)
+@click.option("--kill/--no-kill", default=True, show_default=True)
+def main(
+    data_dir: str,
+    workers: int,
+    search_epochs: int,
+    retrain_epochs: int,
+    optimizer: str,
+    *,
+    kill: bool,
+) -> None:
+    """Print what each has kept, its validation AUC, and seconds."""
+    settings = [
+        *("train", "--dataset", "movielens", "--data-dir", data_dir),
+        *("--features", "paper", "--optimizer", optimizer, "--no-baseline"),
+        *("--search-epochs", str(search_epochs), "--search-rate", "0.003"),
+        *("--retrain-epochs", str(retrain_epochs), "--retrain-rate", "0.01"),
+        *("--budget", "30000", "--budget", "10000", "--quiet"),
+    ]
+    many = [*settings, "--distribute", "multi-worker"]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {"one process": _alone(settings, Path(folder, "alone"))}
+        name = f"{workers} workers"
+        runs[name] = _together(workers, many, Path(folder, "many"))
+        if kill:
+            killed = Path(folder, "killed")
+            _together(workers, many, killed, kill=search_epochs // 2)
+            resume = ["train", "--resume", str(killed), "--quiet"]
+            runs[f"{name}, one killed"] = _together(workers, resume, killed)
+    first = runs["one process"]["budgets"]
+    click.echo(
+        "| trained by | budget | kept | validation AUC | difference | "
+        "search, s | retraining, s |"
+    )
+    click.echo("|---|---:|---:|---:|---:|---:|---:|")
+    for name, metrics in runs.items():
+        for alone, found in zip(first, metrics["budgets"], strict=True):
+            auc = found["validation"]["auc"]
+            click.echo(
+                f"| {name} | {found['target']:,} | "
+                f"{found['embedding_parameters']:,} | {auc:.5f} | "
+                f"{auc - alone['validation']['auc']:+.5f} | "
+                f"{metrics['search']['seconds']:.0f} | "
+                f"{found['seconds']:.0f} |"
+            )
+
+
+def _alone(arguments: list[str], folder: Path) -> dict[str, Any]:
+    """The metrics of a run by one process."""
+    command = [*_COMMAND, *arguments, "--run-dir", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return RunDirectory(folder).read_json("metrics.json")
+
+
+def _together(
+    workers: int, arguments: list[str], folder: Path, kill: int = 0
+) -> dict[str, Any]:
+    """The metrics of a run by several.
+
+    Args:
+        workers: How many.
+        arguments: Of each.
+        folder: The run directory.
+        kill: After how many epochs the last of them is killed; 0: not at all.
+    """
+    if "--resume" not in arguments:
+        arguments = [*arguments, "--run-dir", str(folder)]
+    addresses = _addresses(workers)
+    processes = [
+        subprocess.Popen(
+            [*_COMMAND, *arguments],
+            env={**os.environ, "TF_CONFIG": _tf_config(addresses, number)},
+            stdout=subprocess.DEVNULL,
+        )
+        for number in range(workers)
+    ]
+    if kill:
+        history = folder / "history.csv"
+        while (
+            not history.exists()
+            or len(history.read_text().splitlines()) <= kill
+        ):
+            time.sleep(0.1)
+        processes[-1].kill()
+        for process in processes:
+            assert process.wait() != 0
+        return {}
+    for process in processes:
+        assert process.wait() == 0
+    return RunDirectory(folder).read_json("metrics.json")
+
+
+def _addresses(number: int) -> list[str]:
+    """Free ports of this machine."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+
+
+def _tf_config(addresses: list[str], number: int) -> str:
+    task = {"type": "worker", "index": number}
+    return json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+if __name__ == "__main__":
+    main()

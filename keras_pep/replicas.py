@@ -1,0 +1,234 @@
+"""Data parallel training by `tf.distribute`: replicas of a model, workers.
+
+A model that is made in the scope of a `MirroredStrategy` or of a
+`MultiWorkerMirroredStrategy` has its weights on several devices, or in several
+processes. What Keras' `fit` does with it is not what we need: of several
+workers it knows nothing ([issue
+20585](https://github.com/keras-team/keras/issues/20585)), and the mean of the
+losses of unequal shares of a batch is not that of the batch. So `prepare` gives
+the model another training function.
+"""
+
+import contextlib
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pep.layers import lookup
+
+
+class WorkersDisagreeError(RuntimeError):
+    """Workers have come to different results from the same data."""
+
+
+def strategy_of(model: keras.Model) -> Any:
+    """The strategy in whose scope a model was made, None if in that of none."""
+    natives = (lookup.native(weight) for weight in model.weights)
+    found = (getattr(each, "distribute_strategy", None) for each in natives)
+    return next((strategy for strategy in found if strategy is not None), None)
+
+
+def scope_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
+    """The scope of that strategy, to make other weights in."""
+    strategy = strategy_of(model)
+    if strategy is None:
+        return contextlib.nullcontext()
+    scope: contextlib.AbstractContextManager[Any] = strategy.scope()
+    return scope
+
+
+def prepare(model: keras.Model) -> None:
+    """Lets `fit` train a model on all replicas that its strategy has.
+
+    After it every worker gives `fit` the same data, in batches of the global
+    size; call it outside of the strategy's scope. Every replica trains on its
+    share of the rows of a batch, and their gradients add up to that of the
+    batch, sparse ones without being made dense; batch normalization is by the
+    batch too. So a step does what it does in one process, but for what is
+    drawn at random in it: all replicas drop out alike. `evaluate` is done by
+    all workers together, `predict` by each for itself; what callbacks decide
+    should be the same on all of them.
+
+    `keras_pep.search` and `retrain` call it. Without a strategy it does
+    nothing.
+
+    Args:
+        model: A compiled model.
+    """
+    strategy = strategy_of(model)
+    if strategy is None or isinstance(model.train_function, _Steps):
+        return
+    with strategy.scope():  # where its slots belong
+        model.optimizer.build(model.trainable_variables)
+    # Keras would distribute the data, and look at a batch beforehand, by means
+    # that it does not have between workers.
+    model._distribute_strategy = None
+    model.train_function = _Steps(model, strategy, model.train_step)
+    model.test_function = _Steps(model, strategy, model.test_step)
+
+
+class _Steps:
+    """What Keras calls for every few steps, with an iterator of batches."""
+
+    def __init__(
+        self, model: keras.Model, strategy: Any, step: Callable[[Any], Any]
+    ) -> None:
+        import tensorflow as tf
+
+        def replica(data: Any) -> Any:
+            with _whole_batches(model):
+                return step(_share(data, strategy))
+
+        @tf.function(reduce_retracing=True)
+        def on_all(data: Any) -> Any:
+            return strategy.run(replica, args=(data,))
+
+        @tf.function
+        def mean(logs: Any) -> Any:
+            return {
+                name: strategy.reduce("MEAN", value, axis=None)
+                for name, value in logs.items()
+            }
+
+        self.step = on_all
+        self._mean: Callable[[Any], dict[str, Any]] = mean
+        self._model = model
+
+    def __call__(self, iterator: Iterator[Any]) -> dict[str, Any]:
+        """Takes `steps_per_execution` steps, fewer at the end of the data."""
+        import tensorflow as tf
+
+        if isinstance(iterator, tf.distribute.DistributedIterator):
+            raise ValueError(
+                "Call `fit` outside of the strategy's scope, with data that "
+                "are not distributed: every replica takes its share of a batch."
+            )
+        logs = None
+        # Not a loop in the graph: in one, what is gathered from other replicas
+        # would have to have the same number of rows in every step.
+        for data in itertools.islice(iterator, self._model.steps_per_execution):
+            logs = self.step(data)
+        if logs is None:
+            raise StopIteration
+        return self._mean(logs)
+
+
+@contextlib.contextmanager
+def _whole_batches(model: keras.Model) -> Iterator[None]:
+    """Has layers normalize by the batch, not by the share of a replica.
+
+    By their share they would also keep averages that differ among replicas.
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and not layer.synchronized
+    ]
+    for layer in layers:
+        layer.synchronized = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.synchronized = False
+
+
+def _share(data: Any, strategy: Any) -> Any:
+    """The rows of a batch that this replica trains on, and their weights.
+
+    All replicas get as many. Where a batch cannot be divided so, some get its
+    first row once more, with a weight of 0; the weights of the others make up
+    for it, so that the mean over replicas is the mean over the batch.
+    """
+    import tensorflow as tf
+
+    inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    replicas = strategy.num_replicas_in_sync
+    rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
+    each = -(-rows // replicas)
+    number = tf.distribute.get_replica_context().replica_id_in_sync_group
+    places = number * each + tf.range(each)
+    there = places < rows
+    places = tf.where(there, places, 0)
+
+    def taken(values: Any) -> Any:
+        return tf.nest.map_structure(lambda x: tf.gather(x, places), values)
+
+    share = tf.cast(replicas * each / rows, keras.config.floatx())
+    weight = tf.where(there, share, 0)
+    if weights is not None:
+        own = taken(weights)
+        extra = [1] * (len(own.shape) - 1)
+        weight = tf.cast(own, weight.dtype) * tf.reshape(weight, [-1, *extra])
+    return taken(inputs), taken(labels), weight
+
+
+def batch_shards() -> int:
+    """In how many equal parts `keras.distribution` divides a batch, on JAX."""
+    if keras.backend.backend() != "jax":
+        return 1
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    place = mesh.axis_names.index(distribution.batch_dim_name)
+    return int(mesh.shape[place])
+
+
+def is_chief(strategy: Any) -> bool:
+    """Whether this process is the one of its workers that writes files."""
+    return strategy is None or bool(strategy.extended.should_checkpoint)
+
+
+def worker_count(strategy: Any) -> int:
+    """Of how many processes the strategy is."""
+    if strategy is None:
+        return 1
+    local = len(strategy.extended.worker_devices)
+    return int(strategy.num_replicas_in_sync) // local
+
+
+def agree(strategy: Any, what: str, *results: Any) -> None:
+    """Makes sure that all workers have the same results; waits for them.
+
+    Args:
+        strategy: That of the training, or None.
+        what: What they are, for the message.
+        *results: Arrays, numbers or text.
+
+    Raises:
+        WorkersDisagreeError: If they differ.
+    """
+    if worker_count(strategy) == 1:
+        return
+    digest = hashlib.sha256()
+    for result in results:
+        array = np.asarray(result)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    own = np.frombuffer(digest.digest()[:8], np.int64)
+    if (np.asarray(_gatherer(strategy)(own)) != own).any():
+        raise WorkersDisagreeError(
+            f"Workers do not agree on {what}. They need the same data, the "
+            "same versions of all packages and the same kind of device; on "
+            "GPUs also tf.config.experimental.enable_op_determinism()."
+        )
+
+
+@functools.cache
+def _gatherer(strategy: Any) -> Callable[[np.ndarray], Any]:
+    """Collects what every replica has."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([1], tf.int64)])
+    def of_all(own: Any) -> Any:
+        return strategy.gather(strategy.run(lambda: own), axis=0)
+
+    gathered: Callable[[np.ndarray], Any] = of_all
+    return gathered

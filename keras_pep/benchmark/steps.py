@@ -49,7 +49,7 @@ def step_table(
     """
     small, large = rows
     variants: dict[tuple[str, int], Program] = {
-        (name, size): functools.partial(_keras_steps, name, size, steps)
+        (name, size): functools.partial(keras_steps, name, size, steps)
         for name, size in (
             (PEP, small),
             (PEP, large),
@@ -97,7 +97,7 @@ def _ratios(
     # Table and thresholds, and Adam's two moments of each; first-order
     # weights and theirs.
     needed = large * 4 * (2 * DIM * 3 + 3)
-    distinct = {rows: _distinct_ids(rows) for rows in (small, large)}
+    distinct = {rows: distinct_ids(rows) for rows in (small, large)}
     lines = [
         f"PEP, {large / 1e6:g} M rows against {small / 1e6:g} M: "
         f"{pep_large.median / pep.median:.2f} x the time, for "
@@ -126,7 +126,7 @@ def _ratios(
     return lines
 
 
-def _ids(rows: int, examples: int) -> np.ndarray:
+def zipf_ids(rows: int, examples: int) -> np.ndarray:
     """Zipf ids of every field, in no order of popularity."""
     random = np.random.default_rng(0)
     size = rows // FIELDS
@@ -137,33 +137,52 @@ def _ids(rows: int, examples: int) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.int32)
 
 
-def _distinct_ids(rows: int) -> int:
-    ids = _ids(rows, BATCH)
+def distinct_ids(rows: int) -> int:
+    """How many rows a batch looks up."""
+    ids = zipf_ids(rows, BATCH)
     return sum(np.unique(column).size for column in ids.T)
 
 
-def _labels(examples: int) -> np.ndarray:
+def random_labels(examples: int) -> np.ndarray:
+    """0 or 1, by chance."""
     draws = np.random.default_rng(1).integers(0, 2, examples)
     return draws.astype(np.float32)
 
 
-def _keras_steps(name: str, rows: int, steps: int) -> Iterator[float]:
-    """`model.fit` with Keras on TensorFlow."""
+def keras_steps(
+    name: str, rows: int, steps: int, dim: int = DIM
+) -> Iterator[float]:
+    """`model.fit` with Keras on TensorFlow.
+
+    Args:
+        name: Which variant.
+        rows: Features of the table.
+        steps: Training steps in a block.
+        dim: Columns of the table.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if rows > _TINY:  # load libraries, start threads
-        tiny = _keras_steps(name, _TINY, STEPS_PER_EXECUTION)
+        tiny = keras_steps(name, _TINY, STEPS_PER_EXECUTION)
         next(tiny)
         yield next(tiny)
     else:
         yield 0.0
+    model, train = fm(name, rows, dim), zipf_batches(rows, steps)
+    while True:
+        began = time.perf_counter()
+        model.fit(train, verbose=0, shuffle=False)
+        yield (time.perf_counter() - began) / steps * 1e3
+
+
+def fm(name: str, rows: int, dim: int = DIM) -> Any:
+    """A compiled factorization machine; see `keras_steps`."""
     import keras
 
     import keras_pep
     from keras_pep.benchmark.rows_alone import RowsAlone
-    from keras_pep.data import Split, batches
 
     size = rows // FIELDS
-    shape = (FIELDS * size, DIM)
+    shape = (FIELDS * size, dim)
     embedding: Any = "dense"
     if name in (PEP, PEP_L2, PEP_ONE):
         embedding = keras_pep.PEPEmbedding(
@@ -173,7 +192,7 @@ def _keras_steps(name: str, rows: int, steps: int) -> Iterator[float]:
         )
     elif name == ROWS:
         embedding = RowsAlone(*shape, name="embedding")
-    model = keras_pep.models.FM([size] * FIELDS, DIM, embedding)
+    model = keras_pep.models.FM([size] * FIELDS, dim, embedding)
     model.compile(
         keras.optimizers.Adam(1e-3)
         if name == KERAS
@@ -186,12 +205,16 @@ def _keras_steps(name: str, rows: int, steps: int) -> Iterator[float]:
     # While `fit` traces its graph, slots would be made twice over in memory.
     model.build()
     model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def zipf_batches(rows: int, steps: int) -> Any:
+    """As many batches for it, as a `tf.data.Dataset`."""
+    from keras_pep.data import Split, batches
+
     examples = steps * BATCH
-    train = batches(Split(_ids(rows, examples), _labels(examples)), BATCH, 0)
-    while True:
-        began = time.perf_counter()
-        model.fit(train, verbose=0, shuffle=False)
-        yield (time.perf_counter() - began) / steps * 1e3
+    split = Split(zipf_ids(rows, examples), random_labels(examples))
+    return batches(split, BATCH, 0)
 
 
 def _torch_steps(rows: int, steps: int) -> Iterator[float]:
@@ -202,8 +225,8 @@ def _torch_steps(rows: int, steps: int) -> Iterator[float]:
     size = rows // FIELDS
     first = torch.arange(FIELDS) * size
     examples = steps * BATCH
-    ids = torch.from_numpy(_ids(rows, examples)).long() + first
-    labels = torch.from_numpy(_labels(examples))[:, None]
+    ids = torch.from_numpy(zipf_ids(rows, examples)).long() + first
+    labels = torch.from_numpy(random_labels(examples))[:, None]
     table = torch.nn.Embedding(FIELDS * size, DIM, sparse=True)
     linear = torch.nn.Embedding(FIELDS * size, 1, sparse=True)
     bias = torch.nn.Parameter(torch.zeros(1))

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep.layers import lookup
 from keras_pep.runtime import EitherKeras, refuse_model
 from keras_pep.search.search import BudgetNotReachedWarning, make_collector
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers, values_of
@@ -256,8 +257,7 @@ class PEPRetrainingMixin(EitherKeras):
         self._search.on_train_begin()
         # Every slot of an optimizer begins with one number everywhere.
         self._first = [
-            variable.numpy().ravel()[:1]
-            for variable in self.model.optimizer.variables
+            _first_of(variable) for variable in self.model.optimizer.variables
         ]
         self._last_of_search = epoch + search_epochs - 1
         self._tables = [layer.name for layer in layers]
@@ -294,9 +294,7 @@ class PEPRetrainingMixin(EitherKeras):
         ):
             # A schedule or another callback decides on the learning rate.
             if first.size and variable is not rate:
-                variable.assign(
-                    ops.full(variable.shape, first[0], variable.dtype)
-                )
+                lookup.fill(variable, first[0])
         self._retraining = True
 
     def _assign(
@@ -309,7 +307,14 @@ class PEPRetrainingMixin(EitherKeras):
         for weight, value in zip(
             other_weights(self.model, self._tables), weights, strict=True
         ):
-            weight.assign(value)
+            lookup.assign(weight, value)
+
+
+def _first_of(variable: Any) -> np.ndarray:
+    """The first number of a variable, if it has any."""
+    if len(variable.shape) == 2 and variable.shape[0]:
+        variable = lookup.take(variable, ops.convert_to_tensor([0]))
+    return np.array(ops.convert_to_numpy(variable)).ravel()[:1]
 
 
 def _direction(monitor: str) -> str:

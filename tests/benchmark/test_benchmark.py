@@ -61,7 +61,7 @@ def test_a_program_that_fails_is_named_and_nothing_else_said(capfd):
     ],
 )
 def test_every_variant_trains(name):
-    turns = steps._keras_steps(name, 3_900, 2)
+    turns = steps.keras_steps(name, 3_900, 2)
     for _ in range(3):
         milliseconds = next(turns)
     assert 0 < milliseconds < 60_000
@@ -76,7 +76,7 @@ def test_torch_variant_trains():
 
 
 def test_ids_are_zipf_in_no_order():
-    ids = steps._ids(390_000, 2_000)
+    ids = steps.zipf_ids(390_000, 2_000)
     assert ids.shape == (2_000, 39)
     assert 0 <= ids.min() < ids.max() < 10_000
     for column in ids.T[:3]:

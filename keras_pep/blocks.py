@@ -1,8 +1,11 @@
 """A large table in blocks of rows, so that no copy of it is made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-ENTRIES_AT_ONCE = 2**22  # 16 MiB of float32
+import numpy as np
+
+ENTRIES_AT_ONCE = 2**20  # 4 MiB of float32
+LARGE = 2**24  # entries; of tables with no more there may be copies
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
@@ -12,6 +15,27 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
         rows: How many there are.
         columns: Entries of each.
     """
-    step = max(1, ENTRIES_AT_ONCE // columns)
+    step = rows_at_once(columns)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+def rows_at_once(columns: int) -> int:
+    """How many rows are in a block, but for the last."""
+    return max(1, ENTRIES_AT_ONCE // columns)
+
+
+def joined(blocks: Iterable[np.ndarray], rows: int) -> np.ndarray:
+    """What blocks make together, without holding them twice.
+
+    Args:
+        blocks: At least one array of shape `(some, ...)`.
+        rows: How many there are in all.
+    """
+    start, made = 0, np.empty(0)
+    for block in blocks:
+        if not start:
+            made = np.empty((rows, *block.shape[1:]), block.dtype)
+        made[start : start + len(block)] = block
+        start += len(block)
+    return made

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_pep.blocks import row_blocks
+from keras_pep.blocks import joined, row_blocks
+
+# Values, their columns, and how many are of each of some rows.
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def column_dtype(output_dim: int) -> str:
@@ -55,7 +58,7 @@ class SparseTable:
     output_dim: int
 
     def __post_init__(self) -> None:
-        sizes = np.diff(self.row_splits)
+        splits = self.row_splits
         fits = (
             (self.values.dtype.kind, self.row_splits.dtype.kind) == ("f", "i")
             and self.columns.dtype.kind in "iu"
@@ -67,7 +70,10 @@ class SparseTable:
             and self.row_splits.size > 1
             and self.row_splits[0] == 0
             and self.row_splits[-1] == self.values.size
-            and (sizes >= 0).all()
+            and all(
+                (splits[rows] <= splits[rows.start + 1 : rows.stop + 1]).all()
+                for rows in row_blocks(splits.size - 1, 1)
+            )
         )
         if not fits or not self._columns_ascend():
             raise ValueError(
@@ -113,47 +119,56 @@ class SparseTable:
                 f"Received: table of shape {table.shape}, mask of shape "
                 f"{None if mask is None else mask.shape}"
             )
-        rows = list(row_blocks(*table.shape))
-        return cls._from_blocks(
-            (table[some] for some in rows),
-            None if mask is None else (mask[some] for some in rows),
+        return cls.from_parts(
+            (
+                _kept(table[rows], None if mask is None else mask[rows])
+                for rows in row_blocks(*table.shape)
+            ),
+            table.shape[1],
         )
 
     @classmethod
-    def from_blocks(cls, blocks: Iterable[np.ndarray]) -> "SparseTable":
+    def from_blocks(
+        cls, blocks: Iterable[np.ndarray], output_dim: int
+    ) -> "SparseTable":
         """Keeps what is not zero in a table that comes some rows at a time.
 
         Args:
             blocks: At least one float array of shape `(some, output_dim)`.
+            output_dim: Number of columns of the table.
 
         Raises:
             ValueError: If too many are kept.
         """
-        return cls._from_blocks(blocks, None)
+        return cls.from_parts(map(_kept, blocks), output_dim)
 
     @classmethod
-    def _from_blocks(
+    def from_parts(
         cls,
-        blocks: Iterable[np.ndarray],
-        masks: Iterable[np.ndarray] | None,
+        parts: Iterable[_Part],
+        output_dim: int,
     ) -> "SparseTable":
+        """A table of what is kept of one block of rows after the other.
+
+        Args:
+            parts: Values, their columns, and how many are of each row.
+            output_dim: Number of columns of the table.
+
+        Raises:
+            ValueError: If they do not describe a table, or too many are kept.
+        """
         values, columns, sizes = [], [], []
-        pairs = (
-            ((block, block != 0) for block in blocks)
-            if masks is None
-            else zip(blocks, masks, strict=True)
-        )
-        for block, mask in pairs:
-            values.append(block[mask])
-            columns.append(
-                np.nonzero(mask)[1].astype(column_dtype(block.shape[1]))
-            )
-            sizes.append(np.count_nonzero(mask, axis=1).astype(np.int32))
+        for value, column, size in parts:
+            values.append(value)
+            columns.append(column.astype(column_dtype(output_dim)))
+            sizes.append(size.astype(np.int32))
+        # One after the other: they should not all be there twice at once.
+        row_splits = splits_of(_emptied(sizes))
         return cls(
-            values=np.concatenate(values),
-            columns=np.concatenate(columns),
-            row_splits=splits_of(np.concatenate(sizes)),
-            output_dim=block.shape[1],
+            values=_emptied(values),
+            columns=_emptied(columns),
+            row_splits=row_splits,
+            output_dim=output_dim,
         )
 
     @property
@@ -163,7 +178,7 @@ class SparseTable:
 
     def to_dense(self) -> np.ndarray:
         """The table with zeros for what was pruned."""
-        return np.concatenate(list(self.blocks()))
+        return joined(self.blocks(), self.shape[0])
 
     def blocks(self) -> Iterator[np.ndarray]:
         """`to_dense` of one of `row_blocks` after the other."""
@@ -219,3 +234,15 @@ class SparseTable:
     def embedding_sizes(self) -> np.ndarray:
         """Kept entries of every row: int64, `(rows,)`."""
         return np.diff(self.row_splits).astype(np.int64)
+
+
+def _emptied(parts: list[np.ndarray]) -> np.ndarray:
+    """Parts in one array, and no longer in the list."""
+    made = np.concatenate(parts)
+    parts.clear()
+    return made
+
+
+def _kept(block: np.ndarray, mask: np.ndarray | None = None) -> _Part:
+    mask = block != 0 if mask is None else mask
+    return block[mask], np.nonzero(mask)[1], np.count_nonzero(mask, axis=1)

@@ -49,7 +49,7 @@ def step_table(
     """
     small, large = rows
     variants: dict[tuple[str, int], Program] = {
-        (name, size): functools.partial(_keras_steps, name, size, steps)
+        (name, size): functools.partial(keras_steps, name, size, steps)
         for name, size in (
             (PEP, small),
             (PEP, large),
@@ -149,23 +149,40 @@ def random_labels(examples: int) -> np.ndarray:
     return draws.astype(np.float32)
 
 
-def _keras_steps(name: str, rows: int, steps: int) -> Iterator[float]:
-    """`model.fit` with Keras on TensorFlow."""
+def keras_steps(
+    name: str, rows: int, steps: int, dim: int = DIM
+) -> Iterator[float]:
+    """`model.fit` with Keras on TensorFlow.
+
+    Args:
+        name: Which variant.
+        rows: Features of the table.
+        steps: Training steps in a block.
+        dim: Columns of the table.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if rows > _TINY:  # load libraries, start threads
-        tiny = _keras_steps(name, _TINY, STEPS_PER_EXECUTION)
+        tiny = keras_steps(name, _TINY, STEPS_PER_EXECUTION)
         next(tiny)
         yield next(tiny)
     else:
         yield 0.0
+    model, train = fm(name, rows, dim), zipf_batches(rows, steps)
+    while True:
+        began = time.perf_counter()
+        model.fit(train, verbose=0, shuffle=False)
+        yield (time.perf_counter() - began) / steps * 1e3
+
+
+def fm(name: str, rows: int, dim: int = DIM) -> Any:
+    """A compiled factorization machine; see `keras_steps`."""
     import keras
 
     import keras_pep
     from keras_pep.benchmark.rows_alone import RowsAlone
-    from keras_pep.data import Split, batches
 
     size = rows // FIELDS
-    shape = (FIELDS * size, DIM)
+    shape = (FIELDS * size, dim)
     embedding: Any = "dense"
     if name in (PEP, PEP_L2, PEP_ONE):
         embedding = keras_pep.PEPEmbedding(
@@ -175,7 +192,7 @@ def _keras_steps(name: str, rows: int, steps: int) -> Iterator[float]:
         )
     elif name == ROWS:
         embedding = RowsAlone(*shape, name="embedding")
-    model = keras_pep.models.FM([size] * FIELDS, DIM, embedding)
+    model = keras_pep.models.FM([size] * FIELDS, dim, embedding)
     model.compile(
         keras.optimizers.Adam(1e-3)
         if name == KERAS
@@ -188,13 +205,16 @@ def _keras_steps(name: str, rows: int, steps: int) -> Iterator[float]:
     # While `fit` traces its graph, slots would be made twice over in memory.
     model.build()
     model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def zipf_batches(rows: int, steps: int) -> Any:
+    """As many batches for it, as a `tf.data.Dataset`."""
+    from keras_pep.data import Split, batches
+
     examples = steps * BATCH
     split = Split(zipf_ids(rows, examples), random_labels(examples))
-    train = batches(split, BATCH, 0)
-    while True:
-        began = time.perf_counter()
-        model.fit(train, verbose=0, shuffle=False)
-        yield (time.perf_counter() - began) / steps * 1e3
+    return batches(split, BATCH, 0)
 
 
 def _torch_steps(rows: int, steps: int) -> Iterator[float]:

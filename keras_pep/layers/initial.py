@@ -7,10 +7,8 @@ import keras
 import numpy as np
 from keras import initializers, ops
 
-from keras_pep.blocks import row_blocks
+from keras_pep.blocks import LARGE, row_blocks, rows_at_once
 
-# Tables of no more entries are drawn whole.
-_DRAWN_WHOLE = 2**24
 # Those that draw every entry alike, whatever the others are.
 _INDEPENDENT = {
     kind.__call__
@@ -20,6 +18,8 @@ _INDEPENDENT = {
         *(initializers.Constant, initializers.Zeros, initializers.Ones),
     )
 }
+# Blocks that are drawn at once. Where they are compiled, each adds to it.
+_DRAWN_TOGETHER = 4
 _SEEDS = 2**30  # TensorFlow tells so many apart
 _STRIDE = 0x9E3779B1  # odd: blocks of a table have different seeds
 
@@ -29,9 +29,9 @@ def initial_blocks(
 ) -> Iterator[Any]:
     """What a table is made of, by `row_blocks`.
 
-    A table of more than 2**24 entries is drawn block by block, each from a seed
-    that the seed of the table and the number of the block make, if it is a
-    Keras initializer whose entries are independent: uniform, normal, truncated
+    A table of more than 2**24 entries is drawn four blocks at a time, each time
+    from a seed that the seed of the table and its place make, if it is a Keras
+    initializer whose entries are independent: uniform, normal, truncated
     normal, the `VarianceScaling` of all kinds, or a constant. Others are drawn
     whole.
 
@@ -43,14 +43,20 @@ def initial_blocks(
     Yields:
         Tensors of shape `(some, columns)`.
     """
-    blocks = row_blocks(*shape)
-    if not _is_divided(initializer, shape):
-        values = ops.cast(initializer(shape, dtype=dtype), dtype)
-        for rows in blocks:
+    for values in _drawn_at_once(initializer, shape, dtype):
+        for rows in row_blocks(*values.shape):
             yield values[rows]
+
+
+def _drawn_at_once(
+    initializer: Any, shape: tuple[int, int], dtype: str
+) -> Iterator[Any]:
+    if not _is_divided(initializer, shape):
+        yield ops.cast(initializer(shape, dtype=dtype), dtype)
         return
-    for number, rows in enumerate(blocks):
-        count = rows.stop - rows.start
+    step = _DRAWN_TOGETHER * rows_at_once(shape[1])
+    for number, start in enumerate(range(0, shape[0], step)):
+        count = min(step, shape[0] - start)
         drawn = _of_block(initializer, number, count, shape)
         yield ops.cast(drawn((count, shape[1]), dtype=dtype), dtype)
 
@@ -80,13 +86,23 @@ class _ByBlocks(initializers.Initializer):
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         dtype = keras.backend.standardize_dtype(dtype)
-        blocks = initial_blocks(self._initializer, tuple(shape), dtype)
-        return ops.concatenate(list(blocks))
+        blocks = _drawn_at_once(self._initializer, tuple(shape), dtype)
+        if keras.backend.backend() != "tensorflow":
+            return ops.concatenate(list(blocks))
+        import tensorflow as tf
+
+        # In place: memory that TensorFlow has freed it may keep to itself.
+        table, start = tf.zeros(shape, dtype), 0
+        for block in blocks:
+            rows = tf.range(start, start + block.shape[0])
+            table = tf.raw_ops.InplaceUpdate(x=table, i=rows, v=block)
+            start += block.shape[0]
+        return table
 
 
 def _is_divided(initializer: Any, shape: tuple[int, int]) -> bool:
     return (
-        shape[0] * shape[1] > _DRAWN_WHOLE
+        shape[0] * shape[1] > LARGE
         and type(initializer).__call__ in _INDEPENDENT
         and getattr(initializer, "input_axes", None) is None
     )

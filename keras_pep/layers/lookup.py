@@ -1,11 +1,14 @@
 """Reading rows of a variable by id, at a cost that follows the batch."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_pep.blocks import LARGE, joined, row_blocks
 
 
 def distinct(ids: Any, merge: bool = True) -> tuple[Any, Callable[[Any], Any]]:
@@ -57,34 +60,72 @@ def take(variable: keras.Variable, rows: Any) -> Any:
     return ops.take(variable, rows, axis=0)
 
 
-def assign_rows(
-    variable: keras.Variable, blocks: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> None:
-    """Assigns all rows of a variable, some at a time.
+def blocks(variable: keras.Variable) -> Iterator[np.ndarray]:
+    """The rows of a variable, `(rows, ...)`, not too many at once."""
+    for rows in _rows(variable):
+        numbers = np.arange(rows.start, rows.stop)
+        block = take(variable, ops.convert_to_tensor(numbers))
+        yield np.asarray(ops.convert_to_numpy(block))
+
+
+def assign_blocks(variable: keras.Variable, values: Iterable[Any]) -> None:
+    """Assigns what `blocks` is to give.
 
     On TensorFlow in place; elsewhere a new table takes the place of the old.
-
-    Args:
-        variable: Whose rows.
-        blocks: Row numbers, ascending, and values of these rows.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        for rows, values in blocks:
-            native(variable).scatter_update(tf.IndexedSlices(values, rows))
+        for rows, block in zip(_rows(variable), values, strict=True):
+            numbers = tf.range(rows.start, rows.stop)
+            native(variable).scatter_update(tf.IndexedSlices(block, numbers))
         return
     if _is_divided(variable):
-        _assign_divided(variable, blocks)
+        _assign_divided(variable, values)
         return
-    tensors = [ops.convert_to_tensor(values) for _, values in blocks]
+    tensors = [ops.convert_to_tensor(block) for block in values]
     variable.assign(ops.concatenate(tensors))
+
+
+def values_of(variable: keras.Variable) -> np.ndarray:
+    """A copy of the values of a variable, made without a second one."""
+    if _is_large(variable):
+        return joined(blocks(variable), variable.shape[0])
+    return np.array(ops.convert_to_numpy(variable))
+
+
+def assign(variable: keras.Variable, values: np.ndarray) -> None:
+    """Assigns values, without a second copy of them."""
+    if _is_large(variable):
+        assign_blocks(variable, (values[rows] for rows in _rows(variable)))
+    else:
+        variable.assign(values)
 
 
 def fill(variable: keras.Variable, number: Any) -> None:
     """Assigns one number everywhere."""
-    # On JAX of the same layout, where `ops.full` would fill one device.
-    variable.assign(ops.full_like(native(variable), number))
+    in_place = keras.backend.backend() == "tensorflow"
+    if not in_place or not _is_large(variable):
+        # On JAX of the same layout, where `ops.full` would fill one device.
+        variable.assign(ops.full_like(native(variable), number))
+        return
+    shape, dtype = tuple(variable.shape), variable.dtype
+    assign_blocks(
+        variable,
+        (
+            ops.full((rows.stop - rows.start, *shape[1:]), number, dtype)
+            for rows in _rows(variable)
+        ),
+    )
+
+
+def _is_large(variable: keras.Variable) -> bool:
+    return int(math.prod(variable.shape)) > LARGE
+
+
+def _rows(variable: keras.Variable) -> Iterator[slice]:
+    rows, *others = variable.shape
+    return row_blocks(rows, math.prod(others))
 
 
 def _is_divided(variable: keras.Variable) -> bool:
@@ -93,24 +134,22 @@ def _is_divided(variable: keras.Variable) -> bool:
     return sharding is not None and not sharding.is_fully_replicated
 
 
-def _assign_divided(
-    variable: keras.Variable, blocks: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> None:
+def _assign_divided(variable: keras.Variable, values: Iterable[Any]) -> None:
     """Assigns rows to the devices that hold them."""
     import jax
 
     # By row numbers: for a slice, or a concatenation, XLA would gather the
     # table on every device.
     scatter = jax.jit(
-        lambda table, rows, values: table.at[rows].set(
-            values, indices_are_sorted=True, unique_indices=True
+        lambda table, rows, block: table.at[rows].set(
+            block, indices_are_sorted=True, unique_indices=True
         ),
         donate_argnums=0,
         out_shardings=variable.value.sharding,
     )
     table = ops.zeros_like(variable.value)
-    for rows, values in blocks:
-        table = scatter(table, rows, values)
+    for rows, block in zip(_rows(variable), values, strict=True):
+        table = scatter(table, np.arange(rows.start, rows.stop), block)
     variable.assign(table)
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.blocks import row_blocks
+from keras_pep.blocks import joined, row_blocks
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableMixin, positive_integer
 from keras_pep.layers.initial import by_blocks, initial_blocks, with_seed
@@ -147,15 +147,14 @@ class PEPEmbeddingMixin(TableMixin):
             constraint=self.embeddings_constraint,
             autocast=False,
         )
+        shape = logit_shape(
+            self.granularity, *shape, len(self.field_sizes or ())
+        )
+        start = keras.initializers.Constant(self.threshold_init)
         self.threshold_logits = self.add_weight(
             name="threshold_logits",
-            shape=logit_shape(
-                self.granularity,
-                self.input_dim,
-                self.output_dim,
-                len(self.field_sizes or ()),
-            ),
-            initializer=keras.initializers.Constant(self.threshold_init),
+            shape=shape,
+            initializer=by_blocks(start, shape),
             autocast=False,
         )
         # What optimizers need to know of them.
@@ -176,20 +175,21 @@ class PEPEmbeddingMixin(TableMixin):
         Returns:
             Array of shape `(input_dim, output_dim)`.
         """
-        return np.concatenate(list(self._blocks()))
+        return joined(self._blocks(), self.input_dim)
 
     def sparse(self) -> SparseTable:
         """What is kept, as it is looked up."""
-        return SparseTable.from_blocks(self._blocks())
+        return SparseTable.from_blocks(self._blocks(), self.output_dim)
 
     def mask(self) -> np.ndarray:
         """Which entries are kept: boolean, `(input_dim, output_dim)`."""
-        return np.concatenate([block != 0 for block in self._blocks()])
+        return joined((x != 0 for x in self._blocks()), self.input_dim)
 
     def embedding_sizes(self) -> np.ndarray:
         """Kept entries of every feature: int64, `(input_dim,)`."""
-        return np.concatenate(
-            [np.count_nonzero(block, axis=1) for block in self._blocks()]
+        return joined(
+            (np.count_nonzero(block, axis=1) for block in self._blocks()),
+            self.input_dim,
         )
 
     def nonzero_parameters(self) -> int:
@@ -211,8 +211,12 @@ class PEPEmbeddingMixin(TableMixin):
             Array of shape `(rows, output_dim)`; `-inf` where `V` is 0.
         """
         if rows is None:
-            blocks = [self.lifetimes(block) for block in self.row_blocks()]
-            return np.concatenate(blocks)
+            blocks = self.row_blocks()
+            return joined(map(self._lifetimes, blocks), self.input_dim)
+        parts = row_blocks(len(rows), self.output_dim)
+        return joined((self._lifetimes(rows[x]) for x in parts), len(rows))
+
+    def _lifetimes(self, rows: np.ndarray) -> np.ndarray:
         rows = ops.convert_to_tensor(rows)
         logits = (
             lookup.take(self.threshold_logits, rows)
@@ -237,9 +241,9 @@ class PEPEmbeddingMixin(TableMixin):
         Yields:
             Arrays of shape `(some, output_dim)`.
         """
-        for rows in self.row_blocks():
-            block = lookup.take(self.embeddings, ops.convert_to_tensor(rows))
-            yield np.asarray(ops.convert_to_numpy(block))
+        if not self.built:
+            self.build()
+        return lookup.blocks(self.embeddings)
 
     def initial_embeddings(self) -> np.ndarray:
         """`V` as it was when built, made again from the initializer.
@@ -247,7 +251,7 @@ class PEPEmbeddingMixin(TableMixin):
         Returns:
             Array of shape `(input_dim, output_dim)`.
         """
-        return np.concatenate(list(self.initial_blocks()))
+        return joined(self.initial_blocks(), self.input_dim)
 
     def initial_blocks(self) -> Iterator[np.ndarray]:
         """`initial_embeddings` of one of `row_blocks` after the other.
@@ -297,10 +301,7 @@ class PEPEmbeddingMixin(TableMixin):
                 f"{(self.input_dim, self.output_dim)}. "
                 f"Received: sparse of shape {sparse.shape}"
             )
-        lookup.assign_rows(
-            self.embeddings,
-            zip(self.row_blocks(), sparse.blocks(), strict=True),
-        )
+        lookup.assign_blocks(self.embeddings, sparse.blocks())
         self.clock.assign(-np.inf)
 
     def save_own_variables(self, store: Any) -> None:

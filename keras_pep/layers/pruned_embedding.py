@@ -229,8 +229,9 @@ class PrunedEmbeddingMixin(TableMixin):
                 "The table must have as many rows, columns, kept entries and "
                 f"rows that have any as the layer: {own}. Received: {found}"
             )
-        for name, array in own.pack(table).items():
-            getattr(self, name).assign(array)
+        arrays = own.pack(table)
+        for name in own.arrays:
+            lookup.assign(getattr(self, name), arrays.pop(name))
 
     def sparse(self) -> SparseTable:
         """The stored table."""

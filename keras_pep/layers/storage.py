@@ -1,11 +1,12 @@
 """How a pruned table is stored: the arrays, their types, and their bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_pep.sparse import SparseTable, column_dtype
+from keras_pep.blocks import row_blocks
+from keras_pep.sparse import SparseTable, column_dtype, splits_of
 
 STORAGES = ("csr", "bitmask", "dense")
 QUANTIZED = ("float16", "int8")
@@ -193,43 +194,80 @@ class Layout:
         Raises:
             ValueError: If a value is too large for its type.
         """
-        sizes = np.diff(table.row_splits)
-        kept = sizes > 0
-        stored = kept if self.indexed else np.ones_like(kept)
-        made: dict[str, np.ndarray] = {}
-        values = table.values
-        row_of_value = np.repeat(np.arange(self.stored_rows), sizes[stored])
-        if self.quantize == "int8":
-            values, made["scales"] = _int8(
-                values, row_of_value, self.stored_rows
-            )
-        if self.quantize == "float16" and (np.abs(values) > _LARGEST).any():
-            raise ValueError("float16 holds values up to 65,504 alone.")
-        values = values.astype(self.quantize or np.float32)
-        if self.storage == "dense":
-            shape = (self.stored_rows, self.output_dim)
-            made["values"] = np.zeros(shape, values.dtype)
-            made["values"][row_of_value, table.columns] = values
-        else:
-            made["values"] = values
-        if self.storage == "csr":
-            made["columns"] = table.columns
-        elif self.storage == "bitmask":
-            mask = np.zeros((self.stored_rows, self.output_dim), dtype=bool)
-            mask[row_of_value, table.columns] = True
-            made["bits"] = np.packbits(mask, axis=1, bitorder="little")
-        if self.storage != "dense":
-            splits = np.concatenate([[0], np.cumsum(sizes[stored])])
-            made["row_splits"] = splits.astype(np.int32)
+        kept = np.diff(table.row_splits) > 0
+        whole = {}
+        if self._as_it_is:
+            whole = {"values": table.values, "columns": table.columns}
+        made = {
+            name: whole[name].astype(dtype, copy=False)
+            if name in whole
+            else np.zeros(shape, dtype)
+            for name, (shape, dtype) in self.arrays.items()
+        }
+        stored = 0
+        for rows in row_blocks(*table.shape):
+            first, stored = stored, stored + self._count(kept[rows])
+            self._pack_rows(table, rows, slice(first, stored), made)
         if self.indexed:
             # Rows beyond the last are marked: they are out of range, not empty.
             marks = np.ones((self._words, WORD), dtype=bool)
             marks.reshape(-1)[: self.input_dim] = kept
             octets = np.packbits(marks, axis=1, bitorder="little")
-            made["present"] = octets.view("<i4")[:, 0].astype(np.int32)
-            before = np.cumsum(marks.sum(axis=1)) - marks.sum(axis=1)
-            made["rank"] = before.astype(np.int32)
+            made["present"][:] = octets.view("<i4")[:, 0]
+            in_word = marks.sum(axis=1, dtype=np.int32)
+            np.cumsum(in_word, dtype=np.int32, out=made["rank"])
+            made["rank"] -= in_word
         return made
+
+    def _pack_rows(
+        self,
+        table: SparseTable,
+        rows: slice,
+        stored: slice,
+        made: Mapping[str, np.ndarray],
+    ) -> None:
+        """Fills in what there is of some rows, which are stored as others."""
+        kept = table.kept(rows)
+        values, columns = table.values[kept], table.columns[kept]
+        sizes = np.diff(table.row_splits[rows.start : rows.stop + 1])
+        if self.indexed:
+            sizes = sizes[sizes > 0]
+        if self.storage != "dense":
+            # What comes before the first is there already.
+            ends = np.cumsum(sizes) + table.row_splits[rows.start]
+            made["row_splits"][stored.start + 1 : stored.stop + 1] = ends
+        if self._as_it_is:
+            return
+        row_of_value = np.repeat(np.arange(sizes.size), sizes)
+        if self.quantize == "int8":
+            values, made["scales"][stored] = _int8(
+                values, row_of_value, sizes.size
+            )
+        if self.quantize == "float16" and (np.abs(values) > _LARGEST).any():
+            raise ValueError("float16 holds values up to 65,504 alone.")
+        if self.storage == "dense":
+            made["values"][stored][row_of_value, columns] = values
+            return
+        made["values"][kept] = values
+        if self.storage == "csr":
+            made["columns"][kept] = columns
+        else:
+            mask = np.zeros((sizes.size, self.output_dim), dtype=bool)
+            mask[row_of_value, columns] = True
+            made["bits"][stored] = np.packbits(mask, axis=1, bitorder="little")
+
+    @property
+    def _as_it_is(self) -> bool:
+        """Whether values and columns are those of a `SparseTable`."""
+        return self.storage == "csr" and self.quantize is None
+
+    def _count(self, kept: np.ndarray) -> int:
+        """How many of some rows are stored.
+
+        Args:
+            kept: Of each, whether anything is.
+        """
+        return int(kept.sum()) if self.indexed else kept.size
 
     def unpack(self, arrays: Mapping[str, np.ndarray]) -> SparseTable:
         """The table that the arrays hold, in float32.
@@ -237,45 +275,76 @@ class Layout:
         Raises:
             ValueError: If they hold none.
         """
-        values = arrays["values"].astype(np.float32)
-        if self.storage == "dense":
-            return self._unpack_dense(values, arrays)
-        stored = self._stored(arrays)
+        if not self._as_it_is:
+            return SparseTable.from_parts(self._parts(arrays), self.output_dim)
         sizes = np.zeros(self.input_dim, dtype=np.int32)
-        sizes[stored] = np.diff(arrays["row_splits"])
-        if self.quantize == "int8":
-            scales = arrays["scales"].astype(np.float32)
-            values = values * np.repeat(scales, sizes[stored])
-        if self.storage == "csr":
-            columns = arrays["columns"]
-        else:
-            mask = np.unpackbits(arrays["bits"], axis=1, bitorder="little")
-            columns = np.nonzero(mask)[1].astype(column_dtype(self.output_dim))
+        sizes[self._stored(arrays)] = np.diff(arrays["row_splits"])
         return SparseTable(
-            values=values,
-            columns=columns,
-            row_splits=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
+            values=arrays["values"].astype(np.float32, copy=False),
+            columns=arrays["columns"],
+            row_splits=splits_of(sizes),
             output_dim=self.output_dim,
         )
 
-    def _unpack_dense(
-        self, values: np.ndarray, arrays: Mapping[str, np.ndarray]
-    ) -> SparseTable:
+    def _parts(
+        self, arrays: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Values, columns and sizes of one block of rows after the other."""
+        there, stored = self._stored(arrays), 0
+        for rows in row_blocks(self.input_dim, self.output_dim):
+            first, stored = stored, stored + int(there[rows].sum())
+            values, columns, of_stored = self._part(
+                arrays, slice(first, stored)
+            )
+            sizes = np.zeros(rows.stop - rows.start, dtype=np.int32)
+            sizes[there[rows]] = of_stored
+            yield values, columns, sizes
+
+    def _part(
+        self, arrays: Mapping[str, np.ndarray], stored: slice
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values, columns and sizes of some of the stored rows."""
+        dense = self.storage == "dense"
+        if dense:
+            count = stored.stop - stored.start
+            sizes = np.full(count, self.output_dim)
+            values = arrays["values"][stored].astype(np.float32).reshape(-1)
+        else:
+            splits = arrays["row_splits"][stored.start : stored.stop + 1]
+            sizes, kept = np.diff(splits), slice(splits[0], splits[-1])
+            values = arrays["values"][kept].astype(np.float32)
         if self.quantize == "int8":
-            values = values * arrays["scales"].astype(np.float32)[:, None]
-        table = np.zeros((self.input_dim, self.output_dim), dtype=np.float32)
-        stored = self._stored(arrays)
-        table[stored] = values
-        mask = np.broadcast_to(stored[:, None], table.shape)
-        return SparseTable.from_dense(table, mask if self.exact else None)
+            scales = arrays["scales"][stored].astype(np.float32)
+            values = values * np.repeat(scales, sizes)
+        if self.storage == "csr":
+            return values, arrays["columns"][kept], sizes
+        if dense:
+            shape = count, self.output_dim
+            mask = (
+                np.ones(shape, dtype=bool)
+                if self.exact
+                else values.reshape(shape) != 0
+            )
+            values, sizes = values[mask.reshape(-1)], mask.sum(axis=1)
+        else:
+            bits = arrays["bits"][stored]
+            mask = np.unpackbits(bits, axis=1, bitorder="little")
+        return values, np.nonzero(mask)[1], sizes
 
     def _stored(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Which rows of the table are stored."""
+        """Which rows of the table are stored.
+
+        Raises:
+            ValueError: If they are not as many as there should be.
+        """
         if not self.indexed:
             return np.ones(self.input_dim, dtype=bool)
         octets = arrays["present"].astype("<i4")[:, None].view(np.uint8)
         marks = np.unpackbits(octets, axis=1, bitorder="little")
-        return marks.reshape(-1)[: self.input_dim].astype(bool)
+        there = marks.reshape(-1)[: self.input_dim].astype(bool)
+        if there.sum() != self.num_rows:
+            raise ValueError("`present` marks other than the stored rows.")
+        return there
 
     def __str__(self) -> str:
         return (

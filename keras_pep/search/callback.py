@@ -307,14 +307,14 @@ class PEPRetrainingMixin(EitherKeras):
         for weight, value in zip(
             other_weights(self.model, self._tables), weights, strict=True
         ):
-            weight.assign(value)
+            lookup.assign(weight, value)
 
 
 def _first_of(variable: Any) -> np.ndarray:
     """The first number of a variable, if it has any."""
     if len(variable.shape) == 2 and variable.shape[0]:
         variable = lookup.take(variable, ops.convert_to_tensor([0]))
-    return np.array(ops.convert_to_numpy(variable)).ravel()[:1].copy()
+    return np.array(ops.convert_to_numpy(variable)).ravel()[:1]
 
 
 def _direction(monitor: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.layers import PEPEmbedding
+from keras_pep.layers import PEPEmbedding, lookup
 from keras_pep.layers.exchange import exchanged
 from keras_pep.replicas import prepare, scope_of
 from keras_pep.runtime import keras_of, layers_of, refuse_legacy
@@ -158,7 +158,7 @@ def _assign(
             f"number or shape. Received: model={model.name!r}"
         )
     for weight, value in zip(weights, values, strict=True):
-        weight.assign(value)
+        lookup.assign(weight, value)
 
 
 def _exchange(config: Any, ticket: Ticket, model: Any) -> Any:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_pep.files import check_archive, whole
+from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.pep_embedding import PEPEmbedding, PEPEmbeddingMixin
 from keras_pep.runtime import weights_of
@@ -235,4 +236,4 @@ def other_weights(
 
 def values_of(weights: Sequence[keras.Variable]) -> tuple[np.ndarray, ...]:
     """Copies of the values of weights."""
-    return tuple(np.array(w.numpy()) for w in weights)
+    return tuple(lookup.values_of(w) for w in weights)

@@ -1,13 +1,13 @@
 """A model as it is served: every table stored compactly, and frozen."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding
+from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, lookup
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.exchange import exchanged
 from keras_pep.layers.linear import LinearMixin
@@ -16,7 +16,7 @@ from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import Layout
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import keras_of, layers_of, weights_of
-from keras_pep.sparse import SparseTable
+from keras_pep.sparse import SparseTable, splits_of
 
 _WEIGHTS = "{}_weights"  # name of the table of a `Linear`
 
@@ -91,12 +91,10 @@ def tables_of(
         if isinstance(layer, PEPEmbeddingMixin | PrunedEmbeddingMixin):
             table = layer.sparse()
         elif isinstance(layer, keras_of(model).layers.Embedding):
-            table = SparseTable.from_dense(
-                ops.convert_to_numpy(layer.embeddings)
-            )
+            table = _table(layer.embeddings)
         elif isinstance(layer, LinearMixin) and layer.embedding is None:
             name = _WEIGHTS.format(name)
-            table = SparseTable.from_dense(ops.convert_to_numpy(layer.kernel))
+            table = _table(layer.kernel)
         else:
             continue
         if name in tables:
@@ -106,6 +104,10 @@ def tables_of(
             )
         tables[name] = layer, table
     return tables
+
+
+def _table(variable: keras.Variable) -> SparseTable:
+    return SparseTable.from_blocks(lookup.blocks(variable), variable.shape[1])
 
 
 def layout_of(table: SparseTable, quantize: str | None) -> Layout:
@@ -128,8 +130,7 @@ def _with_empty_rows(
             f"{features:,} features. Received: model={model.name!r}"
         )
     sizes = np.insert(np.diff(table.row_splits), places, 0)
-    splits = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    return SparseTable(table.values, table.columns, splits, table.output_dim)
+    return replace(table, row_splits=splits_of(sizes))
 
 
 def _exchange(

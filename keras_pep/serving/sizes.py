@@ -66,10 +66,10 @@ def table_sizes(
 def feature_sizes(
     model: FieldModelMixin, tables: Mapping[str, SparseTable]
 ) -> np.ndarray:
-    """Kept entries of each feature, in all tables: int64 `(features,)`."""
-    sizes = np.zeros(sum(model.field_sizes), dtype=np.int64)
+    """Kept entries of each feature, in all tables: int32 `(features,)`."""
+    sizes = np.zeros(sum(model.field_sizes), dtype=np.int32)
     for table in _of_features(model, tables).values():
-        sizes += table.embedding_sizes()
+        sizes += np.diff(table.row_splits)
     return sizes
 
 
@@ -99,7 +99,9 @@ def field_sizes(
             "kept_features": int((kept[end - size : end] > 0).sum()),
             "kept_parameters": int(kept[end - size : end].sum()),
             "bytes": sum(
-                layouts[t].bytes_of(table.embedding_sizes()[end - size : end])
+                layouts[t].bytes_of(
+                    np.diff(table.row_splits[end - size : end + 1])
+                )
                 for t, table in tables.items()
             ),
         }

@@ -61,7 +61,7 @@ def test_a_program_that_fails_is_named_and_nothing_else_said(capfd):
     ],
 )
 def test_every_variant_trains(name):
-    turns = steps._keras_steps(name, 3_900, 2)
+    turns = steps.keras_steps(name, 3_900, 2)
     for _ in range(3):
         milliseconds = next(turns)
     assert 0 < milliseconds < 60_000

@@ -30,8 +30,8 @@ KINDS = [
 @pytest.fixture
 def small_blocks(monkeypatch):
     """What is done to large tables is done to small ones: 300 rows at once."""
-    monkeypatch.setattr(blocks, "ENTRIES_AT_ONCE", 300 * COLUMNS)
-    monkeypatch.setattr(initial, "_DRAWN_WHOLE", 3000)
+    monkeypatch.setattr(blocks, "ENTRIES_AT_ONCE", 75 * COLUMNS)
+    monkeypatch.setattr(initial, "LARGE", 3000)
 
 
 def layer_of(initializer, rows=ROWS):
@@ -48,7 +48,7 @@ def test_blocks_alone_are_the_whole_table(initializer):
     layer = layer_of(initializer)
     table = layer.embeddings.numpy()
     made = list(layer.initial_blocks())
-    assert [block.shape[0] for block in made] == [300, 300, 300, 100]
+    assert [block.shape[0] for block in made] == [75] * 13 + [25]
     np.testing.assert_array_equal(np.concatenate(made), table)
     np.testing.assert_array_equal(layer.initial_embeddings(), table)
     if initializer is not KINDS[-1]:
@@ -161,7 +161,7 @@ import keras_pep
 from keras_pep import blocks
 from keras_pep.layers import initial
 
-blocks.ENTRIES_AT_ONCE, initial._DRAWN_WHOLE = 2400, 3000
+blocks.ENTRIES_AT_ONCE, initial.LARGE = 600, 3000
 if len(sys.argv) > 1:
     devices = keras.distribution.DeviceMesh((8,), ["rows"])
     layout = keras.distribution.LayoutMap(devices)

@@ -8,6 +8,7 @@ from keras_pep import (
     metrics,
     models,
     optimizers,
+    replicas,
 )
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding
 from keras_pep.search import (
@@ -34,6 +35,7 @@ __all__ = [
     "models",
     "optimizers",
     "pruned_model",
+    "replicas",
     "retrain",
     "search",
     "soft_labels",

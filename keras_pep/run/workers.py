@@ -112,13 +112,15 @@ class Workers:
             return
         import tensorflow as tf
 
-        lost = tf.errors
+        errors = tf.errors
         try:
             yield
         except (
-            *(lost.UnavailableError, lost.AbortedError, lost.CancelledError),
-            *(lost.DeadlineExceededError, lost.FailedPreconditionError),
-            *(lost.InternalError, lost.UnknownError, lost.NotFoundError),
+            errors.AbortedError,
+            errors.CancelledError,
+            errors.DeadlineExceededError,
+            errors.FailedPreconditionError,  # it has been started again
+            errors.UnavailableError,
         ) as error:
             hint = "see what it says."
             if directory.begun:

@@ -29,9 +29,9 @@ def set_clock(layers: Sequence[PEPEmbedding], allowed: int) -> int:
         ValueError: If an entry is NaN, or equal entries leave no clock that
             comes close.
     """
-    kept, target = 0, allowed
+    kept, target, order = 0, allowed, _Order(layers)
     while target > 0:
-        clock = _nth_largest(layers, target)
+        clock = order.below(target)
         for layer in layers:
             layer.clock.assign(clock)
         kept = sum(layer.nonzero_parameters() for layer in layers)
@@ -73,39 +73,53 @@ def approach_clock(
     return allowed
 
 
-def _nth_largest(layers: Sequence[PEPEmbedding], n: int) -> float:
-    """A clock between the n-th largest lifetime and the next."""
-    low, high, larger = -np.inf, np.inf, 0
-    if _size(layers) > _ENTRIES_AT_ONCE:
-        low, high, larger = _bin_of(layers, n)
-    lifetimes = np.concatenate(
-        [x[(low <= x) & (x < high)] for x in _blocks(layers)]
-    )
-    place = lifetimes.size - (n - larger)
-    if place == 0:
-        return float(np.nextafter(lifetimes.min(), -np.inf))
-    parted = np.partition(lifetimes, (place - 1, place))
-    # Between the last that goes and the first that stays.
-    return float(parted[place - 1 : place + 1].mean())
+class _Order:
+    """Lifetimes by size, of which those of one short interval are kept.
 
-
-def _bin_of(layers: Sequence[PEPEmbedding], n: int) -> tuple[float, float, int]:
-    """Ends of a short interval that has the n-th largest lifetime in it.
-
-    Returns:
-        Its lower end, its upper end, and how many lifetimes are not below it.
+    Args:
+        layers: Whose they are; they do not change meanwhile.
     """
-    sample = _sample(layers, np.random.default_rng(0))
-    shares = np.linspace(0, 1, _BINS + 1)[1:-1]
-    inner = np.quantile(sample, shares, method="nearest")
-    edges = np.unique([-np.inf, *inner, np.inf])
-    counts = np.zeros(edges.size - 1, dtype=np.int64)
-    for lifetimes in _blocks(layers):
-        places = np.searchsorted(edges, lifetimes, side="right") - 1
-        counts += np.bincount(places, minlength=counts.size)
-    larger = np.cumsum(counts[::-1])[::-1] - counts
-    chosen = int(np.flatnonzero(larger < n)[0])
-    return edges[chosen], edges[chosen + 1], int(larger[chosen])
+
+    def __init__(self, layers: Sequence[PEPEmbedding]) -> None:
+        self._layers = layers
+        self._chosen: int | None = None
+        self._edges = np.array([-np.inf, np.inf])
+        self._larger = np.zeros(1, dtype=np.int64)
+        if _size(layers) > _ENTRIES_AT_ONCE:
+            sample = _sample(layers, np.random.default_rng(0))
+            shares = np.linspace(0, 1, _BINS + 1)[1:-1]
+            inner = np.quantile(sample, shares, method="nearest")
+            self._edges = np.unique([-np.inf, *inner, np.inf])
+            self._larger = self._count()
+
+    def below(self, n: int) -> float:
+        """A clock between the n-th largest lifetime and the next."""
+        # The first interval with fewer than n lifetimes above it has the n-th.
+        chosen = int(np.flatnonzero(self._larger < n)[0])
+        if chosen != self._chosen:
+            self._chosen, self._lifetimes = chosen, self._of(chosen)
+        lifetimes = self._lifetimes
+        place = lifetimes.size - (n - int(self._larger[chosen]))
+        if place == 0:
+            return float(np.nextafter(lifetimes.min(), -np.inf))
+        parted = np.partition(lifetimes, (place - 1, place))
+        # Between the last that goes and the first that stays.
+        return float(parted[place - 1 : place + 1].mean())
+
+    def _count(self) -> np.ndarray:
+        """How many lifetimes are above each interval."""
+        counts = np.zeros(self._edges.size - 1, dtype=np.int64)
+        for lifetimes in _blocks(self._layers):
+            places = np.searchsorted(self._edges, lifetimes, side="right") - 1
+            counts += np.bincount(places, minlength=counts.size)
+        return np.cumsum(counts[::-1])[::-1] - counts
+
+    def _of(self, chosen: int) -> np.ndarray:
+        """The lifetimes of an interval."""
+        low, high = self._edges[chosen : chosen + 2]
+        return np.concatenate(
+            [x[(low <= x) & (x < high)] for x in _blocks(self._layers)]
+        )
 
 
 def _sample(

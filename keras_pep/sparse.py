@@ -157,17 +157,24 @@ class SparseTable:
         Raises:
             ValueError: If they do not describe a table, or too many are kept.
         """
-        values, columns, sizes = [], [], []
+        # Grown in place: lists of parts would take as much again.
+        values = np.empty(0, np.float32)
+        columns = np.empty(0, column_dtype(output_dim))
+        sizes = np.empty(0, np.int32)
+        kept = rows = 0
         for value, column, size in parts:
-            values.append(value)
-            columns.append(column.astype(column_dtype(output_dim)))
-            sizes.append(size.astype(np.int32))
-        # One after the other: they should not all be there twice at once.
-        row_splits = splits_of(_emptied(sizes))
+            if not rows:
+                values = np.empty(0, value.dtype)
+            values = _put(values, kept, value)
+            columns = _put(columns, kept, column)
+            sizes = _put(sizes, rows, size)
+            kept, rows = kept + value.size, rows + size.size
+        values.resize(kept, refcheck=False)
+        columns.resize(kept, refcheck=False)
         return cls(
-            values=_emptied(values),
-            columns=_emptied(columns),
-            row_splits=row_splits,
+            values=values,
+            columns=columns,
+            row_splits=splits_of(sizes[:rows]),
             output_dim=output_dim,
         )
 
@@ -236,11 +243,13 @@ class SparseTable:
         return np.diff(self.row_splits).astype(np.int64)
 
 
-def _emptied(parts: list[np.ndarray]) -> np.ndarray:
-    """Parts in one array, and no longer in the list."""
-    made = np.concatenate(parts)
-    parts.clear()
-    return made
+def _put(array: np.ndarray, place: int, part: np.ndarray) -> np.ndarray:
+    """The array with a part in its place, longer by an eighth if need be."""
+    end = place + part.size
+    if end > array.size:
+        array.resize(end + end // 8, refcheck=False)
+    array[place:end] = part
+    return array
 
 
 def _kept(block: np.ndarray, mask: np.ndarray | None = None) -> _Part:

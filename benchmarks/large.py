@@ -42,7 +42,7 @@ _TINY = 3_900  # rows, to load libraries with
 @click.option("--sparsity", default=0.97, show_default=True)
 @click.option("--blocks", default=9, show_default=True, help="Per table.")
 @click.option("--steps", default=50, show_default=True, help="Per block.")
-@click.option("--no-steps", is_flag=True, help="Time no training steps.")
+@click.option("--only", type=click.Choice(["steps", "memory"]))
 def main(
     rows: int,
     small: int,
@@ -50,11 +50,13 @@ def main(
     sparsity: float,
     blocks: int,
     steps: int,
-    no_steps: bool,
+    only: str | None,
 ) -> None:
     """Print milliseconds per step, and memory of each phase."""
-    if not no_steps:
+    if only != "memory":
         click.echo(_step_table(rows, small, columns, blocks, steps))
+    if only == "steps":
+        return
     for phases in (_two_fits, _one_fit):
         process = multiprocessing.get_context("spawn").Process(
             target=phases, args=(rows, columns, sparsity)

@@ -113,6 +113,8 @@ def _together(
             not history.exists()
             or len(history.read_text().splitlines()) <= kill
         ):
+            if any(process.poll() is not None for process in processes):
+                raise click.ClickException("over before it was killed")
             time.sleep(0.1)
         processes[-1].kill()
         for process in processes:

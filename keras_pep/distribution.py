@@ -1,4 +1,4 @@
-"""Tables larger than one device: rows shared out among several, on JAX."""
+"""Rows of tables, and batches, divided among devices on JAX."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ class RowParallel(keras.distribution.ModelParallel):
             of shape `(1, devices)`: each of them computes the whole of every
             batch. A mesh of one axis divides batches among the devices too,
             so that the number of devices must divide the size of every batch,
-            also the last of an epoch.
+            as it does those of `keras_pep.data.batches`.
 
     Raises:
         ValueError: If Keras does not run on JAX, or, when a layer is built, if
@@ -96,3 +96,15 @@ class RowParallel(keras.distribution.ModelParallel):
         # A weight for each row of a table.
         first_order = name == "kernel" and columns == 1
         return first_order and any(rows == each for _, each in self._tables)
+
+
+def batch_shards() -> int:
+    """In how many equal parts `keras.distribution` divides a batch, on JAX."""
+    if keras.backend.backend() != "jax":
+        return 1
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    place = mesh.axis_names.index(distribution.batch_dim_name)
+    return int(mesh.shape[place])

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -8,7 +9,7 @@ import shutil
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -95,8 +96,27 @@ def _on_disk(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
+    except OSError as error:
+        # Some file systems over a network cannot do it for folders.
+        refused = error.errno in (errno.EINVAL, errno.ENOTSUP)
+        if not (refused and path.is_dir()):
+            raise
     finally:
         os.close(number)
+
+
+def remove_unlocked(paths: Iterable[Path]) -> None:
+    """Removes files, but for those that a process has locked.
+
+    Raises:
+        OSError: If one cannot be removed.
+    """
+    for path in paths:
+        with (
+            contextlib.suppress(BlockingIOError, FileNotFoundError),
+            locked(path),
+        ):
+            path.unlink()
 
 
 def _new(folder: Path, stack: contextlib.ExitStack) -> Path:
@@ -117,13 +137,13 @@ def _new(folder: Path, stack: contextlib.ExitStack) -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Locks a folder, for as long as the process lives.
+def locked(path: Path) -> Iterator[None]:
+    """Locks a folder or a file, for as long as the process lives.
 
     Raises:
-        OSError: If another process has, or the folder cannot be opened.
+        OSError: If another process has, or it cannot be opened.
     """
-    number = os.open(folder, os.O_RDONLY)
+    number = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

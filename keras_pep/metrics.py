@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_pep.replicas import batch_shards
+from keras_pep.distribution import batch_shards
 
 _READ = 1 << 20  # rows that are in memory at once
 

@@ -30,7 +30,9 @@ def strategy_of(model: keras.Model) -> Any:
     """The strategy in whose scope a model was made, None if in that of none."""
     natives = (lookup.native(weight) for weight in model.weights)
     found = (getattr(each, "distribute_strategy", None) for each in natives)
-    return next((strategy for strategy in found if strategy is not None), None)
+    known = next((each for each in found if each is not None), None)
+    # That of a model without weights, which is not built yet.
+    return known or getattr(model, "_distribute_strategy", None)
 
 
 def scope_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
@@ -50,19 +52,30 @@ def prepare(model: keras.Model) -> None:
     share of the rows of a batch, and their gradients add up to that of the
     batch, sparse ones without being made dense; batch normalization is by the
     batch too. So a step does what it does in one process, but for what is
-    drawn at random in it: all replicas drop out alike. `evaluate` is done by
-    all workers together, `predict` by each for itself; what callbacks decide
-    should be the same on all of them.
+    drawn at random in it: all replicas drop out alike. A batch that cannot be
+    divided equally is filled up with copies of its first row that have no
+    weight: no loss and no weighted metric counts them, but batch normalization
+    and other metrics do. `evaluate` is done by all workers together, `predict`
+    by each for itself; what callbacks decide should be the same on all of them.
 
     `keras_pep.search` and `retrain` call it. Without a strategy it does
     nothing.
 
     Args:
         model: A compiled model.
+
+    Raises:
+        ValueError: If a loss is not the mean over a batch.
     """
     strategy = strategy_of(model)
     if strategy is None or isinstance(model.train_function, _Steps):
         return
+    for loss in keras.tree.flatten(model.loss):
+        if isinstance(loss, keras.Loss) and loss.reduction not in _MEANS:
+            raise ValueError(
+                "Replicas add up to a loss that is a mean over the batch. "
+                f"Received: reduction={loss.reduction!r} of {loss.name!r}"
+            )
     with strategy.scope():  # where its slots belong
         model.optimizer.build(model.trainable_variables)
     # Keras would distribute the data, and look at a batch beforehand, by means
@@ -70,6 +83,9 @@ def prepare(model: keras.Model) -> None:
     model._distribute_strategy = None
     model.train_function = _Steps(model, strategy, model.train_step)
     model.test_function = _Steps(model, strategy, model.test_step)
+
+
+_MEANS = ("sum_over_batch_size", "mean")
 
 
 class _Steps:
@@ -98,6 +114,7 @@ class _Steps:
         self.step = on_all
         self._mean: Callable[[Any], dict[str, Any]] = mean
         self._model = model
+        self._strategy = strategy
 
     def __call__(self, iterator: Iterator[Any]) -> dict[str, Any]:
         """Takes `steps_per_execution` steps, fewer at the end of the data."""
@@ -108,6 +125,7 @@ class _Steps:
                 "Call `fit` outside of the strategy's scope, with data that "
                 "are not distributed: every replica takes its share of a batch."
             )
+        iterator = self._with_metrics(iterator)
         logs = None
         # Not a loop in the graph: in one, what is gathered from other replicas
         # would have to have the same number of rows in every step.
@@ -116,6 +134,24 @@ class _Steps:
         if logs is None:
             raise StopIteration
         return self._mean(logs)
+
+    def _with_metrics(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """Makes the variables of metrics, which Keras would do in a replica."""
+        metrics = self._model._compile_metrics
+        if metrics is None or metrics.built:
+            return iterator
+        first = next(iterator)
+        with self._strategy.scope():
+            self._model._symbolic_build(
+                data_batch=keras.tree.map_structure(
+                    lambda value: keras.KerasTensor(
+                        value.shape,
+                        keras.backend.standardize_dtype(value.dtype),
+                    ),
+                    first,
+                )
+            )
+        return itertools.chain([first], iterator)
 
 
 @contextlib.contextmanager
@@ -167,18 +203,6 @@ def _share(data: Any, strategy: Any) -> Any:
         extra = [1] * (len(own.shape) - 1)
         weight = tf.cast(own, weight.dtype) * tf.reshape(weight, [-1, *extra])
     return taken(inputs), taken(labels), weight
-
-
-def batch_shards() -> int:
-    """In how many equal parts `keras.distribution` divides a batch, on JAX."""
-    if keras.backend.backend() != "jax":
-        return 1
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return 1
-    mesh = distribution.device_mesh
-    place = mesh.axis_names.index(distribution.batch_dim_name)
-    return int(mesh.shape[place])
 
 
 def is_chief(strategy: Any) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_pep.files import whole, whole_folder
+from keras_pep.files import locked, remove_unlocked, whole, whole_folder
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -78,6 +78,15 @@ def test_what_a_killed_process_has_left_is_removed(tmp_path):
         (path / "a").unlink()
         path.rmdir()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_being_written_is_not_taken_for_remains(tmp_path):
+    paths = [tmp_path / name for name in ("remains", "gone", "written")]
+    for path in (paths[0], paths[2]):
+        path.write_text("half")
+    with locked(paths[2]):
+        remove_unlocked(paths)
+    assert list(tmp_path.iterdir()) == [paths[2]]
 
 
 def test_nothing_gets_its_name_before_it_is_on_the_disk(tmp_path, monkeypatch):

@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
+import keras_pep
+from keras_pep.replicas import prepare
 from tests.workers import environments
 
 # Searches with LazyAdam, retrains with AdamL2, does both in one `fit`.
@@ -45,8 +48,10 @@ def model(optimizer, kind, rate, **settings):
     keras.utils.set_random_seed(0)
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = kind((50, 53), 8, **settings)
-        model.build()
-        model.compile(optimizer(rate, l2=1e-4), loss, steps_per_execution=3)
+        if kind is not keras_pep.models.FM:  # that the search has to build
+            model.build()
+        model.compile(optimizer(rate, l2=1e-4), loss, steps_per_execution=3,
+                      weighted_metrics=[keras.metrics.MeanSquaredError()])
     return model
 
 def values(model):
@@ -100,6 +105,7 @@ print(json.dumps({
     "steps": [ticket.step, callback.ticket.step],
     "kept": [ticket.embedding_parameters, small.embedding.num_values],
     "val_loss": one.history.history["val_loss"],
+    "errors": one.history.history["mean_squared_error"],
     "scores": keras_pep.metrics.evaluate(small, ids, labels),
     "lazy": table_sized(one) if strategy else None,
     "dense": table_sized(two) if strategy else None,
@@ -169,6 +175,8 @@ def test_replicas_do_what_one_process_does(which, folder):
         # small ones by their own size: 1e-3 of a step of 0.02.
         np.testing.assert_allclose(weight, other, rtol=0, atol=2e-5)
     assert found["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+    # The last batch counts as 38 rows of 1,958, not as 37 of 1,957.
+    assert found["errors"] == pytest.approx(expected["errors"], rel=1 / 1957)
 
 
 @pytest.mark.parametrize("which", EVERY)
@@ -267,3 +275,13 @@ def test_devices_of_jax_do_what_one_does(folder):
             rtol=0,
             atol=2e-5,  # as above
         )
+
+
+def test_a_loss_that_is_no_mean_is_refused():
+    tf = pytest.importorskip("tensorflow")
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = keras_pep.models.FM((5, 5), 2)
+        model.build()
+        model.compile("adam", keras.losses.BinaryCrossentropy(reduction="sum"))
+    with pytest.raises(ValueError, match="reduction='sum'"):
+        prepare(model)

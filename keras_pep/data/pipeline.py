@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_pep.data.dataset import Split
-from keras_pep.replicas import batch_shards
+from keras_pep.distribution import batch_shards
 
 _BLOCK = 16_384  # rows that are read from disk in one go, about
 _WINDOW = 32  # blocks whose rows are shuffled with one another
@@ -94,7 +94,8 @@ class Batches(keras.utils.PyDataset):
         """A batch that can be divided among the devices that share it.
 
         The last of an epoch gets rows of no weight, and its others more, so
-        that the mean of their losses stays what it was.
+        that the mean of their losses stays what it was. Batch normalization
+        counts them all the same.
         """
         shards = batch_shards()
         if shards == 1:

@@ -63,11 +63,8 @@ def _drawn_at_once(
 
 def by_blocks(initializer: Any, shape: tuple[int, int]) -> Any:
     """The initializer that makes a whole table of `initial_blocks`."""
-    return (
-        _ByBlocks(initializer)
-        if _is_divided(initializer, shape)
-        else (initializer)
-    )
+    divided = _is_divided(initializer, shape)
+    return _ByBlocks(initializer) if divided else initializer
 
 
 def with_seed(initializer: Any, seed: int) -> Any:
@@ -105,6 +102,7 @@ def _is_divided(initializer: Any, shape: tuple[int, int]) -> bool:
         shape[0] * shape[1] > LARGE
         and type(initializer).__call__ in _INDEPENDENT
         and getattr(initializer, "input_axes", None) is None
+        and np.ndim(getattr(initializer, "value", 0)) == 0
     )
 
 

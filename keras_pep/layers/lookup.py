@@ -164,7 +164,7 @@ def made_as(dtype: str) -> str:
     Between the workers of a `MultiWorkerMirroredStrategy` TensorFlow sends
     initial values as int32 or int64 alone.
     """
-    if keras.backend.backend() != "tensorflow" or dtype == "float32":
+    if keras.backend.backend() != "tensorflow":
         return dtype
     import tensorflow as tf
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from keras_pep.files import locked, whole
+from keras_pep.files import locked, remove_unlocked, whole
 from keras_pep.report.content import ModelContent, RunContent, read_runs
 from keras_pep.report.figures import (
     STAGE_TITLES,
@@ -64,7 +64,8 @@ def write_page(runs: Sequence[RunContent], path: Path) -> None:
     """
     text = page(runs)
     try:
-        _sweep(path)
+        name = f".partial-*-{glob.escape(path.name)}"
+        remove_unlocked(path.parent.glob(name))
         with contextlib.ExitStack() as held, whole(path) as partial:
             partial.touch()
             with contextlib.suppress(OSError):  # there may be no locks
@@ -74,16 +75,6 @@ def write_page(runs: Sequence[RunContent], path: Path) -> None:
         raise RunError(
             f"{path} cannot be written: {error.strerror}."
         ) from error
-
-
-def _sweep(path: Path) -> None:
-    """Removes what killed processes have left of a page.
-
-    What a process is still writing it has locked.
-    """
-    for remains in path.parent.glob(f".partial-*-{glob.escape(path.name)}"):
-        with contextlib.suppress(OSError), locked(remains):
-            remains.unlink()
 
 
 def page(runs: Sequence[RunContent]) -> str:

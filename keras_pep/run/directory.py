@@ -1,6 +1,7 @@
 """The run directory: what a run leaves behind, every file whole."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
-from keras_pep.files import locked, whole
+from keras_pep.files import locked, remove_unlocked, whole
 from keras_pep.run.checked_json import (
     checked_json,
     checksum,
@@ -23,6 +24,7 @@ from keras_pep.run.model_file import load_model, save_model, stored_bytes
 from keras_pep.search import Ticket
 
 CHECKPOINT = "checkpoint.npz"
+_LOOK = 0.1  # seconds, more than a look at a directory takes
 _UNFINISHED = ".partial-*"
 _EVENTS = "events.out.tfevents.*"  # as TensorBoard knows them
 _PROGRESS = "progress.json"
@@ -48,7 +50,6 @@ _FILES = (
     "paper-*.ticket.npz",
     CHECKPOINT,
     _PROGRESS,
-    _UNFINISHED,
 )
 
 
@@ -101,7 +102,11 @@ class RunDirectory:
         """
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(locked(self.path))
+                try:
+                    stack.enter_context(locked(self.path))
+                except BlockingIOError:  # maybe by one who only looks
+                    time.sleep(_LOOK)
+                    stack.enter_context(locked(self.path))
             except BlockingIOError as error:
                 raise RunError(
                     f"{self.path} is in use by another process."
@@ -119,6 +124,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Removes the files of a run."""
+        self.sweep()
         with self._changing():
             for pattern in (*_FILES, f"logs/*/{_EVENTS}"):
                 for path in self.path.glob(pattern):
@@ -261,8 +267,7 @@ class RunDirectory:
     def sweep(self) -> None:
         """Removes what a killed process has not finished."""
         with self._changing():
-            for path in self.path.glob(_UNFINISHED):
-                path.unlink()
+            remove_unlocked(self.path.glob(_UNFINISHED))
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:

@@ -81,13 +81,14 @@ class Journal:
         """The result of a stage, which is kept as soon as it is known."""
         if stage not in self.results:
             found = result()
-            self.results[stage] = found
-            self.directory.write_progress(self.results, self.history)
-            # When they do, the chief has written what others read next.
             self.workers.agree(
                 f"the results of {stage}",
                 {name: found[name] for name in found.keys() - _CHIEFS_OWN},
             )
+            self.results[stage] = found
+            self.directory.write_progress(self.results, self.history)
+            # The chief has written what others read next.
+            self.workers.agree(f"that {stage} is finished")
         return dict(self.results[stage])
 
     def begin(self, stage: str, rows: data.Split) -> tuple[Any, dict[str, Any]]:

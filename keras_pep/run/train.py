@@ -116,8 +116,10 @@ def resume(
     Raises:
         DataError: If the data are missing or malformed.
         RunError: If the directory is not that of a run, is damaged, in use
-            or cannot be written, the data are no longer those of the run, or
-            there are more or fewer workers.
+            or cannot be written, the data are no longer those of the run,
+            there are more or fewer workers, or one of them has ended.
+        ValueError: If training diverges.
+        WorkersDisagreeError: If workers come to different results.
     """
     config, settings = directory.read_config()
     workers = _gathered(config, say)

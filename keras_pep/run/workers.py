@@ -47,8 +47,9 @@ class Workers:
             distribute: One of `DISTRIBUTIONS`.
 
         Raises:
-            ValueError: If the environment variable `TF_CONFIG` does not say
-                which workers there are.
+            ValueError: If there is no such setting, Keras does not run on
+                TensorFlow, or the environment variable `TF_CONFIG` does not
+                say which workers there are.
         """
         return cls(_strategy(distribute))
 
@@ -163,17 +164,23 @@ def _strategy(distribute: str) -> Any:
     """A process can have but one."""
     if distribute == "none":
         return None
+    if distribute not in DISTRIBUTIONS:
+        raise ValueError(
+            f"`distribute` must be one of {', '.join(DISTRIBUTIONS)}. "
+            f"Received: distribute={distribute!r}"
+        )
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "`distribute` is of TensorFlow: set KERAS_BACKEND=tensorflow. On "
+            "JAX there is keras.distribution. "
+            f"Received: distribute={distribute!r}"
+        )
     if distribute == "multi_worker":
         check_tf_config(os.environ)
     import tensorflow as tf
 
     if distribute == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if distribute != "mirrored":
-        raise ValueError(
-            f"`distribute` must be one of {', '.join(DISTRIBUTIONS)}. "
-            f"Received: distribute={distribute!r}"
-        )
     devices = tf.config.list_logical_devices(
         "GPU"
     ) or tf.config.list_logical_devices("CPU")

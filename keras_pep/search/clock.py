@@ -154,8 +154,9 @@ def _size(layers: Sequence[PEPEmbedding]) -> int:
 
 
 def _checked(lifetimes: np.ndarray) -> np.ndarray:
-    if np.isnan(lifetimes).any():
+    if not (lifetimes < np.inf).all():
         raise ValueError(
-            "Training diverged: the table holds NaN. Lower the learning rate."
+            "Training diverged: the table holds NaN or infinity. Lower the "
+            "learning rate."
         )
     return lifetimes

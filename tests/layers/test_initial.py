@@ -115,7 +115,12 @@ class Counting(keras.initializers.Initializer):
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(
-    "initializer", [Counting(), keras.initializers.Orthogonal(seed=1)]
+    "initializer",
+    [
+        Counting(),
+        keras.initializers.Orthogonal(seed=1),
+        keras.initializers.Constant(np.ones((ROWS, COLUMNS), np.float32) / 3),
+    ],
 )
 def test_what_depends_on_the_whole_is_drawn_whole(initializer):
     layer = layer_of(initializer)

@@ -51,8 +51,9 @@ def test_what_is_already_zero_never_comes_back(layers):
     assert 14_990 <= set_clock(layers, 14_999) <= 14_999
 
 
-def test_nan_is_reported(layers):
-    layers[1].embeddings.assign(np.full((1000, 10), np.nan))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_divergence_is_reported(layers, value):
+    layers[1].embeddings.assign(np.full((1000, 10), value))
     with pytest.raises(ValueError, match="diverged"):
         set_clock(layers, 100)
     with pytest.raises(ValueError, match="diverged"):

@@ -18,6 +18,11 @@ def heard() -> Iterator[None]:
 
     `KeyboardInterrupt` is lost when it is raised while Python destroys an
     object or is called back from C, as in between the steps of a training.
+    Code it passes through may also turn it into an error of its own: that
+    is an interrupt too.
+
+    Raises:
+        KeyboardInterrupt: Also for an error that followed an interrupt.
     """
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if ignored or threading.current_thread() is not threading.main_thread():
@@ -31,6 +36,10 @@ def heard() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, remember)
     try:
         yield
+    except Exception as error:
+        if _pending.is_set():
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
         _pending.clear()

@@ -238,6 +238,10 @@ class SparseTable:
             mask[rows][self.places(rows)] = True
         return mask
 
+    def has_kept(self) -> np.ndarray:
+        """Of which rows anything is kept: boolean, `(rows,)`."""
+        return self.row_splits[1:] > self.row_splits[:-1]
+
     def embedding_sizes(self) -> np.ndarray:
         """Kept entries of every row: int64, `(rows,)`."""
         return np.diff(self.row_splits).astype(np.int64)

@@ -84,7 +84,7 @@ class Layout:
             storages: Those to choose from; the first of equals is taken.
             quantize: See the class.
         """
-        rows = int(np.count_nonzero(np.diff(table.row_splits)))
+        rows = int(np.count_nonzero(table.has_kept()))
         layouts = [
             cls(*table.shape, table.values.size, rows, storage, quantize)
             for storage in storages
@@ -194,17 +194,20 @@ class Layout:
         Raises:
             ValueError: If a value is too large for its type.
         """
-        kept = np.diff(table.row_splits) > 0
         whole = {}
         if self._as_it_is:
             whole = {"values": table.values, "columns": table.columns}
+            if not self.indexed:
+                whole["row_splits"] = table.row_splits
         made = {
             name: whole[name].astype(dtype, copy=False)
             if name in whole
             else np.zeros(shape, dtype)
             for name, (shape, dtype) in self.arrays.items()
         }
-        stored = 0
+        if len(whole) == len(made):
+            return made
+        stored, kept = 0, table.has_kept()
         for rows in row_blocks(*table.shape):
             first, stored = stored, stored + self._count(kept[rows])
             self._pack_rows(table, rows, slice(first, stored), made)
@@ -277,12 +280,15 @@ class Layout:
         """
         if not self._as_it_is:
             return SparseTable.from_parts(self._parts(arrays), self.output_dim)
-        sizes = np.zeros(self.input_dim, dtype=np.int32)
-        sizes[self._stored(arrays)] = np.diff(arrays["row_splits"])
+        row_splits = arrays["row_splits"]
+        if self.indexed:
+            sizes = np.zeros(self.input_dim, dtype=np.int32)
+            sizes[self._stored(arrays)] = np.diff(row_splits)
+            row_splits = splits_of(sizes)
         return SparseTable(
             values=arrays["values"].astype(np.float32, copy=False),
             columns=arrays["columns"],
-            row_splits=splits_of(sizes),
+            row_splits=row_splits,
             output_dim=self.output_dim,
         )
 

@@ -168,7 +168,7 @@ class Ticket:
                         for number, entry in enumerate(header["tables"])
                     },
                     weights=tuple(
-                        arrays[f"weights.{number}"]
+                        _compact(arrays[f"weights.{number}"])
                         for number in range(header["weights"])
                     ),
                     learned_values={
@@ -177,7 +177,7 @@ class Ticket:
                         if f"{number}.learned" in arrays
                     },
                     learned_weights=tuple(
-                        arrays[f"learned.{number}"]
+                        _compact(arrays[f"learned.{number}"])
                         for number in range(header["learned_weights"])
                     ),
                     budget=int(header["budget"]),
@@ -235,5 +235,16 @@ def other_weights(
 
 
 def values_of(weights: Sequence[keras.Variable]) -> tuple[np.ndarray, ...]:
-    """Copies of the values of weights."""
-    return tuple(lookup.values_of(w) for w in weights)
+    """Copies of the values of weights, of one number where all are alike.
+
+    First-order weights begin at zero, and there are as many as features.
+    """
+    return tuple(_compact(lookup.values_of(w)) for w in weights)
+
+
+def _compact(values: np.ndarray) -> np.ndarray:
+    """The same values, as a view of one number if all are alike."""
+    first = values.reshape(-1)[:1]
+    if values.size < 2 or (values != first).any():
+        return values
+    return np.broadcast_to(first[0], values.shape)

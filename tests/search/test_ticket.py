@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import keras_pep
+from keras_pep.search.ticket import other_weights, values_of
 from keras_pep.sparse import SparseTable
 
 
@@ -34,6 +35,23 @@ def test_saved_and_loaded_is_the_same(ticket, tmp_path):
         np.testing.assert_array_equal(other.mask(), table.mask())
     for ours, theirs in zip(ticket.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_that_are_all_alike_take_no_memory(tmp_path):
+    """First-order weights are zero at first, and as many as features."""
+    model = keras_pep.models.FM([50, 50], 2, "pep")
+    model.build()
+    weights = values_of(other_weights(model, ["embedding"]))
+    ticket = keras_pep.Ticket.from_model(model, weights, budget=200, step=1)
+    assert ticket.weights[0].shape == (100, 1)
+    ticket.save(tmp_path / "a.ticket.npz")
+    for each in (ticket, keras_pep.Ticket.load(tmp_path / "a.ticket.npz")):
+        for values in (each.weights[0], each.learned_weights[0]):
+            assert values.strides == (0, 0)
+            np.testing.assert_array_equal(values, np.zeros((100, 1)))
+    model.first_order.kernel.assign_add(np.eye(100, 1))
+    (values, *_) = values_of(other_weights(model, ["embedding"]))
+    np.testing.assert_array_equal(values, np.eye(100, 1))
 
 
 def test_the_file_needs_no_pickle_and_saving_leaves_only_it(ticket, tmp_path):

@@ -28,27 +28,19 @@ import click
 import keras
 from keras import ops
 
-import keras_pep
-from keras_pep.benchmark.steps import (
-    BATCH,
-    FIELDS,
-    distinct_ids,
-    random_labels,
-    zipf_ids,
-)
-from keras_pep.data import Split, batches
+from keras_pep.benchmark import steps as variants
 
 _ENTRIES = 2**26  # 256 MiB of float32: no cache holds them
 _DENSE, _SPARSE = 32, 36  # bytes, see above
 
-# Name, granularity of its thresholds if it has any, optimizer.
-_VARIANTS: dict[str, tuple[str | None, str]] = {
-    "keras.layers.Embedding, Keras Adam": (None, "Adam"),
-    "PEPEmbedding, Keras Adam": ("feature_dimension", "Adam"),
-    "PEPEmbedding, one threshold, Keras Adam": ("global", "Adam"),
-    "PEPEmbedding, LazyAdam": ("feature_dimension", "LazyAdam"),
-    "PEPEmbedding, one threshold, LazyAdam": ("global", "LazyAdam"),
-}
+_VARIANTS = (
+    variants.KERAS,
+    variants.PEP_KERAS,
+    variants.PEP_ONE_KERAS,
+    variants.PEP,
+    variants.PEP_ONE,
+)
+_WITH_THRESHOLDS = (variants.PEP_KERAS, variants.PEP)
 
 
 @click.command()
@@ -66,12 +58,11 @@ def main(rows: int, dim: int, dtype: str, blocks: int, steps: int) -> None:
         f"{_device()}; Keras {keras.__version__}, {backend} {version}; "
         f"{bandwidth / 1e9:,.0f} GB/s"
     )
-    rows -= rows % FIELDS
-    split = Split(zipf_ids(rows, steps * BATCH), random_labels(steps * BATCH))
-    train = batches(split, BATCH, seed=0)
+    rows -= rows % variants.FIELDS
+    train = variants.zipf_batches(rows, steps)
     models = {
-        name: _model(*variant, rows, dim, dtype)
-        for name, variant in _VARIANTS.items()
+        name: variants.fm(name, rows, dim, steps_per_execution=1, dtype=dtype)
+        for name in _VARIANTS
     }
     times: dict[str, list[float]] = {name: [] for name in models}
     for block in range(blocks + 1):
@@ -80,47 +71,23 @@ def main(rows: int, dim: int, dtype: str, blocks: int, steps: int) -> None:
             model.fit(train, verbose=0, shuffle=False)
             if block:  # the first one compiles
                 times[name].append((time.perf_counter() - began) / steps)
-    looked_up = distinct_ids(rows)
+    looked_up = variants.distinct_ids(rows)
     plain = statistics.median(next(iter(times.values())))
     click.echo(f"\n{rows:,} x {dim}, {looked_up:,} rows looked up a step\n")
     click.echo(
         "| variant | ms per step | fastest - slowest | ratio | GB/s | share |"
     )
     click.echo("|---|---:|---:|---:|---:|---:|")
-    for name, (granularity, optimizer) in _VARIANTS.items():
+    for name in _VARIANTS:
         each, median = times[name], statistics.median(times[name])
-        width = 1 + dim * (2 if granularity == "feature_dimension" else 1)
-        sparse = backend == "tensorflow" and optimizer == "LazyAdam"
+        width = 1 + dim * (1 + (name in _WITH_THRESHOLDS))
+        sparse = backend == "tensorflow" and name.endswith("LazyAdam")
         size = (looked_up * _SPARSE if sparse else rows * _DENSE) * width
         click.echo(
             f"| {name} | {median * 1e3:.2f} | {min(each) * 1e3:.2f} - "
             f"{max(each) * 1e3:.2f} | {median / plain:.2f} | "
             f"{size / median / 1e9:,.1f} | {size / median / bandwidth:.0%} |"
         )
-
-
-def _model(
-    granularity: str | None, optimizer: str, rows: int, dim: int, dtype: str
-) -> keras.Model:
-    embedding: Any = "dense"
-    if granularity is not None:
-        embedding = keras_pep.PEPEmbedding(
-            rows, dim, granularity, name="embedding", dtype=dtype
-        )
-    model = keras_pep.models.FM(
-        (rows // FIELDS,) * FIELDS, dim, embedding, dtype=dtype
-    )
-    optimizers = {
-        "Adam": keras.optimizers.Adam,
-        "LazyAdam": keras_pep.optimizers.LazyAdam,
-    }
-    model.compile(
-        optimizers[optimizer](1e-3),
-        keras.losses.BinaryCrossentropy(from_logits=True),
-    )
-    model.build()
-    model.optimizer.build(model.trainable_variables)
-    return model
 
 
 def _bandwidth(times: int = 10) -> float:

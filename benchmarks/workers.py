@@ -98,45 +98,59 @@ def _together(
     """
     if "--resume" not in arguments:
         arguments = [*arguments, "--run-dir", str(folder)]
-    addresses = _addresses(workers)
     processes = [
         subprocess.Popen(
             [*_COMMAND, *arguments],
-            env={**os.environ, "TF_CONFIG": _tf_config(addresses, number)},
+            env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
         )
-        for number in range(workers)
+        for environment in environments(workers)
     ]
-    if kill:
-        history = folder / "history.csv"
-        while (
-            not history.exists()
-            or len(history.read_text().splitlines()) <= kill
-        ):
-            if any(process.poll() is not None for process in processes):
-                raise click.ClickException("over before it was killed")
-            time.sleep(0.1)
-        processes[-1].kill()
+    try:
+        if kill:
+            _kill_after(kill, processes, folder / "history.csv")
+            return {}
         for process in processes:
-            assert process.wait() != 0
-        return {}
-    for process in processes:
-        assert process.wait() == 0
+            assert process.wait() == 0
+    finally:
+        for process in processes:
+            process.kill()
     return RunDirectory(folder).read_json("metrics.json")
 
 
-def _addresses(number: int) -> list[str]:
-    """Free ports of this machine."""
+def _kill_after(
+    epochs: int, processes: list[subprocess.Popen[bytes]], history: Path
+) -> None:
+    """Kills the last of some workers, and waits for the others to end."""
+    while not history.exists() or len(history.read_text().splitlines()) <= (
+        epochs
+    ):
+        if any(process.poll() is not None for process in processes):
+            raise click.ClickException("over before it was killed")
+        time.sleep(0.1)
+    processes[-1].kill()
+    for process in processes:
+        assert process.wait() != 0
+
+
+def environments(workers: int) -> list[dict[str, str]]:
+    """For each of some workers, by what it will find the others."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
         for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-
-
-def _tf_config(addresses: list[str], number: int) -> str:
-    task = {"type": "worker", "index": number}
-    return json.dumps({"cluster": {"worker": addresses}, "task": task})
+            each.bind(("127.0.0.1", 0))  # a free port
+        addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    return [
+        {
+            "TF_CONFIG": json.dumps(
+                {
+                    "cluster": {"worker": addresses},
+                    "task": {"type": "worker", "index": number},
+                }
+            )
+        }
+        for number in range(workers)
+    ]
 
 
 if __name__ == "__main__":

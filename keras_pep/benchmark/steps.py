@@ -24,10 +24,26 @@ _TINY = 3_900  # rows, to load libraries and start threads with
 PEP = "PEPEmbedding, LazyAdam"
 PEP_L2 = "PEPEmbedding, LazyAdam with L2"
 PEP_ONE = "PEPEmbedding, one threshold, LazyAdam"
+PEP_KERAS = "PEPEmbedding, Keras Adam"
+PEP_ONE_KERAS = "PEPEmbedding, one threshold, Keras Adam"
 ROWS = "rows alone, LazyAdam"
 KERAS_LAZY = "keras.layers.Embedding, LazyAdam"
 KERAS = "keras.layers.Embedding, Keras Adam"
 TORCH = "torch Embedding(sparse), SparseAdam"
+
+_ADAM, _LAZY = "Adam", "LazyAdam"
+# The granularity of thresholds, or another kind of embedding; the optimizer,
+# and its L2.
+_MODELS = {
+    PEP: ("feature_dimension", _LAZY, 0.0),
+    PEP_L2: ("feature_dimension", _LAZY, 1e-5),
+    PEP_ONE: ("global", _LAZY, 0.0),
+    PEP_KERAS: ("feature_dimension", _ADAM, 0.0),
+    PEP_ONE_KERAS: ("global", _ADAM, 0.0),
+    ROWS: ("rows", _LAZY, 0.0),
+    KERAS_LAZY: ("dense", _LAZY, 0.0),
+    KERAS: ("dense", _ADAM, 0.0),
+}
 
 
 def step_table(
@@ -174,7 +190,13 @@ def keras_steps(
         yield (time.perf_counter() - began) / steps * 1e3
 
 
-def fm(name: str, rows: int, dim: int = DIM) -> Any:
+def fm(
+    name: str,
+    rows: int,
+    dim: int = DIM,
+    steps_per_execution: int = STEPS_PER_EXECUTION,
+    dtype: str | None = None,
+) -> Any:
     """A compiled factorization machine; see `keras_steps`."""
     import keras
 
@@ -182,25 +204,20 @@ def fm(name: str, rows: int, dim: int = DIM) -> Any:
     from keras_pep.benchmark.rows_alone import RowsAlone
 
     size = rows // FIELDS
-    shape = (FIELDS * size, dim)
-    embedding: Any = "dense"
-    if name in (PEP, PEP_L2, PEP_ONE):
-        embedding = keras_pep.PEPEmbedding(
-            *shape,
-            "global" if name == PEP_ONE else "feature_dimension",
-            name="embedding",
-        )
-    elif name == ROWS:
-        embedding = RowsAlone(*shape, name="embedding")
-    model = keras_pep.models.FM([size] * FIELDS, dim, embedding)
+    kind, optimizer, l2 = _MODELS[name]
+    own: dict[str, Any] = {"name": "embedding", "dtype": dtype}
+    embedding: Any = kind
+    if kind == "rows":
+        embedding = RowsAlone(FIELDS * size, dim, **own)
+    elif kind != "dense":
+        embedding = keras_pep.PEPEmbedding(FIELDS * size, dim, kind, **own)
+    model = keras_pep.models.FM([size] * FIELDS, dim, embedding, dtype=dtype)
     model.compile(
         keras.optimizers.Adam(1e-3)
-        if name == KERAS
-        else keras_pep.optimizers.LazyAdam(
-            1e-3, l2=1e-5 if name == PEP_L2 else 0.0
-        ),
+        if optimizer == _ADAM
+        else keras_pep.optimizers.LazyAdam(1e-3, l2=l2),
         keras.losses.BinaryCrossentropy(from_logits=True),
-        steps_per_execution=STEPS_PER_EXECUTION,
+        steps_per_execution=steps_per_execution,
     )
     # While `fit` traces its graph, slots would be made twice over in memory.
     model.build()

@@ -58,6 +58,8 @@ def test_a_program_that_fails_is_named_and_nothing_else_said(capfd):
         steps.ROWS,
         steps.KERAS_LAZY,
         steps.KERAS,
+        steps.PEP_KERAS,
+        steps.PEP_ONE_KERAS,
     ],
 )
 def test_every_variant_trains(name):

@@ -1,12 +1,22 @@
+import gc
 import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# There are as many workers as cores.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_imported_is_no_garbage():
+    """`clear_session` looks for garbage: it need not look there each time."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -538,7 +538,8 @@ def test_the_papers_search_takes_what_it_reaches(train, tmp_path):
     result = train(
         *("--search", "paper", "--budget", 500, "--budget", 1),
         *("--threshold-init", -6, "--learning-rate", 0.02, "--l2", 0.01),
-        *("--search-epochs", 150, "--no-baseline", "--quiet"),
+        *("--search-epochs", 12, "--batch-size", 64),
+        *("--no-baseline", "--quiet"),
     )
     assert result.exit_code == 1
     assert "not reached: 1." in result.output
@@ -552,8 +553,9 @@ def test_the_papers_search_takes_what_it_reaches(train, tmp_path):
 
 def test_the_papers_search_is_a_baseline_too(train, tmp_path):
     result = train(
-        *("--compare", "paper", "--budget", 500, "--search-epochs", 150),
+        *("--compare", "paper", "--budget", 500, "--search-epochs", 12),
         *("--threshold-init", -6, "--learning-rate", 0.02, "--l2", 0.01),
+        *("--batch-size", 64),
     )
     assert result.exit_code == 0, result.output
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -735,12 +737,12 @@ def test_the_demo_finds_the_planted_sizes(tmp_path):
 
 
 def test_movielens_for_real(ml_1m, tmp_path):
-    """Short of the README's run in epochs only."""
+    """Short of the README's run in epochs, which are faster ones."""
     run_dir = tmp_path / "run"
     result = run(
         *("train", "--dataset", "movielens", "--data-dir", ml_1m),
         *("--features", "paper", "--budget", 30000, "--run-dir", run_dir),
-        *("--max-epochs", 4, "--search-epochs", 8),
+        *("--max-epochs", 3, "--search-epochs", 4, "--learning-rate", 0.002),
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -750,9 +752,9 @@ def test_movielens_for_real(ml_1m, tmp_path):
     (budget,) = metrics["budgets"]
     kept = budget["embedding_parameters"]
     assert 30_000 - 10 <= kept <= 30_000
-    # Seen after four epochs: 0.8437 and 0.8408.
-    assert metrics["dense"]["test"]["auc"] > 0.835
-    assert budget["test"]["auc"] > 0.835
+    # Seen: 0.8465 and 0.8483.
+    assert metrics["dense"]["test"]["auc"] > 0.84
+    assert budget["test"]["auc"] > 0.84
 
     dense, small = (
         (run_dir / name).stat().st_size

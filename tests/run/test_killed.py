@@ -62,8 +62,8 @@ def test_killed_at_twenty_moments(tmp_path):
 TRAIN = (
     *("train", "--dataset", "clicks.csv", "--label", "clicked"),
     *("--embedding-dim", "8", "--batch-size", "64", "--min-count", "1"),
-    *("--max-epochs", "3", "--search-epochs", "4", "--sparsity", "0.5"),
-    *("--sparsity", "0.8", "--compare", "magnitude", "--quiet", "--export"),
+    *("--max-epochs", "2", "--search-epochs", "3", "--sparsity", "0.8"),
+    *("--compare", "magnitude", "--quiet", "--export"),
     *("--cache-dir", "cache", "--run-dir", "run"),
 )
 

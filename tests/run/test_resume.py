@@ -88,7 +88,7 @@ def test_the_same_metrics_bit_for_bit(kind, tmp_path):
     for lines in itertools.count(2):
         assert "metrics.json" not in files_of(broken)
         try:
-            found = resume(broken, say=interrupting(5 + lines % 5))
+            found = resume(broken, say=interrupting(7 + lines % 6))
         except InterruptedHereError:
             assert lines < 2 * len(said), "it does not come nearer to an end"
             continue

@@ -39,7 +39,8 @@ def distinct(ids: Any, merge: bool = True) -> tuple[Any, Callable[[Any], Any]]:
 
     def spread(values: Any) -> Any:
         if positions is not None:
-            values = ops.take(values, positions, axis=0)
+            # Without what `ops.take` does for negative positions.
+            values = tf.gather(values, positions)
         return ops.reshape(values, (*ops.shape(ids), *values.shape[1:]))
 
     return rows, spread

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -37,7 +38,7 @@ def towers(top_k=100):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pairs():
     """Everybody likes three items that follow one another."""
     random = np.random.default_rng(0)
@@ -53,8 +54,9 @@ def best_of(model, user, count):
     return ITEMS[order].tolist(), scores[order]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained(pairs):
+    keras.utils.set_random_seed(0)
     model = towers(top_k=5)
     model.compile(pep.optimizers.LazyAdam(0.05))
     retraining = pep.PEPRetraining(

@@ -17,6 +17,7 @@ from keras_pep.serving import (
     table_sizes,
     tables_of,
 )
+from keras_pep.serving.compact import layout_of
 
 # What of an export's report is kept with the metrics of a run.
 _SIZES = (
@@ -113,7 +114,13 @@ def inspect_run(
         metrics,
         name,
         {
-            **table_sizes(tables, None),
+            **table_sizes(
+                {name: table.shape for name, table in tables.items()},
+                {
+                    name: layout_of(table, None)
+                    for name, table in tables.items()
+                },
+            ),
             "fields": field_sizes(model, fields, tables, None),
         },
     )

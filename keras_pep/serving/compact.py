@@ -1,6 +1,6 @@
 """A model as it is served: every table stored compactly, and frozen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ _WEIGHTS = "{}_weights"  # name of the table of a `Linear`
 
 
 # Layers with a table, and what is kept of it, by name.
-Tables = Mapping[str, tuple[keras.layers.Layer, SparseTable]]
+Tables = MutableMapping[str, tuple[keras.layers.Layer, SparseTable]]
 
 
 def served_model(
@@ -43,7 +43,8 @@ def served_model(
         without_unknown: Of a `FieldModel`, which fields have no id for values
             that training has not seen. They get one, behind the last, which
             counts nothing: neither a vector nor a first-order weight.
-        found: What `tables_of` returns for the model, if that is known.
+        found: What `tables_of` returns for the model, if that is known. Each
+            table is taken out of it when it is stored, which saves memory.
 
     Returns:
         A new model, built, not compiled, which is not to be trained.
@@ -53,6 +54,7 @@ def served_model(
             part of the configuration.
     """
     found = tables_of(model) if found is None else found
+    own = {id(weight) for weight in _table_weights(found)}
     tables = {name: table for name, (_, table) in found.items()}
     config = keras_of(model).saving.serialize_keras_object(model)
     if isinstance(model, FieldModelMixin) and any(without_unknown or ()):
@@ -66,21 +68,20 @@ def served_model(
     served, made = exchanged(
         model, _exchange(config, tables, quantize, model), tables
     )
-    for name, table in tables.items():
-        made[name].assign_sparse(table)
-    _copy_others(model, {id(w) for w in _table_weights(found)}, served, made)
+    for name in sorted(tables, key=lambda name: tables[name].values.size):
+        del found[name]  # the largest when the others have gone
+        made[name].assign_sparse(tables.pop(name))
+    _copy_others(model, own, served, made)
     return served
 
 
-def tables_of(
-    model: keras.Model,
-) -> dict[str, tuple[keras.layers.Layer, SparseTable]]:
+def tables_of(model: keras.Model) -> Tables:
     """Layers with a table, and what is kept of it, by their names.
 
     Raises:
         ValueError: If two have the same name, or one is not built.
     """
-    tables: dict[str, tuple[keras.layers.Layer, SparseTable]] = {}
+    tables: Tables = {}
     kinds = (TableMixin, LinearMixin, keras_of(model).layers.Embedding)
     for layer in model._flatten_layers():
         name = layer.name

@@ -18,6 +18,7 @@ import numpy as np
 from keras_pep.data.fields import Vocabulary
 from keras_pep.files import whole_folder
 from keras_pep.layers.lookup import native
+from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import QUANTIZED
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import weights_of
@@ -196,11 +197,21 @@ def _write(
 
     from keras_pep.serving import signatures
 
-    layers = tables_of(model)
-    tables = {name: table for name, (_, table) in layers.items()}
-    without_unknown = [not v.unknown for v in (vocabularies or {}).values()]
-    served = served_model(model, quantize, without_unknown, layers)
+    found = tables_of(model)
+    shapes = {name: table.shape for name, (_, table) in found.items()}
     root = tf.Module()
+    # TensorFlow copies the vocabularies to its assets.
+    sources = folder / "vocabularies"
+    sources.mkdir()
+    fields: list[dict[str, Any]] = []
+    if vocabularies is not None:
+        assert isinstance(model, FieldModelMixin)
+        root.numberings, fields = _numberings(
+            *(model, found, vocabularies),
+            *(quantize, keep_vocabulary, sources),
+        )
+    without_unknown = [not v.unknown for v in (vocabularies or {}).values()]
+    served = served_model(model, quantize, without_unknown, found)
     root.model_variables = [native(w) for w in weights_of(served)]
     root.lookup_tables = [
         layer.lookup_table
@@ -209,20 +220,12 @@ def _write(
     ]
     functions: dict[str, Any] = {}
     arguments: dict[str, str] = {}
-    fields: list[dict[str, Any]] = []
-    # TensorFlow copies the vocabularies to its assets.
-    sources = folder / "vocabularies"
-    sources.mkdir()
     if isinstance(model, FieldModelMixin):
         names = list(vocabularies or map(str, range(len(model.field_sizes))))
         functions[IDS] = signatures.by_ids(served, model, names)
         if vocabularies is None:
             functions[RAW] = functions[IDS]
         else:
-            root.numberings, fields = _numberings(
-                *(model, layers, vocabularies),
-                *(quantize, keep_vocabulary, sources),
-            )
             functions[RAW], arguments = signatures.by_raw_values(
                 served, root.numberings
             )
@@ -234,7 +237,12 @@ def _write(
         tf.saved_model.save(root, str(folder), signatures=functions)
     shutil.rmtree(sources)
     _rename(folder / "saved_model.pb", arguments)
-    sizes = table_sizes(tables, quantize, served)
+    layouts = {
+        layer.name: layer.layout
+        for layer in served._flatten_layers()
+        if isinstance(layer, PrunedEmbeddingMixin)
+    }
+    sizes = table_sizes(shapes, layouts)
     report = {
         "model": type(model).__name__,
         "quantize": quantize,
@@ -254,7 +262,7 @@ def _write(
 
 def _numberings(
     model: FieldModelMixin,
-    layers: Tables,
+    found: Tables,
     vocabularies: Mapping[str, Vocabulary],
     quantize: str | None,
     keep_vocabulary: bool | None,
@@ -263,12 +271,12 @@ def _numberings(
     """From raw values to ids, and a description, of each field."""
     from keras_pep.serving.raw import Numbering, input_of, write_vocabulary
 
-    tables = {name: table for name, (_, table) in layers.items()}
+    tables = {name: table for name, (_, table) in found.items()}
     kept = feature_sizes(model, tables)
     numberings = {}
     fields = field_sizes(model, list(vocabularies), tables, quantize)
     # What an embedding of another kind keeps is not known.
-    known = any(layer is model.embedding for layer, _ in layers.values())
+    known = any(layer is model.embedding for layer, _ in found.values())
     ends = np.cumsum(model.field_sizes)[:-1]
     for place, (field, vocabulary, sizes) in enumerate(
         zip(fields, vocabularies.values(), np.split(kept, ends), strict=True)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
+from keras_pep.layers.storage import Layout
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.serving.compact import layout_of
 from keras_pep.sparse import SparseTable
@@ -22,44 +22,34 @@ def bytes_of(variables: Iterable[keras.Variable]) -> int:
 
 
 def table_sizes(
-    tables: Mapping[str, SparseTable],
-    quantize: str | None,
-    served: keras.Model | None = None,
+    shapes: Mapping[str, tuple[int, int]], layouts: Mapping[str, Layout]
 ) -> dict[str, Any]:
     """How each table is stored, in how many bytes, and all together.
 
     Args:
-        tables: By name.
-        quantize: See `export_saved_model`.
-        served: What has been made of them, if it has; it has a row more for
+        shapes: Rows and columns of each table, by its name.
+        layouts: How each is stored; of a served model, with a row more for
             each field without an id for unknown values.
     """
-    layers = {
-        layer.name: layer
-        for layer in (served._flatten_layers() if served else ())
-        if isinstance(layer, PrunedEmbeddingMixin)
-    }
-    described: dict[str, dict[str, Any]] = {}
-    for name, table in tables.items():
-        layout, size = layout_of(table, quantize), None
-        if name in layers:
-            layout = layers[name].layout
-            size = bytes_of(layers[name].variables)
-        rows, columns = table.shape
-        described[name] = {
+    described = {
+        name: {
             "rows": rows,
             "columns": columns,
-            "kept_parameters": layout.num_values,
-            "kept_rows": layout.num_rows,
-            "storage": layout.storage,
-            "values": layout.quantize or "float32",
+            "kept_parameters": layouts[name].num_values,
+            "kept_rows": layouts[name].num_rows,
+            "storage": layouts[name].storage,
+            "values": layouts[name].quantize or "float32",
             "bytes_dense": 4 * rows * columns,
-            "bytes": layout.bytes if size is None else size,
+            "bytes": layouts[name].bytes,
         }
+        for name, (rows, columns) in shapes.items()
+    }
     return {
         "tables": described,
-        "table_bytes_dense": sum(t["bytes_dense"] for t in described.values()),
-        "table_bytes": sum(t["bytes"] for t in described.values()),
+        **{
+            f"table_{key}": sum(table[key] for table in described.values())
+            for key in ("bytes_dense", "bytes")
+        },
     }
 
 

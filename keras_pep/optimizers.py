@@ -159,7 +159,10 @@ class LazyAdamMixin(AdamL2Mixin):
             ops.sqrt(1 - ops.power(self.beta_2, step))
             / (1 - ops.power(self.beta_1, step))
         )
-        updates = []
+
+        def of_touched(new: Any, old: Any) -> Any:
+            return new if touched is None else ops.where(touched, new, old)
+
         aged_value, aged_m, aged_v = value, m, v
         if l2 := self._l2_of(variable):
             if (last_step := self._last_steps[index]) is not None:
@@ -169,22 +172,20 @@ class LazyAdamMixin(AdamL2Mixin):
                 aged_value, aged_m, aged_v = self._aged(
                     value, m, v, idle, speed, l2
                 )
-                updates = [(last_step, last, ops.zeros_like(last) + now)]
+                now = of_touched(ops.zeros_like(last) + now, last)
+                _write(last_step, rows, now)
             gradient = gradient + l2 * aged_value
-        new_m = aged_m + (gradient - aged_m) * (1 - self.beta_1)
-        new_v = aged_v + (ops.square(gradient) - aged_v) * (1 - self.beta_2)
-        new_value = aged_value - speed * new_m / (
-            ops.sqrt(new_v) + self.epsilon
+        # What is written is read again here, which XLA makes one loop of.
+        m = of_touched(aged_m + (gradient - aged_m) * (1 - self.beta_1), m)
+        v = of_touched(
+            aged_v + (ops.square(gradient) - aged_v) * (1 - self.beta_2), v
         )
-        updates += [
-            (momentum, m, new_m),
-            (velocity, v, new_v),
-            (known, value, new_value),
-        ]
-        for target, old, new in updates:
-            if touched is not None:
-                new = ops.where(touched, new, old)
-            _write(target, rows, new)
+        value = of_touched(
+            aged_value - speed * m / (ops.sqrt(v) + self.epsilon), value
+        )
+        _write(momentum, rows, m)
+        _write(velocity, rows, v)
+        _write(known, rows, value)
 
     def _aged(
         self, value: Any, m: Any, v: Any, idle: Any, rate: Any, l2: float

@@ -26,15 +26,18 @@ def splits_of(sizes: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: If too many are kept.
     """
-    total = int(sizes.sum(dtype=np.int64))
-    if total > np.iinfo(np.int32).max:
-        raise ValueError(
-            "A pruned table holds at most 2**31 - 1 entries. "
-            f"Received: {total:,} to keep"
-        )
+    _check_total(int(sizes.sum(dtype=np.int64)))
     splits = np.zeros(sizes.size + 1, np.int32)
     np.cumsum(sizes, dtype=np.int32, out=splits[1:])
     return splits
+
+
+def _check_total(kept: int) -> None:
+    if kept > np.iinfo(np.int32).max:
+        raise ValueError(
+            "A pruned table holds at most 2**31 - 1 entries. "
+            f"Received: {kept:,} to keep"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +93,9 @@ class SparseTable:
         if columns.min() < 0 or columns.max() >= self.output_dim:
             return False
         for part in row_blocks(columns.size - 1, 1):
-            first, last = np.searchsorted(
-                self.row_splits, (part.start + 1, part.stop + 1)
-            )
+            # Of another type they would be compared with a copy.
+            ends = np.array([part.start, part.stop], self.row_splits.dtype) + 1
+            first, last = np.searchsorted(self.row_splits, ends)
             rises = columns[part.start + 1 : part.stop + 1] > columns[part]
             # The first of a row may have any column.
             rises[self.row_splits[first:last] - (part.start + 1)] = True
@@ -124,57 +127,61 @@ class SparseTable:
                 _kept(table[rows], None if mask is None else mask[rows])
                 for rows in row_blocks(*table.shape)
             ),
-            table.shape[1],
+            table.shape,
         )
 
     @classmethod
     def from_blocks(
-        cls, blocks: Iterable[np.ndarray], output_dim: int
+        cls, blocks: Iterable[np.ndarray], shape: tuple[int, int]
     ) -> "SparseTable":
         """Keeps what is not zero in a table that comes some rows at a time.
 
         Args:
             blocks: At least one float array of shape `(some, output_dim)`.
-            output_dim: Number of columns of the table.
+            shape: Rows and columns of the table.
 
         Raises:
             ValueError: If too many are kept.
         """
-        return cls.from_parts(map(_kept, blocks), output_dim)
+        return cls.from_parts(map(_kept, blocks), shape)
 
     @classmethod
     def from_parts(
         cls,
         parts: Iterable[_Part],
-        output_dim: int,
+        shape: tuple[int, int],
     ) -> "SparseTable":
         """A table of what is kept of one block of rows after the other.
 
         Args:
             parts: Values, their columns, and how many are of each row.
-            output_dim: Number of columns of the table.
+            shape: Rows and columns of the table.
 
         Raises:
             ValueError: If they do not describe a table, or too many are kept.
         """
-        # Grown in place: lists of parts would take as much again.
-        values = np.empty(0, np.float32)
-        columns = np.empty(0, column_dtype(output_dim))
-        sizes = np.empty(0, np.int32)
+        count, output_dim = shape
+        # Lists of parts would take as much again. What is not written to takes
+        # no memory: there is room for a value of every row to begin with.
+        values = np.empty(count, np.float32)
+        columns = np.empty(count, column_dtype(output_dim))
+        row_splits = np.zeros(count + 1, np.int32)
         kept = rows = 0
-        for value, column, size in parts:
+        for value, column, sizes in parts:
             if not rows:
-                values = np.empty(0, value.dtype)
+                values = np.empty(count, value.dtype)
+            _check_total(kept + value.size)
+            ends = kept + np.cumsum(sizes, dtype=np.int32)
             values = _put(values, kept, value)
             columns = _put(columns, kept, column)
-            sizes = _put(sizes, rows, size)
-            kept, rows = kept + value.size, rows + size.size
+            row_splits[rows + 1 : rows + 1 + ends.size] = ends
+            kept, rows = kept + value.size, rows + ends.size
         values.resize(kept, refcheck=False)
         columns.resize(kept, refcheck=False)
         return cls(
             values=values,
             columns=columns,
-            row_splits=splits_of(sizes[:rows]),
+            row_splits=row_splits,
             output_dim=output_dim,
         )
 

@@ -55,7 +55,9 @@ def test_a_table_in_blocks_is_the_same():
     random = np.random.default_rng(0)
     table = random.normal(size=(7, 300)) * (random.random((7, 300)) < 0.2)
     whole = SparseTable.from_dense(table)
-    parts = SparseTable.from_blocks([table[:3], table[3:4], table[4:]], 300)
+    parts = SparseTable.from_blocks(
+        [table[:3], table[3:4], table[4:]], table.shape
+    )
     for name in ("values", "columns", "row_splits"):
         ours, theirs = getattr(parts, name), getattr(whole, name)
         np.testing.assert_array_equal(ours, theirs)

@@ -179,7 +179,8 @@ class PEPEmbeddingMixin(TableMixin):
 
     def sparse(self) -> SparseTable:
         """What is kept, as it is looked up."""
-        return SparseTable.from_blocks(self._blocks(), self.output_dim)
+        shape = self.input_dim, self.output_dim
+        return SparseTable.from_blocks(self._blocks(), shape)
 
     def mask(self) -> np.ndarray:
         """Which entries are kept: boolean, `(input_dim, output_dim)`."""

@@ -1,5 +1,6 @@
 """The embedding layer that stores only what was kept."""
 
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
@@ -229,8 +230,16 @@ class PrunedEmbeddingMixin(TableMixin):
                 "The table must have as many rows, columns, kept entries and "
                 f"rows that have any as the layer: {own}. Received: {found}"
             )
-        arrays = own.pack(table)
-        for name in own.arrays:
+        self.assign_arrays(own.pack(table))
+
+    def assign_arrays(self, arrays: MutableMapping[str, np.ndarray]) -> None:
+        """Stores what `layout.pack` gives for a table.
+
+        Args:
+            arrays: By name. Each is taken out when it is stored, which saves
+                memory.
+        """
+        for name in self.layout.arrays:
             lookup.assign(getattr(self, name), arrays.pop(name))
 
     def sparse(self) -> SparseTable:

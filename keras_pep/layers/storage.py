@@ -279,7 +279,8 @@ class Layout:
             ValueError: If they hold none.
         """
         if not self._as_it_is:
-            return SparseTable.from_parts(self._parts(arrays), self.output_dim)
+            shape = self.input_dim, self.output_dim
+            return SparseTable.from_parts(self._parts(arrays), shape)
         row_splits = arrays["row_splits"]
         if self.indexed:
             sizes = np.zeros(self.input_dim, dtype=np.int32)

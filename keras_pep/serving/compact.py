@@ -44,7 +44,7 @@ def served_model(
             that training has not seen. They get one, behind the last, which
             counts nothing: neither a vector nor a first-order weight.
         found: What `tables_of` returns for the model, if that is known. Each
-            table is taken out of it when it is stored, which saves memory.
+            table is taken out of it when it is packed, which saves memory.
 
     Returns:
         A new model, built, not compiled, which is not to be trained.
@@ -65,12 +65,17 @@ def served_model(
         ends = np.cumsum(sizes)[np.array(without_unknown, dtype=bool)]
         for name, table in tables.items():
             tables[name] = _with_empty_rows(table, ends, sum(sizes), model)
-    served, made = exchanged(
-        model, _exchange(config, tables, quantize, model), tables
-    )
-    for name in sorted(tables, key=lambda name: tables[name].values.size):
-        del found[name]  # the largest when the others have gone
-        made[name].assign_sparse(tables.pop(name))
+    layouts: dict[str, Layout] = {}
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    for name in [*tables]:
+        del found[name]
+        table = tables.pop(name)
+        layouts[name] = layout_of(table, quantize)
+        arrays[name] = layouts[name].pack(table)
+        del table  # before there is another, and a model
+    served, made = exchanged(model, _exchange(config, layouts, model), layouts)
+    for name, layer in made.items():
+        layer.assign_arrays(arrays.pop(name))
     _copy_others(model, own, served, made)
     return served
 
@@ -108,7 +113,7 @@ def tables_of(model: keras.Model) -> Tables:
 
 
 def _table(variable: keras.Variable) -> SparseTable:
-    return SparseTable.from_blocks(lookup.blocks(variable), variable.shape[1])
+    return SparseTable.from_blocks(lookup.blocks(variable), variable.shape)
 
 
 def layout_of(table: SparseTable, quantize: str | None) -> Layout:
@@ -136,15 +141,12 @@ def _with_empty_rows(
 
 def _exchange(
     config: Any,
-    tables: Mapping[str, SparseTable],
-    quantize: str | None,
+    layouts: Mapping[str, Layout],
     model: keras.Model,
 ) -> Any:
     """A configuration with every table made a frozen `PrunedEmbedding`."""
     if isinstance(config, list | tuple):
-        return type(config)(
-            _exchange(c, tables, quantize, model) for c in config
-        )
+        return type(config)(_exchange(c, layouts, model) for c in config)
     if not isinstance(config, Mapping):
         return config
     kind = config.get("registered_name") or (
@@ -165,17 +167,17 @@ def _exchange(
                     if each.name == layer["name"]
                 ),
             }
-            weights = _pruned(own, tables[own["name"]], quantize, model)
+            weights = _pruned(own, layouts[own["name"]], model)
         else:
-            weights = _exchange(weights, tables, quantize, model)
+            weights = _exchange(weights, layouts, model)
         rows = weights["config"].get("input_dim", layer["input_dim"])
         layer = {**layer, "input_dim": rows, "embedding": weights}
         return {**config, "config": layer}
     if kind in _TABLES:
         layer = config["config"]
-        pruned = _pruned(layer, tables[layer["name"]], quantize, model)
+        pruned = _pruned(layer, layouts[layer["name"]], model)
         return {**config, **pruned}  # a functional model's has its nodes too
-    return {k: _exchange(v, tables, quantize, model) for k, v in config.items()}
+    return {k: _exchange(v, layouts, model) for k, v in config.items()}
 
 
 _LINEAR = keras.saving.get_registered_name(Linear)
@@ -187,12 +189,8 @@ _TABLES = (
 
 
 def _pruned(
-    layer: Mapping[str, Any],
-    table: SparseTable,
-    quantize: str | None,
-    model: keras.Model,
+    layer: Mapping[str, Any], layout: Layout, model: keras.Model
 ) -> Any:
-    layout = layout_of(table, quantize)
     return keras_of(model).saving.serialize_keras_object(
         layers_of(model).PrunedEmbedding(
             *(layout.input_dim, layout.output_dim),

@@ -74,8 +74,8 @@ def served_model(
         arrays[name] = layouts[name].pack(table)
         del table  # before there is another, and a model
     served, made = exchanged(model, _exchange(config, layouts, model), layouts)
-    for name, layer in made.items():
-        layer.assign_arrays(arrays.pop(name))
+    for name in layouts:
+        made[name].assign_arrays(arrays.pop(name))
     _copy_others(model, own, served, made)
     return served
 

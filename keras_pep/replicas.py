@@ -37,11 +37,15 @@ def strategy_of(model: keras.Model) -> Any:
 
 def scope_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
     """The scope of that strategy, to make other weights in."""
-    strategy = strategy_of(model)
+    return scope(strategy_of(model))
+
+
+def scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
+    """The scope of a strategy, or no scope at all if it is None."""
     if strategy is None:
         return contextlib.nullcontext()
-    scope: contextlib.AbstractContextManager[Any] = strategy.scope()
-    return scope
+    own: contextlib.AbstractContextManager[Any] = strategy.scope()
+    return own
 
 
 def prepare(model: keras.Model) -> None:

@@ -71,10 +71,7 @@ class Workers:
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Where models and optimizers are to be made."""
-        if self.strategy is None:
-            return contextlib.nullcontext()
-        scope: contextlib.AbstractContextManager[Any] = self.strategy.scope()
-        return scope
+        return replicas.scope(self.strategy)
 
     @contextlib.contextmanager
     def chief_first(self) -> Iterator[None]:

@@ -27,15 +27,24 @@ class FactorizationMachineMixin(LayerMixin):
 
     def call(self, inputs: Any) -> Any:
         """Computes the pairwise part in time linear in the fields."""
-        square_of_sum = ops.square(ops.sum(inputs, axis=1))
-        sum_of_squares = ops.sum(ops.square(inputs), axis=1)
-        return 0.5 * ops.sum(
-            square_of_sum - sum_of_squares, axis=-1, keepdims=True
-        )
+        return _pairs(inputs)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """`(batch, 1)`."""
         return (input_shape[0], 1)
+
+
+@ops.custom_gradient
+def _pairs(vectors: Any) -> tuple[Any, Any]:
+    total = ops.sum(vectors, axis=1)
+    squares = ops.sum(ops.square(vectors), axis=1)
+    pairs = 0.5 * ops.sum(ops.square(total) - squares, axis=-1, keepdims=True)
+
+    def gradient(*inputs: Any, upstream: Any = None) -> Any:
+        upstream = inputs[0] if upstream is None else upstream
+        return upstream[:, None] * (total[:, None] - vectors)
+
+    return pairs, gradient
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")

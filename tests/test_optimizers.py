@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_pep
+from keras_pep.layers import initial
 
 
 def weight_after(optimizer, steps, start, gradient=0.0):
@@ -73,6 +75,26 @@ def test_lazy_adam_is_adam_on_the_rows_of_a_batch():
         model.train_on_batch(ids, target)
     # Ten steps of 0.01; float32 keeps seven digits of numbers below 1.
     np.testing.assert_allclose(layer.embeddings.numpy(), table, atol=1e-6)
+
+
+def test_slots_of_large_tables_are_the_same(monkeypatch):
+    """They are made in blocks, in other memory, and are zeros all the same."""
+    slots = []
+    for large in (2**24, 100):
+        monkeypatch.setattr(initial, "LARGE", large)
+        layer = keras.layers.Embedding(60, 2)
+        layer.build()
+        layer.embeddings.assign(np.linspace(-1, 1, 120).reshape(60, 2))
+        optimizer = keras_pep.optimizers.LazyAdam(0.01, l2=0.001)
+        optimizer.build([layer.embeddings])
+        for _ in range(2):
+            rows = tf.IndexedSlices(tf.ones((1, 2)), tf.constant([3]), (60, 2))
+            optimizer.apply([rows])
+        slots.append([x.numpy() for x in optimizer.variables])
+    assert [x.shape for x in slots[0]][-3:] == [(60, 2), (60, 2), (60, 1)]
+    for before, after in zip(*slots, strict=True):
+        np.testing.assert_array_equal(after, before)
+    assert np.flatnonzero(slots[1][-3].any(axis=1)).tolist() == [3]
 
 
 def test_l2_makes_up_for_the_steps_a_row_was_not_looked_up():

@@ -8,6 +8,7 @@ import numpy as np
 from keras import initializers, ops
 
 from keras_pep.blocks import LARGE, row_blocks, rows_at_once
+from keras_pep.layers.huge_pages import unset_table
 
 # Those that draw every entry alike, whatever the others are.
 _INDEPENDENT = {
@@ -61,9 +62,13 @@ def _drawn_at_once(
         yield ops.cast(drawn((count, shape[1]), dtype=dtype), dtype)
 
 
-def by_blocks(initializer: Any, shape: tuple[int, int]) -> Any:
-    """The initializer that makes a whole table of `initial_blocks`."""
-    divided = _is_divided(initializer, shape)
+def by_blocks(initializer: Any, shape: tuple[int, ...]) -> Any:
+    """The initializer that makes a whole table of `initial_blocks`.
+
+    If its entries are independent and it is large. On TensorFlow it then is in
+    huge pages, see `unset_table`.
+    """
+    divided = len(shape) == 2 and _is_divided(initializer, shape)
     return _ByBlocks(initializer) if divided else initializer
 
 
@@ -89,7 +94,7 @@ class _ByBlocks(initializers.Initializer):
         import tensorflow as tf
 
         # In place: memory that TensorFlow has freed it may keep to itself.
-        table, start = tf.zeros(shape, dtype), 0
+        table, start = unset_table(shape, dtype), 0
         for block in blocks:
             rows = tf.range(start, start + block.shape[0])
             table = tf.raw_ops.InplaceUpdate(x=table, i=rows, v=block)

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.layers.initial import by_blocks
 from keras_pep.runtime import LayerMixin, keras_of
 
 
@@ -46,10 +47,11 @@ class LinearMixin(LayerMixin):
         if self.built:
             return
         if self.embedding is None:
+            shape = self.input_dim, 1
             self.kernel = self.add_weight(
                 name="kernel",
-                shape=(self.input_dim, 1),
-                initializer="zeros",
+                shape=shape,
+                initializer=by_blocks(keras.initializers.Zeros(), shape),
                 autocast=False,
             )
             self.kernel.is_table = True  # for optimizers

@@ -77,6 +77,25 @@ def test_lazy_adam_is_adam_on_the_rows_of_a_batch():
     np.testing.assert_allclose(layer.embeddings.numpy(), table, atol=1e-6)
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_a_gradient_of_the_whole_table_is_for_all_rows(l2):
+    """As a regularizer of the table makes it."""
+    tables = []
+    for optimizer in (
+        keras_pep.optimizers.LazyAdam(0.01, l2=l2),
+        keras_pep.optimizers.AdamL2(0.01, l2=l2),
+    ):
+        layer = keras.layers.Embedding(6, 2)
+        layer.build()
+        layer.embeddings.assign(np.linspace(-1, 1, 12).reshape(6, 2))
+        random = np.random.default_rng(0)
+        for _ in range(4):
+            gradient = tf.constant(random.normal(size=(6, 2)), tf.float32)
+            optimizer.apply([gradient], [layer.embeddings])
+        tables.append(layer.embeddings.numpy())
+    np.testing.assert_allclose(*tables, atol=1e-6)
+
+
 def test_slots_of_large_tables_are_the_same(monkeypatch):
     """They are made in blocks, in other memory, and are zeros all the same."""
     slots = []
@@ -91,10 +110,10 @@ def test_slots_of_large_tables_are_the_same(monkeypatch):
             rows = tf.IndexedSlices(tf.ones((1, 2)), tf.constant([3]), (60, 2))
             optimizer.apply([rows])
         slots.append([x.numpy() for x in optimizer.variables])
-    assert [x.shape for x in slots[0]][-3:] == [(60, 2), (60, 2), (60, 1)]
+    assert [x.shape for x in slots[0]][-2:] == [(60, 4), (60, 1)]
     for before, after in zip(*slots, strict=True):
         np.testing.assert_array_equal(after, before)
-    assert np.flatnonzero(slots[1][-3].any(axis=1)).tolist() == [3]
+    assert np.flatnonzero(slots[1][-2].any(axis=1)).tolist() == [3]
 
 
 def test_l2_makes_up_for_the_steps_a_row_was_not_looked_up():
@@ -187,9 +206,11 @@ def test_lazy_adam_leaves_rows_that_are_not_looked_up_alone(granularity):
     ):
         moved = (weight.numpy() != before[weight.path]).any(axis=1)
         np.testing.assert_array_equal(moved, seen)
-    for slot in (*model.optimizer._momentums, *model.optimizer._velocities):
-        if slot.shape[0] == 9:
-            np.testing.assert_array_equal(slot.numpy().any(axis=1), seen)
+    slots = [x for x in model.optimizer.variables if x.shape[:1] == (9,)]
+    thresholds = 2 * layer.threshold_logits.shape[1]
+    assert [x.shape[1] for x in slots] == [8, thresholds, 2, 1, 1]
+    for slot in slots:
+        np.testing.assert_array_equal(slot.numpy().any(axis=1), seen)
 
 
 @pytest.mark.parametrize(

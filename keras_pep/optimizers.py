@@ -288,9 +288,7 @@ def _looked_up(
         rows, values = gradient.indices, gradient.values
         if not _are_distinct(rows):
             rows, positions = tf.unique(rows)
-            values = tf.math.unsorted_segment_sum(
-                values, positions, tf.shape(rows)[0]
-            )
+            values = lookup.summed(values, positions, tf.shape(rows)[0])
         return rows, values, None
     if not _by_row(variable):
         return None

@@ -10,7 +10,8 @@ from keras import ops
 
 from keras_pep.blocks import LARGE, joined, row_blocks
 
-_NARROWEST = 4  # columns of a part of a row that is worth cutting
+_WIDE = 32  # columns of a row that TensorFlow adds up slowly
+_NARROWEST = 4  # of a part of a row that is worth cutting
 
 
 def distinct(ids: Any, merge: bool = True) -> tuple[Any, Callable[[Any], Any]]:
@@ -54,14 +55,14 @@ def _spread(values: Any, positions: Any) -> Any:
     @tf.custom_gradient
     def function(values: Any) -> tuple[Any, Any]:
         def gradient(upstream: Any) -> Any:
-            return _summed(upstream, positions, tf.shape(values)[0])
+            return summed(upstream, positions, tf.shape(values)[0])
 
         return tf.gather(values, positions), gradient
 
     return function(values)
 
 
-def _summed(values: Any, positions: Any, count: Any) -> Any:
+def summed(values: Any, positions: Any, count: Any) -> Any:
     """`tf.math.unsorted_segment_sum` of rows.
 
     On the CPU it is a product with a sparse matrix of ones, whose loop is fast
@@ -69,13 +70,10 @@ def _summed(values: Any, positions: Any, count: Any) -> Any:
     """
     import tensorflow as tf
 
-    width = math.prod(values.shape[1:])
-    parts = next(
-        x for x in range(1, width + 1) if width % x == 0 and width < 32 * x
-    )
+    width = values.shape[1:].num_elements() or 0
+    parts = _parts(width)
     known = values.dtype in (tf.float32, tf.float64)
-    narrow = parts > 1 and width // parts < _NARROWEST
-    if narrow or not known or not on_cpu():
+    if not parts or not known or not on_cpu():
         return tf.math.unsorted_segment_sum(values, positions, count)
     rows = tf.cast(positions, tf.int64)
     if parts > 1:
@@ -92,6 +90,13 @@ def _summed(values: Any, positions: Any, count: Any) -> Any:
         b=tf.reshape(values, (-1, width // parts)),
     )
     return tf.reshape(sums, (-1, *values.shape[1:]))
+
+
+def _parts(width: int) -> int:
+    """Into how many equal parts rows are cut to be narrow, 0 if they cannot."""
+    divisors = (x for x in range(1, width + 1) if width % x == 0)
+    parts = next((x for x in divisors if width < _WIDE * x), 0)
+    return 0 if parts > 1 and width < _NARROWEST * parts else parts
 
 
 def take(variable: keras.Variable, rows: Any) -> Any:

@@ -6,6 +6,7 @@ import keras
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableMixin
+from keras_pep.layers.initial import by_blocks
 
 
 class RowsAlone(TableMixin, keras.layers.Layer):
@@ -16,12 +17,15 @@ class RowsAlone(TableMixin, keras.layers.Layer):
     """
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates `embeddings`."""
+        """Creates `embeddings`, in memory like that of a `PEPEmbedding`."""
         if not self.built:
+            shape = self.input_dim, self.output_dim
             self.embeddings = self.add_weight(
                 name="embeddings",
-                shape=(self.input_dim, self.output_dim),
-                initializer="uniform",
+                shape=shape,
+                initializer=by_blocks(
+                    keras.initializers.RandomUniform(), shape
+                ),
                 autocast=False,
             )
             self.built = True

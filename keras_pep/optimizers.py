@@ -152,12 +152,8 @@ class LazyAdamMixin(AdamL2Mixin):
             super().update_step(gradient, variable, *rate)
             return
         rows, gradient, touched = looked_up
-        momentum, velocity = self._momentums[index], self._velocities[index]
-        value, m = _read(known, rows), _read(momentum, rows)
-        if velocity is None:
-            m, v = ops.split(m, 2, axis=1)
-        else:
-            v = _read(velocity, rows)
+        value = _read(known, rows)
+        m, v = self._moments(index, rows)
         step = ops.cast(self.iterations + 1, value.dtype)
         (learning_rate,) = rate or (self.learning_rate,)  # tf_keras gives none
         speed = ops.cast(learning_rate, value.dtype) * (
@@ -201,12 +197,22 @@ class LazyAdamMixin(AdamL2Mixin):
             value = of_touched(
                 aged_value - speed * m / (ops.sqrt(v) + self.epsilon), value
             )
-        if velocity is None:
-            _write(momentum, rows, ops.concatenate([m, v], axis=1))
-        else:
-            _write(momentum, rows, m)
-            _write(velocity, rows, v)
+        self._write_moments(index, rows, m, v)
         _write(known, rows, value)
+
+    def _moments(self, index: int, rows: Any) -> Any:
+        """Both moments of rows, which may be in one slot, side by side."""
+        momentum = _read(self._momentums[index], rows)
+        if self._velocities[index] is None:
+            return ops.split(momentum, 2, axis=1)
+        return momentum, _read(self._velocities[index], rows)
+
+    def _write_moments(self, index: int, rows: Any, m: Any, v: Any) -> None:
+        if self._velocities[index] is None:
+            m = ops.concatenate([m, v], axis=1)
+        else:
+            _write(self._velocities[index], rows, v)
+        _write(self._momentums[index], rows, m)
 
     def _aged(
         self, value: Any, m: Any, v: Any, idle: Any, rate: Any, l2: float

@@ -9,6 +9,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_pep.gradients import with_gradient
+
 GRANULARITIES = (
     "global",
     "dimension",
@@ -47,22 +49,21 @@ def soft_threshold(values: Any, thresholds: Any) -> Any:
     Reference:
         - [Liu et al., 2021, equation 4](https://arxiv.org/abs/2101.07577)
     """
-
-    @ops.custom_gradient
-    def function(values: Any, thresholds: Any) -> tuple[Any, Any]:
-        moved = values - ops.clip(values, -thresholds, thresholds)
-
-        def gradient(*inputs: Any, upstream: Any = None) -> tuple[Any, Any]:
-            upstream = inputs[0] if upstream is None else upstream
-            sign = ops.sign(moved)
-            outwards = upstream * sign
-            inwards = _summed_to(-outwards, thresholds)
-            return _summed_to(outwards * sign, values), inwards
-
-        return moved, gradient
-
     values = ops.convert_to_tensor(values)
-    return function(values, ops.convert_to_tensor(thresholds, values.dtype))
+    return _moved(values, ops.convert_to_tensor(thresholds, values.dtype))
+
+
+@with_gradient
+def _moved(values: Any, thresholds: Any) -> tuple[Any, Any]:
+    moved = values - ops.clip(values, -thresholds, thresholds)
+
+    def gradient(upstream: Any) -> tuple[Any, Any]:
+        sign = ops.sign(moved)
+        outwards = upstream * sign
+        inwards = _summed_to(-outwards, thresholds)
+        return _summed_to(outwards * sign, values), inwards
+
+    return moved, gradient
 
 
 def thresholds(logits: Any, clock: Any) -> Any:
@@ -79,21 +80,20 @@ def thresholds(logits: Any, clock: Any) -> Any:
     Returns:
         Tensor with the shape of `logits`.
     """
-
-    @ops.custom_gradient
-    def function(logits: Any, clock: Any) -> tuple[Any, Any]:
-        distance = ops.sigmoid(-logits)
-        result = ops.exp(logits + clock) * distance
-
-        def gradient(*inputs: Any, upstream: Any = None) -> tuple[Any, Any]:
-            upstream = inputs[0] if upstream is None else upstream
-            of_clock = upstream * result
-            return of_clock * distance, _summed_to(of_clock, clock)
-
-        return result, gradient
-
     # Of variables TensorFlow would ask for other gradients.
-    return function(ops.copy(logits), ops.copy(clock))
+    return _risen(ops.copy(logits), ops.copy(clock))
+
+
+@with_gradient
+def _risen(logits: Any, clock: Any) -> tuple[Any, Any]:
+    distance = ops.sigmoid(-logits)
+    result = ops.exp(logits + clock) * distance
+
+    def gradient(upstream: Any) -> tuple[Any, Any]:
+        of_clock = upstream * result
+        return of_clock * distance, _summed_to(of_clock, clock)
+
+    return result, gradient
 
 
 def _summed_to(gradient: Any, like: Any) -> Any:

@@ -62,13 +62,13 @@ def _drawn_at_once(
         yield ops.cast(drawn((count, shape[1]), dtype=dtype), dtype)
 
 
-def by_blocks(initializer: Any, shape: tuple[int, ...]) -> Any:
+def by_blocks(initializer: Any, shape: tuple[int, int]) -> Any:
     """The initializer that makes a whole table of `initial_blocks`.
 
     If its entries are independent and it is large. On TensorFlow it then is in
     huge pages, see `unset_table`.
     """
-    divided = len(shape) == 2 and _is_divided(initializer, shape)
+    divided = _is_divided(initializer, shape)
     return _ByBlocks(initializer) if divided else initializer
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pep.gradients import with_gradient
 from keras_pep.runtime import LayerMixin
 
 
@@ -34,14 +35,13 @@ class FactorizationMachineMixin(LayerMixin):
         return (input_shape[0], 1)
 
 
-@ops.custom_gradient
+@with_gradient
 def _pairs(vectors: Any) -> tuple[Any, Any]:
     total = ops.sum(vectors, axis=1)
     squares = ops.sum(ops.square(vectors), axis=1)
     pairs = 0.5 * ops.sum(ops.square(total) - squares, axis=-1, keepdims=True)
 
-    def gradient(*inputs: Any, upstream: Any = None) -> Any:
-        upstream = inputs[0] if upstream is None else upstream
+    def gradient(upstream: Any) -> Any:
         return upstream[:, None] * (total[:, None] - vectors)
 
     return pairs, gradient

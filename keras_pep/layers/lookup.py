@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_pep.blocks import LARGE, joined, row_blocks
+from keras_pep.gradients import with_gradient
 
 _WIDE = 32  # columns of a row that TensorFlow adds up slowly
 _NARROWEST = 4  # of a part of a row that is worth cutting
@@ -52,7 +53,7 @@ def _spread(values: Any, positions: Any) -> Any:
     """`tf.gather`, with a gradient that is summed in half the time."""
     import tensorflow as tf
 
-    @tf.custom_gradient
+    @with_gradient
     def function(values: Any) -> tuple[Any, Any]:
         def gradient(upstream: Any) -> Any:
             return summed(upstream, positions, tf.shape(values)[0])

@@ -43,6 +43,26 @@ class _DatasetType(click.ParamType[str]):
         return str(path.resolve())
 
 
+class _DelimiterType(click.ParamType[str]):
+    r"""A character; a tab may be written `\t`."""
+
+    name = "character"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """The character."""
+        return str(value).replace("\\t", "\t")
+
+
+def delimiter_option(help_text: str) -> Callable[..., Any]:
+    """The option `--delimiter`."""
+    return click.option("--delimiter", type=_DelimiterType(), help=help_text)
+
+
 _OPTIONS = (
     click.option(
         "--dataset",
@@ -77,11 +97,9 @@ _OPTIONS = (
         "a colon replaces the guessed one, as in price:number: category, "
         "number, log, list, time, hour or weekday.",
     ),
-    click.option(
-        "--delimiter",
-        metavar="CHARACTER",
-        help="Own files: what divides columns.  [default: a comma; .tsv, "
-        ".txt: a tabulator]",
+    delimiter_option(
+        "Own files: what divides columns.  [default: a comma; .tsv, .txt: a "
+        "tab]"
     ),
     click.option(
         "--min-count",
@@ -148,8 +166,6 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
             raise click.BadParameter(
                 f"not an option of {what}.", param_hint=flag
             )
-    if (delimiter := settings["delimiter"]) is not None:
-        settings["delimiter"] = delimiter.replace("\\t", "\t")
     # As a line of CSV, so that a name may hold a comma.
     fields = next(csv.reader([settings["fields"] or ""], skipinitialspace=True))
     settings["fields"] = tuple(fields)

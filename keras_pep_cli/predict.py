@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from keras_pep_cli.common import command
+from keras_pep_cli.dataset import delimiter_option
 from keras_pep_cli.model import model_options, refuse_choice
 
 
@@ -26,12 +27,17 @@ from keras_pep_cli.model import model_options, refuse_choice
     help="Where to write the column `probability`, row by row: .csv, .tsv or "
     ".parquet.",
 )
+@delimiter_option(
+    "What divides columns of the input.  [default: as the run was trained "
+    "with; else a comma; .tsv, .txt: a tab]"
+)
 @model_options
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def predict(
     path: Path,
     source: Path,
     target: Path,
+    delimiter: str | None,
     budget: int | None,
     dense: bool,
     force: bool,
@@ -46,6 +52,7 @@ def predict(
       keras-pep predict runs/clicks --input new.csv --output scores.csv
       keras-pep predict saved_models/clicks --input new.csv --output s.parquet
     """
+    from keras_pep.data.load import usual_form
     from keras_pep.run import RunDirectory, scorer_of_run
     from keras_pep.serving import (
         describe,
@@ -58,12 +65,21 @@ def predict(
         raise click.BadParameter(
             f"{target} exists; --force overwrites it.", param_hint="--output"
         )
+    if target.exists() and target.samefile(source):
+        raise click.BadParameter(
+            f"{target} is the input.", param_hint="--output"
+        )
+    usual = None
     saved_model = find_saved_model(path)
     if saved_model is None:
-        score, columns = scorer_of_run(RunDirectory(path), budget, dense=dense)
+        run = RunDirectory(path)
+        score, columns = scorer_of_run(run, budget, dense=dense)
+        config = run.read_json("config.json")
+        usual = usual_form(str(config.get("dataset")), config.get("delimiter"))
     else:
         refuse_choice(path, budget, dense)
         score, columns = scorer_of_saved_model(describe(saved_model))
-    rows = score_file(score, columns, source, target)
+    say = (lambda _: None) if quiet else click.echo
+    rows = score_file(score, columns, source, target, delimiter, usual, say)
     if not quiet:
         click.echo(f"{rows:,} rows: {target}")

@@ -5,6 +5,7 @@ is that of the PEP authors, but for the counts, which they took over all rows,
 test rows too.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from keras_pep.data.dataset import features_of
@@ -19,6 +20,10 @@ FEATURES = ("paper",)
 _NAMES = ("train.txt", "train.txt.gz")
 INTEGERS = tuple(f"I{number}" for number in range(1, 14))
 CATEGORIES = tuple(f"C{number}" for number in range(1, 27))
+# How the files are written; `test.txt` is without the label.
+FORM = Files(
+    (), names=("label", *INTEGERS, *CATEGORIES), delimiter="\t", quoted=False
+)
 
 
 def source(
@@ -37,11 +42,8 @@ def source(
     return Source(
         name="criteo",
         features=features_of("criteo", features, FEATURES),
-        files=Files(
-            (only_file("criteo", data_dir, _NAMES, SOURCE),),
-            names=("label", *INTEGERS, *CATEGORIES),
-            delimiter="\t",
-            quoted=False,
+        files=replace(
+            FORM, paths=(only_file("criteo", data_dir, _NAMES, SOURCE),)
         ),
         label="label",
         fields=(

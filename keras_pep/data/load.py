@@ -12,6 +12,7 @@ from keras_pep.data.dataset import DataError, Dataset
 
 if TYPE_CHECKING:
     from keras_pep.data.prepare import Source
+    from keras_pep.data.rows import Files
 
 NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
 
@@ -72,7 +73,7 @@ def load(
         dataset = synthetic.generate(seed)
     else:
         source = _source(
-            name, data_dir, features, label, fields, delimiter, min_count
+            name, data_dir, features, label, fields, delimiter, min_count, say
         )
         dataset = _prepared(
             source, seed, max_bad_rows, in_memory, cache_dir, say
@@ -87,6 +88,24 @@ def load(
     return dataset
 
 
+def usual_form(name: str, delimiter: str | None) -> "Files | None":
+    """How files like those of a dataset are written.
+
+    Args:
+        name: As `load` takes it.
+        delimiter: As `load` takes it.
+
+    Returns:
+        `Files` without paths; None if the endings of names say it all.
+    """
+    from keras_pep.data import criteo
+    from keras_pep.data.rows import Files
+
+    if name == "criteo":
+        return criteo.FORM
+    return None if delimiter is None else Files((), delimiter=delimiter)
+
+
 def _source(
     name: str | Path,
     data_dir: str | Path | None,
@@ -95,6 +114,7 @@ def _source(
     fields: Sequence[str],
     delimiter: str | None,
     min_count: int,
+    say: Callable[[str], None],
 ) -> "Source":
     from keras_pep.data import avazu, criteo, tabular
 
@@ -107,7 +127,7 @@ def _source(
             f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
             "files and folders."
         )
-    return tabular.source(name, label, fields, delimiter, min_count)
+    return tabular.source(name, label, fields, delimiter, min_count, say)
 
 
 def _prepared(

@@ -35,7 +35,6 @@ BINS = 32  # of a number, as far as its values allow
 _ENDS = (0.8, 0.9)  # where the shares of train and validation end
 _SAMPLE = 1 << 20  # values of a number from which its bins are made
 _PENDING = 1 << 18  # values that are counted before counts are added up
-_LINES = 20  # of a value; one of more begins with a stray quote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +151,6 @@ class _Rows:
 def _rows(source: Source, seed: int, malformed: Malformed) -> Iterator[_Rows]:
     """Every block of the files, the same in every pass."""
     random = np.random.default_rng(seed)
-    quoted = source.files.quoted
     for block in raw.blocks(source.files, source.columns, malformed):
         split = np.searchsorted(
             _ENDS, random.random(len(block)), side="right"
@@ -160,12 +158,11 @@ def _rows(source: Source, seed: int, malformed: Malformed) -> Iterator[_Rows]:
         label = block.columns[source.label]
         positive, bad = _labels(label.values.to_numpy(False))
         wrong = _wrong(block, source.label, bad, "0 or 1", malformed, None)
-        for name, column in block.columns.items() if quoted else ():
-            lines = pa.compute.count_substring(column.values, "\n").to_numpy()
-            bad = lines > _LINES
+        for name, column in block.columns.items():
+            lines = block.lines(name)
+            bad = lines > 0
             malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
-            expected = "fewer lines: is a quote missing?"
-            wrong = _wrong(block, name, bad, expected, malformed, wrong)
+            wrong = _wrong(block, name, bad, FEWER_LINES, malformed, wrong)
         made = []
         for each in source.fields:
             column = block.columns[each.column]
@@ -192,6 +189,7 @@ def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found == 1, (found != 0) & (found != 1)
 
 
+FEWER_LINES = "fewer lines: is a quote missing?"
 _EXPECTED = {
     "log": "an integer",
     "number": "a number",
@@ -235,9 +233,7 @@ def _check(
             f"malformed; --max-bad-rows allows {max_bad_rows:.2%}."
         )
     if not rows:
-        raise DataError(
-            f"{source.files.paths[0]}: found no rows, expected some."
-        )
+        raise raw.no_rows(source.files, malformed)
 
 
 @dataclass

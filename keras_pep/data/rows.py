@@ -4,21 +4,39 @@ PyArrow parses and numbers the values of every column; what is done with them
 afterwards is done once for each value of a block, not for each row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import csv
+import difflib
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
 from keras_pep.data.dataset import DataError
+from keras_pep.data.dialect import (
+    Dialect,
+    Rewritten,
+    dialect_of,
+    find_line,
+    is_gzip,
+    is_parquet,
+    not_utf8,
+    nul_in,
+)
 
 _BLOCK = 8 << 20  # bytes of text that are parsed at once
 _BLOCK_ROWS = 65_536  # of Parquet
+_LINES = 20  # of a value; one of more begins with a stray quote
 _ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -62,14 +80,28 @@ class Block:
         path: The file.
         first: Number of its rows that come before, without malformed ones.
         columns: By name.
+        quoted: Whether its values may have been quoted.
     """
 
     path: Path
     first: int
     columns: dict[str, Column]
+    quoted: bool = False
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())).codes)
+
+    def lines(self, name: str) -> np.ndarray:
+        """Line ends in each value of a column: one too many is a stray quote.
+
+        Returns:
+            int `(n,)`; 0 for values of up to 20 lines, which may be meant.
+        """
+        values = self.columns[name].values
+        if not self.quoted:
+            return np.zeros(len(values), dtype=np.int32)
+        lines = pa.compute.count_substring(values, "\n").to_numpy(False)
+        return np.where(lines > _LINES, lines, 0)
 
 
 @dataclass
@@ -91,12 +123,36 @@ class Malformed:
         self.first = self.first or what
 
 
-def find(source: Path) -> tuple[Path, ...]:
+def files_of(
+    source: Path,
+    delimiter: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Files:
     """The files of rows that a path names: itself, or those of a folder.
 
+    Args:
+        source: The path.
+        delimiter: Between columns; by default `,`, and a tab for `.tsv` and
+            `.txt`.
+        say: Called with a line if files of a folder are left out.
+
     Raises:
-        DataError: If there are none, or of several kinds.
+        DataError: If there are none, or of several kinds, or if there cannot
+            be such a delimiter.
     """
+    if delimiter is not None and (
+        len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'
+    ):
+        raise DataError(
+            f"found the delimiter {delimiter!r}, expected one ASCII character, "
+            "neither a quote nor the end of a line."
+        )
+    paths = _find(source, say)
+    by_tabs = kind_of(paths[0]) in (".tsv", ".txt")
+    return Files(paths, delimiter=delimiter or ("\t" if by_tabs else ","))
+
+
+def _find(source: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
     if source.is_file():
         if not kind_of(source):
             raise DataError(
@@ -115,13 +171,12 @@ def find(source: Path) -> tuple[Path, ...]:
             f"{source}: found the folder {min(folders)} in it, expected files "
             "alone."
         )
-    found = sorted(
+    there = sorted(
         path
         for path in source.iterdir()
-        if kind_of(path)
-        and not path.name.startswith((".", "_"))
-        and path.stat().st_size
+        if not path.name.startswith((".", "_")) and path.stat().st_size
     )
+    found = [path for path in there if kind_of(path)]
     kinds = {kind_of(path) for path in found}
     if len(kinds) != 1:
         names = ", ".join(path.name for path in found[:5]) or "none"
@@ -129,17 +184,31 @@ def find(source: Path) -> tuple[Path, ...]:
             f"{source}: found {names}, expected parts of one kind, CSV, TSV or "
             "Parquet."
         )
+    if others := [path.name for path in there if not kind_of(path)]:
+        say(
+            f"{source}: left out {listed(others)}, for the name ends in none "
+            f"of {', '.join(_ENDINGS)}"
+        )
     return tuple(found)
 
 
 def kind_of(path: Path) -> str:
     """The ending that says how a file is read, or `""`."""
-    name = path.name.lower().removesuffix(".gz")
-    return next((end for end in _ENDINGS if name.endswith(end)), "")
+    name = path.name.lower()
+    kind = next((e for e in _ENDINGS if name.endswith((e, f"{e}.gz"))), "")
+    packed = kind == ".parquet" and name.endswith(".gz")
+    return "" if packed else kind
 
 
-def header(files: Files) -> tuple[str, ...]:
+def header(
+    files: Files, say: Callable[[str], None] = lambda _: None
+) -> tuple[str, ...]:
     """The columns of files, which have to be the same for all.
+
+    Args:
+        files: The files.
+        say: Called with a line for each way in which rows are read that the
+            user might not expect.
 
     Raises:
         DataError: If they are not, or a column is named twice.
@@ -147,22 +216,141 @@ def header(files: Files) -> tuple[str, ...]:
     if files.names:
         return files.names
     columns: tuple[str, ...] = ()
+    said = set()
     for path in files.paths:
-        with _Errors(path), _open(path, files, None, Malformed()) as reader:
-            found = tuple(reader.schema.names)
-        twice = {name for name in found if found.count(name) > 1}
+        with _Errors(path):
+            dialect = _dialect(path, files)
+            found = _first_row(path, files, dialect)
+        for note in dialect.notes():
+            if note not in said:
+                said.add(note)
+                say(f"{path}: {note}")
+        twice = [n for n, times in Counter(found).items() if times > 1 and n]
         if twice:
+            blanks = "; blanks around names do not count" * dialect.padded
             raise DataError(
                 f"{path}: found the column {min(twice)!r} twice, expected "
-                "each once."
+                f"each once{blanks}.{_no_header(found)}"
             )
         if columns and found != columns:
             raise DataError(
-                f"{path}: found the columns {_list(found)}, expected those of "
-                f"{files.paths[0].name}, {_list(columns)}."
+                f"{path}: found the columns {listed(found)}, expected those of "
+                f"{files.paths[0].name}, {listed(columns)}."
             )
         columns = found
+    if files.quoted and _no_header(columns):
+        say(f"{files.paths[0]}:{_no_header(columns)}")
     return columns
+
+
+def _first_row(path: Path, files: Files, dialect: Dialect) -> tuple[str, ...]:
+    with _open(path, files, None, Malformed(), dialect) as reader:
+        return tuple(reader.schema.names)
+
+
+def without_header(
+    files: Files, form: Files, columns: Sequence[str]
+) -> Files | None:
+    """The files with the names of their columns, if they have no header.
+
+    Args:
+        files: The files.
+        form: How they may be written: the columns, of which the first, the
+            label, may be missing, and what divides them.
+        columns: What a header would name.
+
+    Returns:
+        The files in that form; None if they have a header.
+
+    Raises:
+        DataError: If they have neither.
+    """
+    form = replace(form, paths=files.paths)
+    path = form.paths[0]
+    with _Errors(path):
+        first = _first_row(path, replace(form, names=()), Dialect())
+    if {*columns} <= {*first}:
+        return None
+    for names in (form.names, form.names[1:]):
+        if len(first) == len(names):
+            return replace(form, names=names)
+    raise DataError(
+        f"{path}, line 1: found {len(first)} columns divided by "
+        f"{form.delimiter!r}, expected a header, or {len(form.names)} columns, "
+        f"or {len(form.names) - 1} without the label."
+    )
+
+
+def unnamed(column: str) -> bool:
+    """Whether a column is the row number that pandas adds, or the like."""
+    return not column.strip() or bool(_UNNAMED.fullmatch(column))
+
+
+def no_column(
+    files: Files, names: Sequence[str], columns: Sequence[str]
+) -> DataError:
+    """The error of columns that files do not have.
+
+    Args:
+        files: The files.
+        names: The missing columns.
+        columns: Those that there are.
+    """
+    hint = _no_header(columns)
+    if columns[0].startswith("#"):
+        hint += " Is the first line a comment? It has to name the columns."
+    alike = {name.strip().casefold(): name for name in columns}
+    for name in names if len(columns) > 1 else ():
+        close = alike.get(name.strip().casefold()) or next(
+            iter(difflib.get_close_matches(name, columns, 1, 0.8)), None
+        )
+        if close is not None:
+            hint += f" Did you mean {close!r}?"
+            break
+    if len(columns) == 1 and kind_of(files.paths[0]) != ".parquet":
+        others = Counter(c for c in columns[0] if c in ",;\t|")
+        other = next((c for c, _ in others.most_common(1)), None)
+        hint += f" Is {files.delimiter!r} what divides the columns?" + (
+            " --delimiter names another."
+            if other is None
+            else f" {other!r} seems to: --delimiter {other!r} (in Python: "
+            f"delimiter={other!r})."
+        )
+    missing = ", ".join(map(repr, names))
+    return DataError(
+        f"{files.paths[0]}: found no column {missing}, expected one of "
+        f"{listed(columns)}.{hint}"
+    )
+
+
+def no_rows(files: Files, malformed: Malformed) -> DataError:
+    """The error of files without a single well-formed row."""
+    if malformed.first:
+        return DataError(
+            f"{malformed.first()}. All {malformed.rows:,} rows are malformed."
+        )
+    has = "is empty" if files.names else "has a header but no rows"
+    return DataError(f"{files.paths[0]}: {has}, expected some.")
+
+
+_UNNAMED = re.compile(r"Unnamed: \d+([._]\w+)?|__index_level_\d+__")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+
+
+def _no_header(columns: Sequence[str]) -> str:
+    """A question, if the first line looks like a row of values."""
+    named = [name for name in columns if not unnamed(name)]
+    numbered = [str(number) for number in range(len(named) + 1)]
+    if (
+        not named
+        or named in (numbered[:-1], numbered[1:])  # as pandas does
+        or not all(map(_NUMBER.fullmatch, named))
+    ):
+        return ""
+    return (
+        f" The first line has only numbers, {listed(columns)}: is it a row? It "
+        "has to name the columns."
+    )
 
 
 def blocks(
@@ -176,22 +364,30 @@ def blocks(
         malformed: Where rows with too few or too many columns are counted.
 
     Raises:
-        DataError: If a file cannot be read to its end, or has no rows.
+        DataError: If a file cannot be read to its end.
     """
     for path in files.paths:
         first = 0
-        with _Errors(path), _open(path, files, columns, malformed) as reader:
-            for batch in _ahead(iter(reader)):
+        with (
+            _Errors(path),
+            _open(path, files, columns, malformed) as reader,
+            closing(_ahead(iter(reader))) as batches,
+        ):
+            for batch in batches:
                 if batch.num_rows:
                     yield Block(
                         path,
                         first,
-                        {name: _column(batch.column(name)) for name in columns},
+                        {
+                            name: _column(batch.column(name), path)
+                            for name in columns
+                        },
+                        files.quoted and not isinstance(reader, _Parquet),
                     )
                     first += batch.num_rows
 
 
-def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+def _ahead(batches: Iterator[Any]) -> Generator[Any]:
     """Reads the next batch while one is worked on."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)
@@ -200,8 +396,9 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
             yield batch
 
 
-def _column(array: Any) -> Column:
-    if not pa.types.is_dictionary(array.type):
+def _column(array: Any, path: Path) -> Column:
+    text = pa.types.is_dictionary(array.type)
+    if not text:
         if pa.types.is_nested(array.type):
             raise pa.ArrowInvalid(
                 f"a column of {array.type}; write lists as text divided by |"
@@ -209,10 +406,17 @@ def _column(array: Any) -> Column:
         array = array.cast(pa.string()).dictionary_encode()
     values, codes = array.dictionary, array.indices
     values.validate(full=True)  # is it UTF-8?
+    if text and _has_nul(values):
+        raise nul_in(path)
     if array.null_count:
         codes = codes.fill_null(len(values))
         values = pa.concat_arrays([values, pa.array([""], values.type)])
     return Column(values, codes.to_numpy(zero_copy_only=False))
+
+
+def _has_nul(values: Any) -> bool:
+    content = values.buffers()[2]
+    return content is not None and b"\0" in content.to_pybytes()
 
 
 class _Errors:
@@ -225,23 +429,51 @@ class _Errors:
         pass
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, UnicodeDecodeError):
-            raise DataError(
-                f"{self.path}: cannot be read: expected UTF-8."
-            ) from error
-        if isinstance(error, (pa.ArrowException, OSError)):
+        if isinstance(error, UnicodeDecodeError) or (
+            isinstance(error, pa.ArrowInvalid)
+            and "UTF8" in str(error)
+            and not is_parquet(self.path)
+        ):
+            raise not_utf8(self.path) from error
+        if isinstance(error, _UNREADABLE):
             raise DataError(f"{self.path}: cannot be read: {error}.") from error
 
 
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error)
+
+
+def _dialect(path: Path, files: Files) -> Dialect:
+    if not path.stat().st_size:
+        raise DataError(f"{path}: is empty, expected a header and rows.")
+    if is_parquet(path) or not files.quoted:
+        return Dialect()
+    if kind_of(path) == ".parquet":
+        raise DataError(
+            f"{path}: cannot be read: found {_first(path)!r} where it begins, "
+            "expected Parquet. If it is text, name it .csv or .tsv."
+        )
+    return dialect_of(path, files.delimiter)
+
+
+def _first(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(20)
+
+
+@contextmanager
 def _open(
     path: Path,
     files: Files,
     columns: Sequence[str] | None,
     malformed: Malformed,
-) -> Any:
+    dialect: Dialect | None = None,
+) -> Iterator[Any]:
     """A reader of record batches; of all columns if none are named."""
-    if kind_of(path) == ".parquet":
-        return _Parquet(path, columns)
+    if is_parquet(path):
+        with _Parquet(path, columns) as reader:
+            yield reader
+        return
+    dialect = dialect or _dialect(path, files)
 
     def wrong(row: Any) -> str:
         text = row.text
@@ -249,36 +481,44 @@ def _open(
         malformed.add(
             1 + text.count("\n"),
             lambda: (
-                f"{path}{_line(path, text)}: found {row.actual_columns} "
-                f"columns in {text[:60]!r}, expected {row.expected_columns}"
+                f"{path}{_line(path, files, dialect, text)}: found "
+                f"{row.actual_columns} columns in {text[:60]!r}, expected "
+                f"{row.expected_columns}, as "
+                + ("rows have" if files.names else "the header has")
+                + _remedy(row, files)
             ),
         )
         return "skip"
 
     as_text = pa.dictionary(pa.int32(), pa.string())
-    stream = pa.input_stream(
-        path, compression="gzip" if path.suffix == ".gz" else None
-    )
-    return pa.csv.open_csv(
-        stream,
-        read_options=pa.csv.ReadOptions(
-            column_names=list(files.names) or None, block_size=_BLOCK
-        ),
-        parse_options=pa.csv.ParseOptions(
-            delimiter=files.delimiter,
-            quote_char='"' if files.quoted else False,
-            newlines_in_values=files.quoted,
-            invalid_row_handler=wrong,
-        ),
-        convert_options=pa.csv.ConvertOptions(
-            include_columns=None if columns is None else list(columns),
-            column_types=None
-            if columns is None
-            else dict.fromkeys(columns, as_text),
-            strings_can_be_null=False,
-            check_utf8=False,  # of every row; each value is enough
-        ),
-    )
+    with ExitStack() as stack:
+        if dialect == Dialect():
+            packed = "gzip" if is_gzip(path) else None
+            stream = pa.input_stream(path, compression=packed)
+        else:
+            rewritten = closing(Rewritten(path, files.delimiter, dialect))
+            stream = pa.PythonFile(stack.enter_context(rewritten), mode="r")
+        reader = pa.csv.open_csv(
+            stream,
+            read_options=pa.csv.ReadOptions(
+                column_names=list(files.names) or None, block_size=_BLOCK
+            ),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=files.delimiter,
+                quote_char='"' if files.quoted else False,
+                newlines_in_values=files.quoted,
+                invalid_row_handler=wrong,
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                include_columns=None if columns is None else list(columns),
+                column_types=None
+                if columns is None
+                else dict.fromkeys(columns, as_text),
+                strings_can_be_null=False,
+                check_utf8=False,  # of every row; each value is enough
+            ),
+        )
+        yield stack.enter_context(reader)
 
 
 class _Parquet:
@@ -302,19 +542,37 @@ class _Parquet:
         yield from self._file.iter_batches(_BLOCK_ROWS, columns=self._columns)
 
 
-def _line(path: Path, text: str) -> str:
-    """Where in a file a row begins."""
-    if path.suffix == ".gz" or not text:
-        return ""
-    wanted = text.splitlines()[0].encode()
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.rstrip(b"\r\n") == wanted:
-                return f", line {number}"
+def _line(path: Path, files: Files, dialect: Dialect, text: str) -> str:
+    """Where in a file a row is."""
+    if dialect != Dialect():
+        with closing(Rewritten(path, files.delimiter, dialect)) as rewritten:
+            number = rewritten.line(text)
+    else:
+        wanted = text.encode().split(b"\n")[0].rstrip(b"\r")
+        number, _ = find_line(path, lambda line: line.rstrip(b"\r\n") == wanted)
+    return f", line {number}" if number else ""
+
+
+def _remedy(row: Any, files: Files) -> str:
+    """What to do with a row that has too few or too many columns."""
+    if '\\"' in row.text and files.quoted:
+        return '; within quotes a quote is written "", not \\"'
+    if row.text.startswith("#"):
+        return "; comments are not read"
+    if row.actual_columns > row.expected_columns and files.quoted:
+        return (
+            "; name each column there, and quote values that hold "
+            f"{files.delimiter!r}"
+        )
     return ""
 
 
-def _list(names: Sequence[str]) -> str:
-    """Some names, for an error."""
-    shown = ", ".join(names[:8])
+def listed(names: Sequence[str]) -> str:
+    """Some names, for an error; quoted if they cannot be seen as they are."""
+    shown = ", ".join(
+        name
+        if name.strip() == name and name.isprintable() and name
+        else repr(name)
+        for name in names[:8]
+    )
     return shown + (", ..." if len(names) > 8 else "")

@@ -1,6 +1,7 @@
 """Files of the user's own: CSV, TSV or Parquet, one file or many parts."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_pep.data import rows
@@ -16,6 +17,7 @@ def source(
     fields: Sequence[str] = (),
     delimiter: str | None = None,
     min_count: int = 10,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Source:
     """What to prepare.
 
@@ -24,29 +26,23 @@ def source(
             `.gz` behind if it is text, or a folder of such files. The first
             line names the columns.
         label: The column of labels, 0 or 1.
-        fields: The columns to learn from; by default all others. The kind of a
-            field, which else is guessed from the values that the first rows
-            have, can be given behind a colon: `"price:number"`. It is one of
-            `category`, `number`, `log`, `list`, `hour`, `weekday`, and `time`
-            for the last two.
-        delimiter: Between columns; by default `,`, and a tabulator for `.tsv`
-            and `.txt`.
+        fields: The columns to learn from; by default all others, but for row
+            numbers without a name, as pandas adds them. The kind of a field,
+            which else is guessed from the values that the first rows have, can
+            be given behind a colon: `"price:number"`. It is one of `category`,
+            `number`, `log`, `list`, `hour`, `weekday`, and `time` for the last
+            two.
+        delimiter: Between columns; by default `,`, and a tab for `.tsv` and
+            `.txt`.
         min_count: Values in fewer training rows share one id of their field.
+        say: Called with a line for all that is read in a way that the user
+            might not expect.
 
     Raises:
         DataError: If the files or the columns are not as described.
     """
-    if delimiter is not None and (
-        len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'
-    ):
-        raise DataError(
-            f"found the delimiter {delimiter!r}, expected one ASCII character, "
-            "neither a quote nor the end of a line."
-        )
-    paths = rows.find(Path(path))
-    by_tabs = not rows.kind_of(paths[0]).startswith((".csv", ".parquet"))
-    files = Files(paths, delimiter=delimiter or ("\t" if by_tabs else ","))
-    columns = rows.header(files)
+    files = rows.files_of(Path(path), delimiter, say)
+    columns = rows.header(files, say)
     kinds = dict(_kind(field, columns) for field in fields)
     if len(kinds) < len(fields):
         raise DataError(
@@ -55,29 +51,16 @@ def source(
     if label is None:
         raise DataError(
             f"{path}: which column is the label? Name it with --label (in "
-            f"Python: label=); there are {', '.join(columns)}."
+            f"Python: label=); there are {rows.listed(columns)}."
         )
-    for name in (label, *kinds):
-        if name not in columns:
-            hint = (
-                f" Is {files.delimiter!r} what divides the columns? "
-                "--delimiter names another."
-                if len(columns) == 1
-                else ""
-            )
-            raise DataError(
-                f"{paths[0]}: found no column {name!r}, expected one of "
-                f"{', '.join(columns)}.{hint}"
-            )
+    missing = [name for name in (label, *kinds) if name not in columns]
+    if missing:
+        raise rows.no_column(files, missing, columns)
     if label in kinds:
         raise DataError(
             f"{label!r} is the label, and cannot be a field as well."
         )
-    kinds = kinds or dict.fromkeys(c for c in columns if c != label)
-    if not kinds:
-        raise DataError(
-            f"{paths[0]}: found no column but {label!r}, expected fields."
-        )
+    kinds = kinds or _all_others(files, columns, label, say)
     return Source(
         name=Path(path).name.split(".")[0],
         features="own",
@@ -86,6 +69,37 @@ def source(
         fields=_fields(files, kinds),
         min_count=min_count,
     )
+
+
+def _all_others(
+    files: Files,
+    columns: Sequence[str],
+    label: str,
+    say: Callable[[str], None],
+) -> dict[str, str | None]:
+    """The columns to learn from if none are given."""
+    path = files.paths[0]
+    left_out = [c for c in columns if rows.unnamed(c) and c != label]
+    if left_out:
+        say(
+            f"{path}: left out {rows.listed(left_out)}, taken for row numbers "
+            "that pandas has added; --fields names the columns to learn from"
+        )
+    kept = [c for c in columns if c not in {label, *left_out}]
+    if not kept:
+        raise DataError(
+            f"{path}: found no column but {label!r}, expected fields."
+        )
+    alike: dict[str, str] = {}
+    for name in (label, *kept):
+        other = alike.setdefault(name.strip().casefold(), name)
+        if other != name:
+            raise DataError(
+                f"{path}: found the columns {other!r} and {name!r}, which "
+                "differ in capitals or blanks alone. Name those to learn from "
+                "with --fields (in Python: fields=)."
+            )
+    return dict.fromkeys(kept)
 
 
 def _kind(field: str, columns: Sequence[str]) -> tuple[str, str | None]:
@@ -106,17 +120,17 @@ def _fields(files: Files, kinds: dict[str, str | None]) -> tuple[Field, ...]:
     unknown = [name for name, kind in kinds.items() if kind is None]
     first = None
     if unknown:
-        first = next(rows.blocks(files, unknown, Malformed()), None)
+        malformed = Malformed()
+        first = next(rows.blocks(files, unknown, malformed), None)
         if first is None:
-            raise DataError(f"{files.paths[0]}: found no rows, expected some.")
+            raise rows.no_rows(files, malformed)
     fields: list[Field] = []
     for name, kind in kinds.items():
         if kind is not None:
             fields += of_kind(name, kind)
         elif first is not None:
             fields += guess(name, first.columns[name].values.to_pylist())
-    names = [field.name for field in fields]
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(field.name for field in fields).items():
+        if times > 1:
             raise DataError(f"two fields would be called {name!r}.")
     return tuple(fields)

@@ -15,7 +15,7 @@ from keras_pep import metrics
 from keras_pep.data import DataError
 from keras_pep.data import rows as raw
 from keras_pep.data.fields import Field, Vocabulary, numbers
-from keras_pep.data.prepare import Encoder
+from keras_pep.data.prepare import FEWER_LINES, Encoder
 from keras_pep.data.rows import Block, Files, Malformed
 from keras_pep.files import whole
 from keras_pep.serving.c_runtime import SavedModel
@@ -31,7 +31,13 @@ Score = Callable[[Block], np.ndarray]
 
 
 def score_file(
-    score: Score, columns: tuple[str, ...], source: Path, target: Path
+    score: Score,
+    columns: tuple[str, ...],
+    source: Path,
+    target: Path,
+    delimiter: str | None = None,
+    usual: Files | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Writes the probability of each row of a file, in the same order.
 
@@ -41,6 +47,12 @@ def score_file(
         source: A .csv, .tsv or .parquet file with these columns, or a folder
             of such files.
         target: A .csv, .tsv or .parquet file with the column `probability`.
+        delimiter: Between columns of the source; by default the usual one if
+            its header has the columns then, else by the ending of its name.
+        usual: How files are written that are like those of the training, if
+            the endings of their names do not say it.
+        say: Called with a line for all that is read in a way that the user
+            might not expect.
 
     Returns:
         Number of rows.
@@ -48,16 +60,7 @@ def score_file(
     Raises:
         DataError: If a column is missing, or a row or a value is malformed.
     """
-    paths = raw.find(source)
-    by_tabs = not raw.kind_of(paths[0]).startswith((".csv", ".parquet"))
-    files = Files(paths, delimiter="\t" if by_tabs else ",")
-    found = raw.header(files)
-    missing = [name for name in columns if name not in found]
-    if missing:
-        raise DataError(
-            f"{paths[0]}: found no column {', '.join(map(repr, missing))}, "
-            f"only {', '.join(found)}."
-        )
+    files = _files(source, columns, delimiter, usual, say)
     ending = target.suffix.lower()
     if ending not in (".csv", ".tsv", ".parquet"):
         raise DataError(
@@ -79,6 +82,38 @@ def score_file(
     return count
 
 
+def _files(
+    source: Path,
+    columns: tuple[str, ...],
+    delimiter: str | None,
+    usual: Files | None,
+    say: Callable[[str], None],
+) -> Files:
+    """The files, with the first delimiter by which they have the columns."""
+    given = [delimiter]
+    if usual is not None and delimiter is None:
+        if usual.names:
+            named = raw.without_header(
+                raw.files_of(source, None, say), usual, columns
+            )
+            if named is not None:
+                return named
+        given = [usual.delimiter, None]
+    error = None
+    for each in given:
+        notes: list[str] = []
+        files = raw.files_of(source, each, notes.append)
+        found = raw.header(files, notes.append)
+        missing = [name for name in columns if name not in found]
+        if not missing:
+            for note in notes:
+                say(note)
+            return files
+        error = error or raw.no_column(files, missing, found)
+    assert error is not None
+    raise error
+
+
 _SCHEMA = pa.schema([("probability", pa.float32())])
 
 
@@ -93,6 +128,8 @@ def _well_formed(files: Files, columns: tuple[str, ...]) -> Iterator[Block]:
     for block in raw.blocks(files, columns, malformed):
         if malformed.first:
             break
+        for name in columns:
+            _refuse(block, name, block.lines(name) > 0, FEWER_LINES)
         yield block
     if malformed.first:
         raise DataError(f"{malformed.first()}. Nothing was written.")
@@ -131,7 +168,7 @@ def scorer_of_model(
             values = column.values
             if field.kind != "category":
                 values, bad = field.values(values.to_numpy(False))
-                _refuse(block, field.column, bad, field.kind)
+                _refuse(block, field.column, bad, f"a {field.kind}")
             ids.append(encoder.ids(values)[column.codes].astype(np.int32))
         logits = metrics.predict(served, np.concatenate(ids, axis=1))
         return 1 / (1 + np.exp(-logits.reshape(-1).astype(np.float64)))
@@ -169,7 +206,7 @@ def scorer_of_saved_model(
             kind, column = field["kind"], block.columns[field["column"]]
             texts = column.values.to_numpy(False)
             of = Field("", "", kind, time_format=field["time_format"])
-            _refuse(block, field["column"], of.values(texts)[1], kind)
+            _refuse(block, field["column"], of.values(texts)[1], f"a {kind}")
             made = _typed(texts, inputs[field["name"]].dtype)
             given[field["name"]] = made, column.codes
         parts = []
@@ -197,13 +234,13 @@ def _typed(texts: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     return made
 
 
-def _refuse(block: Block, name: str, bad: np.ndarray, kind: str) -> None:
+def _refuse(block: Block, name: str, bad: np.ndarray, expected: str) -> None:
     if bad.any():
         rows = bad[block.columns[name].codes]
         row = int(rows.argmax())
         found = block.columns[name].values[int(block.columns[name].codes[row])]
         raise DataError(
             f"{block.path}, row {block.first + row + 1}: found "
-            f"{found.as_py()[:80]!r} in column {name!r}, expected a {kind}. "
+            f"{found.as_py()[:80]!r} in column {name!r}, expected {expected}. "
             "Nothing was written."
         )

@@ -245,8 +245,8 @@ def test_values_of_every_kind():
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("", r"own\.csv: cannot be read: Empty CSV file"),
-        ("a,b,clicked\n", r"own\.csv: found no rows"),
+        ("", r"own\.csv: is empty, expected a header and rows"),
+        ("a,b,clicked\n", r"own\.csv: has a header but no rows"),
         ("a,b,a,clicked\n1,2,3,0\n", "the column 'a' twice"),
         ("a,b\n1,2\n", "no column 'clicked', expected one of a, b"),
         ("a;b;clicked\n1;2;0\n", r"no column 'clicked'.*Is ',' what divides"),
@@ -316,11 +316,13 @@ def test_names_with_colons_commas_and_capitals(tmp_path):
 def test_bad_bytes(tmp_path, table):
     path = write(table, tmp_path / "own.csv")
     path.write_bytes(path.read_bytes().replace(b"the same", b"\xff\xfe", 1))
-    with pytest.raises(DataError, match="Invalid UTF8"):
+    with pytest.raises(
+        DataError, match=r"found .*\\xff\\xfe.* in line 2, expected UTF-8"
+    ):
         data.load(path, label="clicked")
     path.write_bytes("größe,clicked\n1,0\n".encode("latin-1"))
     with pytest.raises(
-        DataError, match=r"own\.csv: cannot be read: expected UTF"
+        DataError, match=r"found gr\\xf6\\xdfe,clicked in line 1, expected UTF"
     ):
         data.load(path, label="clicked")
     path = tmp_path / "own.csv.gz"

@@ -1,0 +1,316 @@
+"""How a text file is written: compressed or not, and how it divides rows.
+
+PyArrow reads standard CSV. A file that is written otherwise is rewritten, row
+by row, on its way there.
+"""
+
+import csv
+import functools
+import gzip
+import io
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_pep.data.dataset import DataError
+
+_SAMPLE = 1 << 20  # bytes in which a backslash before a quote is looked for
+_LOOKED_AT = 100  # rows
+_REWRITTEN = 1000  # rows that are rewritten at once
+
+_GZIP = b"\x1f\x8b"
+PARQUET = b"PAR1"
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive or an Excel sheet",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zXZ": "compressed by xz",
+}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    r"""Differences of a text file from standard CSV.
+
+    Attributes:
+        padded: There are blanks around values that are not part of them.
+        escaped: A quote within quotes is written `\"`, not `""`.
+        trailing: Rows end in a delimiter that the header has not.
+    """
+
+    padded: bool = False
+    escaped: bool = False
+    trailing: bool = False
+
+    def notes(self) -> list[str]:
+        """How the rows are taken, for the user."""
+        said = {
+            "blanks around names and values are left out": self.padded,
+            'quotes are taken to be written \\", as MySQL does': self.escaped,
+            "the delimiter that ends every row is left out": self.trailing,
+        }
+        return [note for note, so in said.items() if so]
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed, whatever its name."""
+    return _first_bytes(path).startswith(_GZIP)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet, whatever its name."""
+    return _first_bytes(path).startswith(PARQUET)
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
+
+
+def open_text(path: Path) -> io.BufferedReader | gzip.GzipFile:
+    """Open a text file for its bytes, unpacked."""
+    return gzip.GzipFile(path) if is_gzip(path) else path.open("rb")
+
+
+def find_line(path: Path, wrong: Any) -> tuple[int, bytes]:
+    """Number and bytes of the first line that is wrong; 0 if none is."""
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if wrong(line):
+                return number, line.rstrip(b"\r\n")
+    return 0, b""
+
+
+def dialect_of(path: Path, delimiter: str) -> Dialect:
+    """Look at the first rows of a text file, and for a backslash at all.
+
+    Raises:
+        DataError: If it is no text in UTF-8 at all.
+    """
+    state = path.stat()
+    return _dialect_of(path, delimiter, (state.st_size, state.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4096)
+def _dialect_of(path: Path, delimiter: str, _: tuple[int, int]) -> Dialect:
+    with open_text(path) as file:
+        sample = file.read(_SAMPLE)
+        _refuse_other_content(path, sample)
+        odd = _around_backslash(file, sample)
+    odd = b"".join(sample.splitlines(keepends=True)[:1]) + odd
+    escaped = _malformed(odd, delimiter, escaped=True) < _malformed(
+        odd, delimiter, escaped=False
+    )
+    reader = _parsed(_lines(sample), delimiter, escaped=escaped)
+    every = list(itertools.islice(_rows_or_none(reader), _LOOKED_AT))
+    first, *found = [row for row in every if row] or [[]]
+    behind = [value for row in found for value in row[1:] if value]
+    return Dialect(
+        padded=delimiter != " "
+        and (
+            any(name != name.strip(" ") for name in first)
+            or (bool(behind) and all(value[0] == " " for value in behind))
+        ),
+        escaped=escaped,
+        trailing=bool(found)
+        and all(_ends_empty(row, len(first)) for row in found),
+    )
+
+
+def _around_backslash(file: Any, sample: bytes) -> bytes:
+    r"""Lines from the first `\"` on, if there is any."""
+    before = b""
+    while sample:
+        text = before + sample
+        place = text.find(b'\\"')
+        if place >= 0:
+            start = text.rfind(b"\n", 0, place) + 1
+            return text[start:] + bytes(file.read(_SAMPLE))
+        before = text[text.rfind(b"\n") + 1 :][-_SAMPLE:]
+        sample = file.read(_SAMPLE)
+    return b""
+
+
+def _lines(content: bytes) -> io.StringIO:
+    """Lines of text, without a last one that is cut."""
+    if len(content) >= _SAMPLE:
+        content = content[: content.rfind(b"\n") + 1] or content
+    text = content.decode("utf-8-sig", errors="replace")
+    return io.StringIO(text, newline="")
+
+
+def _refuse_other_content(path: Path, sample: bytes) -> None:
+    for magic, what in _ARCHIVES.items():
+        if sample.startswith(magic):
+            raise DataError(
+                f"{path}: found {what}, expected text or Parquet: unpack or "
+                "export it first; of compressed text, gzip is read."
+            )
+    if sample.startswith(PARQUET):
+        raise DataError(
+            f"{path}: found Parquet inside of gzip, expected Parquet as it "
+            "is: unpack it with gunzip."
+        )
+    if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(
+            f"{path}: found UTF-16, expected UTF-8: {_convert(path, 'UTF-16')}"
+        )
+    if b"\0" in sample:
+        raise nul_in(path)
+
+
+def nul_in(path: Path) -> DataError:
+    """The error of a text file that has NUL bytes."""
+    number, line = find_line(path, lambda line: b"\0" in line)
+    return DataError(
+        f"{path}, line {number}: found a NUL byte in "
+        f"{line[:60].decode(errors='backslashreplace')!r}, expected text in "
+        "UTF-8. Is it UTF-16, or was it not written to its end?"
+    )
+
+
+def not_utf8(path: Path) -> DataError:
+    """The error of a text file that is not in UTF-8."""
+    found = ""
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                shown = line[max(0, error.start - 20) : error.start + 20]
+                text = shown.strip().decode(errors="backslashreplace")
+                found = f"found {text} in line {number}, "
+                break
+    return DataError(
+        f"{path}: cannot be read: {found}expected UTF-8. If it is Latin-1, "
+        f"{_convert(path, 'LATIN1')}"
+    )
+
+
+def _convert(path: Path, encoding: str) -> str:
+    unpacked = f"gunzip -c {path.name} | " if is_gzip(path) else ""
+    return (
+        f"convert it, as by {unpacked}iconv -f {encoding} -t UTF-8 "
+        f"{'' if unpacked else path.name + ' '}> new.csv."
+    )
+
+
+def _ends_empty(row: list[str], columns: int) -> bool:
+    return len(row) == columns + 1 and not row[-1].strip(" ")
+
+
+def _malformed(content: bytes, delimiter: str, *, escaped: bool) -> int:
+    """How many rows are none if quotes are written in a way."""
+    reader = _parsed(
+        _lines(content),
+        delimiter,
+        escaped=escaped,
+        strict=True,
+        skipinitialspace=delimiter != " ",
+    )
+    count, columns = 0, 0
+    for row in _rows_or_none(reader):
+        columns = columns or len(row or ())
+        count += row is None or (
+            len(row) not in (0, columns) and not _ends_empty(row, columns)
+        )
+    return count
+
+
+def _rows_or_none(reader: Any) -> Iterator[list[str] | None]:
+    """Rows, and None where quotes are not as they should be."""
+    while True:
+        try:
+            yield next(reader)
+        except csv.Error:
+            yield None
+        except StopIteration:
+            return
+
+
+def _parsed(
+    lines: Any, delimiter: str, *, escaped: bool, **settings: Any
+) -> Any:
+    if escaped:
+        # Nothing but quotes and backslashes: \N stays what it is.
+        lines = (re.sub(r'\\([\\"]?)', _kept_backslash, each) for each in lines)
+        settings |= {"escapechar": "\\", "doublequote": False}
+    return csv.reader(lines, delimiter=delimiter, **settings)
+
+
+def _kept_backslash(found: re.Match[str]) -> str:
+    return found[0] if found[1] else "\\\\"
+
+
+class Rewritten:
+    """A text file as standard CSV, as `pyarrow.PythonFile` reads it.
+
+    Args:
+        path: The file.
+        delimiter: Between its columns.
+        dialect: How it is written.
+    """
+
+    def __init__(self, path: Path, delimiter: str, dialect: Dialect) -> None:
+        self._file = io.TextIOWrapper(
+            open_text(path), encoding="utf-8-sig", newline=""
+        )
+        self._delimiter = delimiter
+        self._rows = self._standard(dialect)
+        self._ready = bytearray()
+
+    def _standard(self, dialect: Dialect) -> Iterator[list[str]]:
+        """Rows of values, without what does not belong to them."""
+        self._reader = _parsed(
+            self._file,
+            self._delimiter,
+            escaped=dialect.escaped,
+            skipinitialspace=dialect.padded,
+        )
+        columns = 0
+        for row in self._reader:
+            columns = columns or len(row)
+            if dialect.trailing and _ends_empty(row, columns):
+                row.pop()
+            yield [v.strip(" ") for v in row] if dialect.padded else row
+
+    def _written(self, rows: list[list[str]]) -> str:
+        text = io.StringIO(newline="")
+        csv.writer(
+            text, delimiter=self._delimiter, lineterminator="\n"
+        ).writerows(rows)
+        return text.getvalue()
+
+    def line(self, text: str) -> int:
+        """Number of the line in which a row of standard CSV ends; 0: none."""
+        for row in self._rows:
+            if self._written([row]).rstrip("\n") == text:
+                return int(self._reader.line_num)
+        return 0
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes."""
+        while len(self._ready) < size:
+            rows = list(itertools.islice(self._rows, _REWRITTEN))
+            if not rows:
+                break
+            self._ready += self._written(rows).encode()
+        part = bytes(self._ready[:size])
+        del self._ready[:size]
+        return part
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._file.closed
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -39,9 +39,9 @@ def labelled_rows(count):
     ]
 
 
-def write_csv(path, rows):
+def write_csv(path, rows, delimiter=","):
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
         writer.writeheader()
         writer.writerows(rows)
 

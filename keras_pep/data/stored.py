@@ -22,7 +22,7 @@ from keras_pep.data.dataset import DataError, Dataset, Split
 from keras_pep.data.fields import Vocabulary
 
 # The layout above. Another one gets another number, and is prepared anew.
-FORMAT = 1
+FORMAT = 2
 
 _DESCRIPTION = "dataset.json"
 _COPIED = 65_536  # rows that are gathered at once

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 import keras_pep
+from keras_pep.data import criteo
 from keras_pep_cli import dataset, main
 
 QUICK = ["--max-epochs", "4", "--sparsity", "0.5", "--embedding-dim", "4"]
@@ -69,6 +70,40 @@ def test_criteo_and_avazu_train(shared_data, tmp_path, name, model):
     # Trained to the end, by the command's defaults, they have 0.76 and 0.73.
     assert metrics["dense"]["test"]["auc"] > 0.7
     assert metrics["budgets"][0]["test"]["auc"] > 0.66
+    if name == "criteo":
+        check_criteo_without_header(
+            tmp_path / "run", shared_data / "criteo" / "train.txt", tmp_path
+        )
+
+
+def check_criteo_without_header(run, path, tmp_path):
+    """`predict` takes it as `train` does, and `test.txt`, which is without
+    labels, and a file of one's own that names the columns."""
+    with path.open() as file:
+        lines = [next(file) for _ in range(1000)]
+    names = ["label", *criteo.INTEGERS, *criteo.CATEGORIES]
+    scores = []
+    for written, content in (
+        ("train.txt", lines),
+        ("test.txt", [line.partition("\t")[2] for line in lines]),
+        ("own.tsv", ["\t".join(names) + "\n", *lines]),
+    ):
+        (tmp_path / written).write_text("".join(content))
+        done = invoke(
+            *("predict", run, "--input", tmp_path / written, "--force"),
+            *("--output", tmp_path / "scores.csv"),
+        )
+        assert done.exit_code == 0, done.output
+        scores.append(np.loadtxt(tmp_path / "scores.csv", skiprows=1).tolist())
+    assert scores[0] == scores[1] == scores[2]
+    labels = np.array([int(line[0]) for line in lines])
+    assert keras_pep.metrics.auc(labels, np.array(scores[0])) > 0.66
+    (tmp_path / "short.txt").write_text("1\t2\n")
+    done = invoke(
+        *("predict", run, "--input", tmp_path / "short.txt", "--force"),
+        *("--output", tmp_path / "scores.csv"),
+    )
+    assert "found 2 columns divided by '\\t', expected a" in done.output
 
 
 def test_prepare_says_what_there_is(clicks, tmp_path):

@@ -17,10 +17,17 @@ from tests.keras_pep_cli.test_cli import QUICK, invoke
 def trained(tmp_path_factory):
     """A run on a file of one's own, which has fields of every kind."""
     folder = tmp_path_factory.mktemp("trained")
-    write_csv(folder / "clicks.csv", labelled_rows(2000))
+    write_csv(folder / "clicks.csv", labelled_rows(2000), delimiter=";")
     result = invoke(
         *("train", "--dataset", folder / "clicks.csv", "--label", "clicked"),
-        *("--fields", ",".join(FIELDS), "--cache-dir", folder / "cache"),
+        *(
+            "--delimiter",
+            ";",
+            "--fields",
+            ",".join(FIELDS),
+            "--cache-dir",
+            folder / "cache",
+        ),
         *("--run-dir", folder / "run", "--linear", "pep", *QUICK),
         *("--budget", 400, "--budget", 150),
     )
@@ -100,6 +107,45 @@ def test_export_inspect_and_predict(run, new_rows, tmp_path, monkeypatch):
     np.testing.assert_allclose(one, other, atol=1e-6)
     assert one.between(0, 1).all()
     assert one.nunique() > 100
+
+
+def test_predict_reads_what_train_has_read(run, tmp_path):
+    """By the delimiter of the run, of the file's ending, or as it is told."""
+
+    def scores(of, name, delimiter, *more):
+        write_csv(tmp_path / name, raw_rows(300, seed=7), delimiter)
+        done = invoke(
+            *("predict", of, "--input", tmp_path / name, "--force", *more),
+            *("--output", tmp_path / "scores.csv"),
+        )
+        assert done.exit_code == 0, done.output
+        return pd.read_csv(tmp_path / "scores.csv")["probability"].tolist()
+
+    expected = scores(run, "new.csv", ",")
+    assert len(set(expected)) > 100
+    assert scores(run, "new.csv", ";") == expected
+    assert scores(run, "new.tsv", "\t") == expected
+    assert scores(run, "new.csv", "\t", "--delimiter", r"\t") == expected
+    saved = tmp_path / "models"
+    assert invoke("export", run, "--output", saved).exit_code == 0
+    np.testing.assert_allclose(
+        scores(saved, "new.csv", ";", "--delimiter", ";"), expected, atol=1e-6
+    )
+    for path, more, found in (
+        (saved, (), "';' seems to: --delimiter ';'"),
+        (run, ("--delimiter", "|"), "';' seems to: --delimiter ';'"),
+        (run, ("--delimiter", ""), "found the delimiter ''"),
+    ):
+        done = invoke(
+            *("predict", path, "--input", tmp_path / "new.csv", "--force"),
+            *("--output", tmp_path / "scores.csv", *more),
+        )
+        assert done.exit_code == 1
+        assert found in done.output
+    same = tmp_path / "new.csv"
+    done = invoke("predict", run, "--input", same, "--output", same, "--force")
+    assert done.exit_code == 2
+    assert "is the input" in done.output
 
 
 def test_features_of_nothing_leave_if_asked(run, new_rows, tmp_path):

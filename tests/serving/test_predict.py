@@ -1,0 +1,120 @@
+"""The rows that `predict` reads, in files of every kind of writing."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from keras_pep.data import DataError
+from keras_pep.data.rows import Files
+from keras_pep.serving import score_file
+
+PRICES = [0.5, 0.25, 0.125, 0.75]
+
+
+def score(block):
+    """A probability that is the price."""
+    column = block.columns["price"]
+    return column.values.to_numpy(False).astype(float)[column.codes]
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """The probabilities of a file's rows, and what is said of them."""
+
+    def scored(content, name="new.csv", target="scores.csv", **settings):
+        path, said = tmp_path / name, []
+        if isinstance(content, str):
+            content = content.encode()
+        path.write_bytes(content)
+        rows = score_file(
+            score,
+            ("user", "price"),
+            path,
+            tmp_path / target,
+            say=said.append,
+            **settings,
+        )
+        found = np.loadtxt(tmp_path / target, skiprows=1).tolist()
+        assert rows == len(found)
+        return found, said
+
+    return scored
+
+
+def written(between=",", end="", names=("user", "price"), index=False):
+    lines = [between.join(("",) * index + names)]
+    for n, price in enumerate(PRICES):
+        row = (str(n),) * index + (f"u{n}", str(price))
+        lines.append(between.join(row) + end)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "said"),
+    [
+        (written(), "new.csv", ""),
+        (written("\t"), "new.TSV", ""),
+        (gzip.compress(written().encode(), mtime=0), "NEW.CSV.GZ", ""),
+        (gzip.compress(written().encode(), mtime=0), "new.csv", ""),
+        (written(end=","), "new.csv", "the delimiter that ends every row"),
+        (written(", "), "new.csv", "blanks around names and values"),
+        (written(index=True), "new.csv", ""),
+        ("\ufeff" + written(), "new.csv", ""),
+        (
+            written().replace("u0", '"an \\"odd\\", long name"'),
+            "new.csv",
+            "quotes are taken to be written",
+        ),
+    ],
+)
+def test_rows_are_read_as_for_training(scored, content, name, said):
+    found, notes = scored(content, name)
+    assert found == PRICES
+    assert [said in note for note in notes] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [
+        (written(";"), {"delimiter": ";"}),
+        (written(";"), {"usual": Files((), delimiter=";")}),
+        (written(","), {"usual": Files((), delimiter=";")}),
+        (written("|"), {"delimiter": "|", "usual": Files((), delimiter=";")}),
+    ],
+)
+def test_the_delimiter_is_given_or_usual(scored, content, settings):
+    assert scored(content, **settings)[0] == PRICES
+
+
+@pytest.mark.parametrize("columns", [3, 2])
+def test_files_without_a_header_in_a_known_form(scored, columns):
+    form = Files(
+        (), names=("label", "user", "price"), delimiter="\t", quoted=False
+    )
+    rows = [["1", f'"u{n}', str(price)] for n, price in enumerate(PRICES)]
+    content = "".join("\t".join(row[-columns:]) + "\n" for row in rows)
+    assert scored(content, "new.txt", usual=form)[0] == PRICES
+    with pytest.raises(DataError, match=r"line 1: found 1 columns divided by"):
+        scored("u0\n", "new.txt", usual=form)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (written(end=",7"), r"line 2: found 3 columns in 'u0,0\.5,7', exp"),
+        (written(";"), "Is ',' what divides the columns.*--delimiter ';'"),
+        (written(names=("User", "price")), "no column 'user'.*mean 'User'"),
+        (
+            written() + '"u4,0.5\n' + "u5,0.5\n" * 30 + 'u6",0.5\n',
+            "row 5: found 'u4,0.5.*expected fewer lines: is a quote missing",
+        ),
+        (written() + "a\0,0.5\n", "line 6: found a NUL byte"),
+    ],
+)
+def test_nothing_is_scored_that_is_not_read_whole(
+    scored, tmp_path, content, found
+):
+    with pytest.raises(DataError, match=rf"(?s)new\.csv.*{found}"):
+        scored(content)
+    assert not (tmp_path / "scores.csv").exists()

@@ -39,11 +39,18 @@ class Dialect:
         padded: There are blanks around values that are not part of them.
         escaped: A quote within quotes is written `\"`, not `""`.
         trailing: Rows end in a delimiter that the header has not.
+        unquoted: Quotes are characters like others, as TSV may have them.
     """
 
     padded: bool = False
     escaped: bool = False
     trailing: bool = False
+    unquoted: bool = False
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether PyArrow does not read it as it is."""
+        return self.padded or self.escaped or self.trailing
 
     def notes(self) -> list[str]:
         """How the rows are taken, for the user."""
@@ -51,6 +58,7 @@ class Dialect:
             "blanks around names and values are left out": self.padded,
             'quotes are taken to be written \\", as MySQL does': self.escaped,
             "the delimiter that ends every row is left out": self.trailing,
+            "quotes are taken to be part of the values": self.unquoted,
         }
         return [note for note, so in said.items() if so]
 
@@ -104,7 +112,10 @@ def _dialect_of(path: Path, delimiter: str, _: tuple[int, int]) -> Dialect:
     escaped = _malformed(odd, delimiter, escaped=True) < _malformed(
         odd, delimiter, escaped=False
     )
-    reader = _parsed(_lines(sample), delimiter, escaped=escaped)
+    unquoted = delimiter == "\t" and not escaped and _is_unquoted(sample)
+    reader = _parsed(
+        _lines(sample), delimiter, escaped=escaped, unquoted=unquoted
+    )
     every = list(itertools.islice(_rows_or_none(reader), _LOOKED_AT))
     first, *found = [row for row in every if row] or [[]]
     behind = [value for row in found for value in row[1:] if value]
@@ -117,6 +128,17 @@ def _dialect_of(path: Path, delimiter: str, _: tuple[int, int]) -> Dialect:
         escaped=escaped,
         trailing=bool(found)
         and all(_ends_empty(row, len(first)) for row in found),
+        unquoted=unquoted,
+    )
+
+
+def _is_unquoted(sample: bytes) -> bool:
+    """Whether rows of TSV are whole only if quotes are no quotes."""
+    if b'"' not in sample or not _malformed(sample, "\t", escaped=False):
+        return False
+    wrapped = re.search(rb'(^|\t)"[^\t\r\n]*"(\t|\r|\n|$)', sample, re.M)
+    return not wrapped and not _malformed(
+        sample, "\t", escaped=False, unquoted=True
     )
 
 
@@ -202,12 +224,15 @@ def _ends_empty(row: list[str], columns: int) -> bool:
     return len(row) == columns + 1 and not row[-1].strip(" ")
 
 
-def _malformed(content: bytes, delimiter: str, *, escaped: bool) -> int:
+def _malformed(
+    content: bytes, delimiter: str, *, escaped: bool, unquoted: bool = False
+) -> int:
     """How many rows are none if quotes are written in a way."""
     reader = _parsed(
         _lines(content),
         delimiter,
         escaped=escaped,
+        unquoted=unquoted,
         strict=True,
         skipinitialspace=delimiter != " ",
     )
@@ -232,8 +257,15 @@ def _rows_or_none(reader: Any) -> Iterator[list[str] | None]:
 
 
 def _parsed(
-    lines: Any, delimiter: str, *, escaped: bool, **settings: Any
+    lines: Any,
+    delimiter: str,
+    *,
+    escaped: bool,
+    unquoted: bool,
+    **settings: Any,
 ) -> Any:
+    if unquoted:
+        settings["quoting"] = csv.QUOTE_NONE
     if escaped:
         # Nothing but quotes and backslashes: \N stays what it is.
         lines = (re.sub(r'\\([\\"]?)', _kept_backslash, each) for each in lines)
@@ -268,6 +300,7 @@ class Rewritten:
             self._file,
             self._delimiter,
             escaped=dialect.escaped,
+            unquoted=dialect.unquoted,
             skipinitialspace=dialect.padded,
         )
         columns = 0

@@ -236,6 +236,7 @@ def header(
             raise DataError(
                 f"{path}: found the columns {listed(found)}, expected those of "
                 f"{files.paths[0].name}, {listed(columns)}."
+                f"{_no_header(found)}"
             )
         columns = found
     if files.quoted and _no_header(columns):
@@ -297,7 +298,7 @@ def no_column(
         columns: Those that there are.
     """
     hint = _no_header(columns)
-    if columns[0].startswith("#"):
+    if columns[0].startswith(("#", "sep=")):
         hint += " Is the first line a comment? It has to name the columns."
     alike = {name.strip().casefold(): name for name in columns}
     for name in names if len(columns) > 1 else ():
@@ -491,13 +492,14 @@ def _open(
         return "skip"
 
     as_text = pa.dictionary(pa.int32(), pa.string())
+    quoted = files.quoted and (dialect.rewritten or not dialect.unquoted)
     with ExitStack() as stack:
-        if dialect == Dialect():
-            packed = "gzip" if is_gzip(path) else None
-            stream = pa.input_stream(path, compression=packed)
-        else:
+        if dialect.rewritten:
             rewritten = closing(Rewritten(path, files.delimiter, dialect))
             stream = pa.PythonFile(stack.enter_context(rewritten), mode="r")
+        else:
+            packed = "gzip" if is_gzip(path) else None
+            stream = pa.input_stream(path, compression=packed)
         reader = pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(
@@ -505,8 +507,8 @@ def _open(
             ),
             parse_options=pa.csv.ParseOptions(
                 delimiter=files.delimiter,
-                quote_char='"' if files.quoted else False,
-                newlines_in_values=files.quoted,
+                quote_char='"' if quoted else False,
+                newlines_in_values=quoted,
                 invalid_row_handler=wrong,
             ),
             convert_options=pa.csv.ConvertOptions(
@@ -544,7 +546,7 @@ class _Parquet:
 
 def _line(path: Path, files: Files, dialect: Dialect, text: str) -> str:
     """Where in a file a row is."""
-    if dialect != Dialect():
+    if dialect.rewritten:
         with closing(Rewritten(path, files.delimiter, dialect)) as rewritten:
             number = rewritten.line(text)
     else:

@@ -181,6 +181,25 @@ def test_a_backslash_may_be_a_backslash(read, written, value):
     assert not notes
 
 
+def test_quotes_of_tsv_may_be_characters(read):
+    """One that opens a value would swallow the rows up to the next."""
+    written = ['"Best" shoes', '5" pipe', '"never closed', "plain"]
+    content = "title\tlabel\n" + "".join(
+        f"{written[n % 4]}\t{n % 2}\n" for n in range(200)
+    )
+    loaded, notes = read(content, "own.tsv")
+    assert list(loaded.vocabularies["title"]) == [None, *sorted(written)]
+    assert sum(map(len, loaded.splits.values())) == 200
+    assert notes == ["quotes are taken to be part of the values"]
+    loaded, notes = read(content.replace("\t", "\t ", 1), "own.tsv")
+    assert list(loaded.vocabularies["title"]) == [None, *sorted(written)]
+    assert len(notes) == 2
+    content = 'title\tlabel\n"a ""b"", c"\t1\n"d\te"\t0\n' + "f\t1\nf\t0\n" * 90
+    loaded, notes = read(content, "own.tsv")
+    assert set(loaded.vocabularies["title"]) == {None, 'a "b", c', "d\te", "f"}
+    assert not notes
+
+
 def test_blanks_of_single_values_are_part_of_them(read):
     written = [" b", "a", "c "]
     loaded, notes = read(
@@ -210,6 +229,10 @@ def test_blanks_of_single_values_are_part_of_them(read):
         (
             "# of today\n" + HEADER + body(),
             "one of # of today. Is the first line a comment",
+        ),
+        (
+            "sep=;\n" + HEADER.replace(",", ";") + body(";"),
+            "one of sep=;. Is the first line a comment",
         ),
         ("user,item,Label\n" + body(), "no column 'label'.*mean 'Label'"),
         ("user,item,labels\n" + body(), "no column 'label'.*mean 'labels'"),

@@ -43,24 +43,14 @@ class _DatasetType(click.ParamType[str]):
         return str(path.resolve())
 
 
-class _DelimiterType(click.ParamType[str]):
-    r"""A character; a tab may be written `\t`."""
-
-    name = "character"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        """The character."""
-        return str(value).replace("\\t", "\t")
-
-
 def delimiter_option(help_text: str) -> Callable[..., Any]:
-    """The option `--delimiter`."""
-    return click.option("--delimiter", type=_DelimiterType(), help=help_text)
+    r"""The option `--delimiter`, where a tab may be written `\t`."""
+    return click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        callback=lambda _, __, given: given and given.replace("\\t", "\t"),
+        help=help_text,
+    )
 
 
 _OPTIONS = (

@@ -118,6 +118,18 @@ def test_prepare_says_what_there_is(clicks, tmp_path):
     assert again.output in result.output
 
 
+def test_prepare_says_how_rows_are_taken(tmp_path):
+    rows = [f"{n},u{n % 7},{n % 3 // 2}," for n in range(300)]
+    path = tmp_path / "clicks.csv"
+    path.write_text("\n".join([",user,clicked", *rows]) + "\n")
+    arguments = ("prepare", "--dataset", path, "--label", "clicked")
+    result = invoke(*arguments, "--cache-dir", tmp_path / "cache")
+    assert result.exit_code == 0, result.output
+    assert "clicks.csv: left out '', taken for row numbers" in result.output
+    assert "clicks.csv: the delimiter that ends every row" in result.output
+    assert "features: 8 in 1 fields (user 8)" in result.output
+
+
 def test_train_finds_what_is_prepared(clicks, tmp_path):
     cache = ("--cache-dir", tmp_path / "cache")
     data = ("--dataset", clicks, "--label", "clicked", *cache)

@@ -1,8 +1,6 @@
 """The page: everything in one file, which opens without a network."""
 
 import base64
-import contextlib
-import glob
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +13,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from keras_pep.files import locked, remove_unlocked, whole
+from keras_pep.files import whole
 from keras_pep.report.content import ModelContent, RunContent, read_runs
 from keras_pep.report.figures import (
     STAGE_TITLES,
@@ -64,16 +62,12 @@ def write_page(runs: Sequence[RunContent], path: Path) -> None:
     """
     text = page(runs)
     try:
-        name = f".partial-*-{glob.escape(path.name)}"
-        remove_unlocked(path.parent.glob(name))
-        with contextlib.ExitStack() as held, whole(path) as partial:
-            partial.touch()
-            with contextlib.suppress(OSError):  # there may be no locks
-                held.enter_context(locked(partial))
-            partial.write_text(text, encoding="utf-8")
+        with whole(path, alone=True) as partial:
+            # Its scripts are known by what they are, line ends too.
+            partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise RunError(
-            f"{path} cannot be written: {error.strerror}."
+            f"{path} cannot be written: {error.strerror or error}."
         ) from error
 
 

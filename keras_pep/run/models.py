@@ -1,6 +1,5 @@
 """A model of a run, exported, inspected, or used to score rows."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,11 +55,6 @@ def export_run(
         ExportError: If the version exists, or cannot be written.
     """
     with directory.mine():
-        if not os.access(directory.path, os.W_OK):
-            raise RunError(
-                f"{directory.path} cannot be written, where the sizes are to "
-                "be noted: copy it elsewhere."
-            )
         metrics = directory.read_json("metrics.json")
         name, entry = chosen_model(directory, metrics, budget, dense=dense)
         vocabularies = directory.read_vocabularies()

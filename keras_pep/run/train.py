@@ -65,7 +65,7 @@ def train(
         _agree(workers, config, dataset, environment)
         files = workers.files(directory)
         files.create(force=force)
-        with files.mine():
+        with files.mine(warn):
             files.clear()  # so that no old file is left beside new ones
             files.write_counts(dataset.counts())
             files.write_vocabularies(dataset.vocabularies)
@@ -124,8 +124,8 @@ def resume(
     config, settings = directory.read_config()
     workers = _gathered(config, say)
     files = workers.files(directory)
-    with workers.watched(directory), files.mine():
-        say, warn = (_heard(workers, each) for each in (say, warn))
+    say, warn = (_heard(workers, each) for each in (say, warn))
+    with workers.watched(directory), files.mine(warn):
         files.sweep()
         if files.finished:
             files.tidy()

@@ -175,12 +175,14 @@ def _tile(run: RunContent, model: ModelContent) -> str:
 
 def _results(run: RunContent, several: bool) -> str:
     rows = [model_figures(run, model) for model in run.models]
-    if not rows:
+    if not rows and not run.failed:
         return ""
     title = _heading(run, several)
     missed = ", ".join(f"{budget:,}" for budget in run.not_reached)
-    note = f'<p class="note">Not reached: {missed}.</p>' if missed else ""
-    return f"{title}{_table(_TITLES, rows)}{note}"
+    notes = [f"Not reached: {missed}."] if missed else []
+    notes += [f"{name} failed: {why}" for name, why in run.failed.items()]
+    lines = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    return f"{title}{_table(_TITLES, rows)}{lines}"
 
 
 def _fields(run: RunContent, several: bool) -> str:

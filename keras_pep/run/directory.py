@@ -28,6 +28,7 @@ from keras_pep.run.checkpoint import Saved
 from keras_pep.run.config import Config
 from keras_pep.run.model_file import load_model, save_model, stored_bytes
 from keras_pep.run.progress import Say
+from keras_pep.run.table import failed_parts
 from keras_pep.search import Ticket
 
 CHECKPOINT = "checkpoint.npz"
@@ -474,12 +475,31 @@ class RunDirectory:
         return saved
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Writes `metrics.json`; what only an unfinished run needs goes."""
+        """Write `metrics.json`, and remove what only an unfinished run needs.
+
+        What is needed to try again what has failed stays; and so do the notes
+        of exports, if the run was finished before.
+        """
+        if self.finished:
+            _keep_exports(self.read_json("metrics.json"), metrics)
         self.write_json("metrics.json", metrics)
-        self.tidy()
+        if not failed_parts(metrics):
+            self.tidy()
 
     def tidy(self) -> None:
         """Removes what only an unfinished run needs."""
         with self._changing():
             for name in (CHECKPOINT, _PROGRESS):
                 (self.path / name).unlink(missing_ok=True)
+
+
+def _keep_exports(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Note of the models of a run where they were exported to."""
+    exports = {
+        entry.get("target"): entry["export"]
+        for entry in (before["dense"], *before["budgets"])
+        if entry and "export" in entry
+    }
+    for entry in (after["dense"], *after["budgets"]):
+        if entry and entry.get("target") in exports:
+            entry["export"] = exports[entry.get("target")]

@@ -150,7 +150,7 @@ def test_damage_is_said(run, damage, message):
         read_runs([run])
 
 
-class InterruptedHereError(Exception):
+class InterruptedHereError(KeyboardInterrupt):
     pass
 
 

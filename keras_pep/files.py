@@ -6,6 +6,7 @@ import fnmatch
 import glob
 import os
 import shutil
+import time
 import uuid
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 _PARTIAL = ".partial"
+_TRIES, _PAUSE = 50, 0.1  # seconds: longer than a file is read for
 
 
 @contextlib.contextmanager
@@ -41,10 +43,26 @@ def whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
         try:
             yield partial
             _on_disk(partial)
-            partial.replace(path)
+            _replace(partial, path)
             _on_disk(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Give a file its name, which another may have had."""
+    for _ in range(_TRIES if _is_windows() else 0):
+        # There it is refused while another process reads the file.
+        with contextlib.suppress(PermissionError):
+            partial.replace(path)
+            return
+        time.sleep(_PAUSE)
+    partial.replace(path)
+
+
+def _is_windows() -> bool:
+    """Tell whether the system opens no folders, nor removes open files."""
+    return not hasattr(os, "O_DIRECTORY")
 
 
 def remove_partials(folder: Path, pattern: str) -> None:
@@ -134,11 +152,10 @@ def _on_disk(path: Path) -> None:
     A name that is there before its content would be that of an empty file, if
     the power fails.
     """
-    # Windows opens no folders, and writes out only what it could change.
-    windows = not hasattr(os, "O_DIRECTORY")
-    if windows and path.is_dir():
+    if _is_windows() and path.is_dir():
         return
-    number = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    # Windows writes out only what could be changed.
+    number = os.open(path, os.O_RDWR if _is_windows() else os.O_RDONLY)
     try:
         os.fsync(number)
     except OSError as error:
@@ -178,7 +195,7 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(number)
-        if not hasattr(os, "O_DIRECTORY"):
+        if _is_windows():
             with contextlib.suppress(OSError):
                 path.unlink()
 

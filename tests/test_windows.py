@@ -60,6 +60,13 @@ def windows_rename(source, target, **settings):
         raise error(errno.EEXIST, target)
     rename(source, target, **settings)
 
+def windows_replace(source, target, **settings):
+    if str(target) in busy:  # read by another process, for a moment
+        busy.remove(str(target))
+        raise error(errno.EACCES, target)
+    replace(source, target, **settings)
+
+busy, replace, os.replace = [], os.replace, windows_replace
 os.open, os.close, os.unlink = windows_open, windows_close, windows_unlink
 os.rename, os.fsync = windows_rename, windows_fsync
 
@@ -85,7 +92,9 @@ with directory.mine():
     assert directory.in_use()
     (folder / "run" / ".partial-1-dense.keras").write_text("half")
     directory.sweep()
+    busy.append(str(folder / "run" / "metrics.json"))
     directory.write_json("metrics.json", directory.read_json("metrics.json"))
+    assert not busy
 assert directory.load_ticket(60).budget == 60
 assert not [*(folder / "run").glob(".*")]
 text = keras_pep.report.write_report(folder / "run").read_text("utf-8")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
 from keras_pep.data import DataError
@@ -10,6 +11,8 @@ from keras_pep.metrics import log_loss
 from keras_pep.run import RunDirectory, RunError
 from keras_pep.run.checked_json import parse_checked_json
 from keras_pep.run.config import Config
+from keras_pep_cli import main
+from keras_pep_cli.common import tell_failure
 from tests.keras_pep_cli.test_cli import invoke
 
 BUG = (
@@ -179,3 +182,19 @@ def test_help_and_wrong_usage_are_no_errors_of_ours():
     assert result.exit_code == 2
     assert "internal" not in result.stderr
     assert invoke("no-such").exit_code == 2
+
+
+def test_a_part_that_fails_shows_where_with_debug(capsys):
+    said = []
+    for debug in (False, True):
+        with click.Context(main) as context:
+            context.params["debug"] = debug
+            try:
+                log_loss([1], [1, 2])
+            except ValueError as error:
+                tell_failure("uniform-8 failed: no.", error)
+        said.append(capsys.readouterr().err.splitlines())
+    assert said[0] == ["uniform-8 failed: no. (--debug shows where)"]
+    first, *_, last = said[1]
+    assert first.startswith("Traceback")
+    assert last == "uniform-8 failed: no."

@@ -7,6 +7,12 @@ import click
 
 from keras_pep_cli.common import command
 
+# Of `metrics.json`, besides the figures: what the table shows.
+_SHOWN = (
+    *("method", "target", "embedding_parameters", "sparsity"),
+    *("total_parameters", "bytes"),
+)
+
 
 @command
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
@@ -40,19 +46,15 @@ def evaluate(
     )
     if as_json:
         entries = [metrics["dense"]] if metrics["dense"] else []
-        click.echo(
-            json.dumps(
-                [
-                    {
-                        "target": entry.get("target"),
-                        "embedding_parameters": entry["embedding_parameters"],
-                        "split": split,
-                        **entry[split],
-                    }
-                    for entry in entries + metrics["budgets"]
-                ],
-                indent=1,
-            )
-        )
+        entries += metrics["budgets"] + metrics["baselines"]
+        found = [
+            {
+                **{name: entry.get(name) for name in _SHOWN},
+                "split": split,
+                **entry[split],
+            }
+            for entry in entries
+        ]
+        click.echo(json.dumps(found, indent=1))
     else:
         click.echo(results_table(metrics, split))

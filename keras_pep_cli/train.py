@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from keras_pep_cli.common import FiniteFloat, command, command_line
+from keras_pep_cli.common import (
+    FiniteFloat,
+    command,
+    command_line,
+    explained,
+    tell_failure,
+)
 from keras_pep_cli.dataset import NAMES, data_options, data_settings, short_name
 
 if TYPE_CHECKING:
@@ -31,6 +37,10 @@ def _read_config(
         content = _settings_in(path)
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise click.BadParameter(f"{path}: {error}", param=option) from error
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path}: {error.strerror}.", param=option
+        ) from error
     options = {
         name.lstrip("-").replace("-", "_"): parameter
         for parameter in context.command.params
@@ -459,6 +469,7 @@ def _finish(
         Workers,
         export_run,
         exported,
+        failed_parts,
         heard,
         results_table,
         resume,
@@ -469,6 +480,7 @@ def _finish(
         "say": (lambda _: None) if quiet else click.echo,
         "warn": partial(click.echo, err=True) if quiet else click.echo,
         "bar": not quiet and sys.stdout.isatty(),
+        "fail": tell_failure,
     }
     try:
         with heard():
@@ -497,13 +509,41 @@ def _finish(
                 f"{budget['popularity_rank_correlation']:.2f})"
             )
     click.echo(f"run directory: {directory.path}")
-    click.echo(f"report: {write_report(directory.path)}")
+    failed = [*failed_parts(metrics)]
+
+    def attempt(name: str, result: Callable[[], Any]) -> None:
+        try:
+            click.echo(f"{name}: {result()}")
+        except Exception as error:
+            failed.append(name)
+            tell_failure(f"{name} failed: {explained(error)}", error)
+
+    attempt("report", lambda: write_report(directory.path))
     if directory.read_config()[0].export:
-        path = exported(metrics) or export_run(directory).path
-        click.echo(f"SavedModel: {path}")
-    if metrics["budgets_not_reached"]:
-        missed = ", ".join(f"{b:,}" for b in metrics["budgets_not_reached"])
-        raise click.ClickException(
-            f"not reached: {missed}. Allow more --search-epochs, or use "
-            "--search budget."
+        attempt(
+            "SavedModel",
+            lambda: exported(directory, metrics) or export_run(directory).path,
         )
+    problems = []
+    if metrics["budgets_not_reached"]:
+        problems.append(_not_reached(metrics))
+    if failed:
+        problems.append(
+            f"failed: {', '.join(failed)}. All else is done; try them again "
+            f"with keras-pep train --resume {directory.path}"
+        )
+    if problems:
+        raise click.ClickException(" ".join(problems))
+
+
+def _not_reached(metrics: Mapping[str, Any]) -> str:
+    hint = "Allow more --search-epochs, or use --search budget."
+    missed = metrics["budgets_not_reached"]
+    search = metrics["search"]
+    left = search.get("embedding_parameters")
+    if left is None or metrics["budgets"] or metrics.get("budgets_failed"):
+        return f"not reached: {', '.join(f'{b:,}' for b in missed)}. {hint}"
+    return (
+        f"No budget was reached: {search['steps']:,} steps left {left:,} "
+        f"embedding parameters. {hint}"
+    )

@@ -1,9 +1,9 @@
 """Measuring several programs side by side: processes that take turns."""
 
 import contextlib
+import mmap
 import multiprocessing
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -16,6 +16,7 @@ from typing import IO
 # Yields once when its libraries are loaded, whatever it likes, and from then on
 # the milliseconds per step of one block after the other.
 Program = Callable[[], Iterator[float]]
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,16 @@ def take_turns(
 
     Raises:
         RuntimeError: If a program fails; it says why.
+
+    Raises:
+        RuntimeError: If a program fails, or the system has no `/proc`.
     """
+    if not _STATUS.exists():
+        raise RuntimeError(
+            f"Memory is read from {_STATUS}, which Linux has and this system "
+            "has not. Measure on Linux; tables loop and sizes need no such "
+            "file."
+        )
     with contextlib.ExitStack() as stack:
         running = {}
         for name, program in programs.items():
@@ -147,7 +157,7 @@ def _serve(program: Program, connection: Connection) -> None:
 def peak() -> int:
     """Most memory that this process has held, in bytes."""
     # `getrusage` would give the parent's, if that was larger.
-    status = Path("/proc/self/status").read_text()
+    status = _STATUS.read_text()
     kibibytes = status.split("VmHWM:")[1].split()[0]
     return int(kibibytes) * 1024
 
@@ -155,4 +165,4 @@ def peak() -> int:
 def resident() -> int:
     """Memory that this process holds now, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    return pages * mmap.PAGESIZE

@@ -28,14 +28,16 @@ class MixedDimensionEmbedding(keras.layers.Layer):
             `mixed_dimensions`.
         output_dim: Integer. Size of the vectors.
         embeddings_initializer: Initializer for tables and projections.
+        field_lengths: Number of columns of each field, by default 1; a field
+            of several is a list of features.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
-        Integer tensor `(batch, fields)` of rows, those of a field following
-        those of the field before.
+        Integer tensor `(batch, sum(field_lengths))` of rows, those of a field
+        following those of the field before.
 
     Output shape:
-        `(batch, fields, output_dim)`.
+        `(batch, sum(field_lengths), output_dim)`.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -52,6 +54,7 @@ class MixedDimensionEmbedding(keras.layers.Layer):
         field_dims: Sequence[int],
         output_dim: int,
         embeddings_initializer: Any = "glorot_uniform",
+        field_lengths: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -70,6 +73,15 @@ class MixedDimensionEmbedding(keras.layers.Layer):
                 "`field_dims` must have a width of at most `output_dim` for "
                 f"each field. Received: field_dims={field_dims}, "
                 f"field_sizes={field_sizes}, output_dim={output_dim}"
+            )
+        self.field_lengths = tuple(
+            positive_integer("field_lengths", length)
+            for length in field_lengths or (1,) * len(self.field_sizes)
+        )
+        if len(self.field_lengths) != len(self.field_sizes):
+            raise ValueError(
+                "`field_lengths` must have one length for each of the "
+                f"{len(self.field_sizes)} fields. Received: {field_lengths}"
             )
         self.embeddings_initializer = keras.initializers.get(
             embeddings_initializer
@@ -108,20 +120,26 @@ class MixedDimensionEmbedding(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Looks every field up in its table."""
-        ids = lookup.as_ids(inputs) - ops.cast(self._first, inputs.dtype)
-        vectors = []
-        for number, (table, projection) in enumerate(
-            zip(self.tables, self.projections, strict=True)
+        ids = lookup.as_ids(inputs)
+        vectors, column = [], 0
+        for first, length, table, projection in zip(
+            self._first,
+            self.field_lengths,
+            self.tables,
+            self.projections,
+            strict=True,
         ):
-            rows, spread = lookup.distinct(ids[:, number])
+            own = ids[:, column : column + length]
+            column += length
+            rows, spread = lookup.distinct(own - ops.cast(first, own.dtype))
             values = lookup.take(table, rows)
             if projection is not None:
                 values = ops.matmul(values, projection)
             vectors.append(spread(values))
-        return ops.cast(ops.stack(vectors, axis=1), self.compute_dtype)
+        return ops.cast(ops.concatenate(vectors, axis=1), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """`(batch, fields, output_dim)`."""
+        """`(batch, sum(field_lengths), output_dim)`."""
         return (*input_shape, self.output_dim)
 
     def get_config(self) -> dict[str, Any]:
@@ -130,11 +148,25 @@ class MixedDimensionEmbedding(keras.layers.Layer):
             **super().get_config(),
             "field_sizes": list(self.field_sizes),
             "field_dims": list(self.field_dims),
+            "field_lengths": list(self.field_lengths),
             "output_dim": self.output_dim,
             "embeddings_initializer": keras.initializers.serialize(
                 self.embeddings_initializer
             ),
         }
+
+
+class BudgetTooSmallError(ValueError):
+    """A budget that does not buy a single column for every feature.
+
+    Args:
+        budget: The parameters that there may be.
+    """
+
+    def __init__(self, budget: int) -> None:
+        super().__init__(
+            f"A table of one column has more than {budget:,} parameters."
+        )
 
 
 def mixed_dimensions(
@@ -149,7 +181,8 @@ def mixed_dimensions(
     width_f ~ (1 / field_sizes_f) ** temperature
     ```
 
-    since each example has one feature of every field. Widths are scaled so
+    since each example has one feature of every field, or a list of them that
+    counts as one. Widths are scaled so
     that tables and projections together come as close to the budget as whole
     numbers allow, without passing it.
 
@@ -160,7 +193,7 @@ def mixed_dimensions(
         temperature: 0: all the same; 1: in proportion to popularity.
 
     Raises:
-        ValueError: If even tables of one column are too large.
+        BudgetTooSmallError: If even tables of one column are too large.
 
     Reference:
         - [Ginart et al., 2019](https://arxiv.org/abs/1909.11810), section 3
@@ -178,9 +211,7 @@ def mixed_dimensions(
         if _parameters(field_sizes, found, output_dim) <= budget
     ]
     if not fitting:
-        raise ValueError(
-            f"A table of one column has more than {budget:,} parameters."
-        )
+        raise BudgetTooSmallError(budget)
     return max(fitting, key=lambda x: _parameters(field_sizes, x, output_dim))
 
 

@@ -16,7 +16,7 @@ from keras_pep.data.fields import Vocabulary
 from keras_pep.report.features import FeatureContent, feature_content
 from keras_pep.report.names import printable
 from keras_pep.report.unfinished import Unfinished, how_far, results_so_far
-from keras_pep.run import Config, RunDirectory, RunError
+from keras_pep.run import Config, RunDirectory, RunError, failed_parts
 
 SPLITS = ("test", "validation")
 _DRAWN = 3000  # points of a figure of features, of all runs together
@@ -96,6 +96,7 @@ class RunContent:
         facts: What was trained on what, by name, as text.
         models: The dense model, if there is one, first.
         not_reached: Budgets without a model.
+        failed: Why models could not be trained, by their names in the table.
         stages: What was trained, in order.
         unfinished: How far the run is; None if it is finished.
         kept: Kept parameters over the steps of each search; None if the run
@@ -111,6 +112,7 @@ class RunContent:
     facts: Mapping[str, str]
     models: Sequence[ModelContent]
     not_reached: Sequence[int]
+    failed: Mapping[str, str]
     stages: Sequence[StageContent]
     unfinished: Unfinished | None
     kept: Mapping[str, Mapping[str, list[int]]] | None
@@ -198,6 +200,7 @@ def _read(
             not_reached=[
                 _whole(b) for b in metrics.get("budgets_not_reached", ())
             ],
+            failed=_texts(failed_parts(metrics)),
             stages=stages,
             unfinished=None
             if finished

@@ -17,7 +17,7 @@ def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
         *("run", "model", "kept", "sparsity", f"{split} AUC", "less dense"),
         *("log-loss", "total", "bytes"),
     )
-    return aligned(
+    table = aligned(
         [
             titles,
             *(
@@ -27,6 +27,12 @@ def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
             ),
         ]
     )
+    failed = (
+        f"{run.name}: {name} failed: {why}"
+        for run in runs
+        for name, why in run.failed.items()
+    )
+    return "\n".join((table, *failed))
 
 
 STAGE_TITLES = (

@@ -1,8 +1,6 @@
 """The page: everything in one file, which opens without a network."""
 
 import base64
-import contextlib
-import glob
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +13,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from keras_pep.files import locked, remove_unlocked, whole
+from keras_pep.files import whole
 from keras_pep.report.content import ModelContent, RunContent, read_runs
 from keras_pep.report.figures import (
     STAGE_TITLES,
@@ -64,16 +62,12 @@ def write_page(runs: Sequence[RunContent], path: Path) -> None:
     """
     text = page(runs)
     try:
-        name = f".partial-*-{glob.escape(path.name)}"
-        remove_unlocked(path.parent.glob(name))
-        with contextlib.ExitStack() as held, whole(path) as partial:
-            partial.touch()
-            with contextlib.suppress(OSError):  # there may be no locks
-                held.enter_context(locked(partial))
-            partial.write_text(text, encoding="utf-8")
+        with whole(path, alone=True) as partial:
+            # Its scripts are known by what they are, line ends too.
+            partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise RunError(
-            f"{path} cannot be written: {error.strerror}."
+            f"{path} cannot be written: {error.strerror or error}."
         ) from error
 
 
@@ -181,12 +175,14 @@ def _tile(run: RunContent, model: ModelContent) -> str:
 
 def _results(run: RunContent, several: bool) -> str:
     rows = [model_figures(run, model) for model in run.models]
-    if not rows:
+    if not rows and not run.failed:
         return ""
     title = _heading(run, several)
     missed = ", ".join(f"{budget:,}" for budget in run.not_reached)
-    note = f'<p class="note">Not reached: {missed}.</p>' if missed else ""
-    return f"{title}{_table(_TITLES, rows)}{note}"
+    notes = [f"Not reached: {missed}."] if missed else []
+    notes += [f"{name} failed: {why}" for name, why in run.failed.items()]
+    lines = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    return f"{title}{_table(_TITLES, rows)}{lines}"
 
 
 def _fields(run: RunContent, several: bool) -> str:

@@ -1,7 +1,5 @@
 """What an unfinished run knows so far."""
 
-import fcntl
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from typing import Any
 
 from keras_pep.data.fields import Vocabulary
 from keras_pep.report.names import printable
-from keras_pep.run import Config, RunDirectory, RunError
+from keras_pep.run import Config, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -96,39 +94,22 @@ def how_far(
     """
     stage, epochs = last
     done = ", ".join(map(printable, finished))
-    at_work = _at_work(directory.path)
+    at_work = directory.in_use()
     sentences = [
         f"Finished stages: {done}." if done else "No stage is finished."
     ]
     if stage and stage not in finished:
         plural = "s" * (epochs > 1)
         sentences.append(f"{stage} has {epochs:,} epoch{plural} so far.")
-    process = "A process" if at_work else "No process"
-    sentences.append(f"{process} is training it.")
+    if at_work is not None:
+        process = "A process" if at_work else "No process"
+        sentences.append(f"{process} is training it.")
     return Unfinished(
         state=" ".join(sentences),
-        hint="If it is interrupted, go on with" if at_work else "Go on with",
+        hint="Go on with"
+        if at_work is False
+        else "If it is interrupted, go on with",
         command=printable(
             f"keras-pep train --resume {shlex.quote(str(directory.path))}"
         ),
     )
-
-
-def _at_work(folder: Path) -> bool:
-    """Whether a process trains there.
-
-    Others who only look may do so at the same time.
-    """
-    try:
-        number = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be read: {error.strerror}.") from error
-    try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there are no locks in this file system
-        return False
-    finally:
-        os.close(number)
-    return False

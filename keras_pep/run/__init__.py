@@ -12,7 +12,7 @@ from keras_pep.run.models import (
     scorer_of_run,
 )
 from keras_pep.run.stages import SEARCHED
-from keras_pep.run.table import aligned, results_table
+from keras_pep.run.table import aligned, failed_parts, results_table
 from keras_pep.run.train import resume, train
 from keras_pep.run.workers import WorkerLostError, Workers
 
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate_run",
     "export_run",
     "exported",
+    "failed_parts",
     "heard",
     "inspect_run",
     "parse_checked_json",

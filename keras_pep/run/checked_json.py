@@ -12,7 +12,7 @@ def checked_json(content: Mapping[str, Any]) -> str:
 
     Numbers that are not finite, which JSON has no word for, become null.
     """
-    written = _finite(content)
+    written = finite(content)
     written["checksum"] = checksum(written)
     return json.dumps(written, indent=1) + "\n"
 
@@ -40,11 +40,12 @@ def checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """Make None of all numbers that JSON cannot write."""
     if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

@@ -13,6 +13,7 @@ from keras_pep.layers import (
     PEPEmbedding,
     mixed_dimensions,
 )
+from keras_pep.layers.mixed_dimension import BudgetTooSmallError
 from keras_pep.models import (
     FM,
     AutoInt,
@@ -297,7 +298,7 @@ class Config:
             optimizer: What to train with; by default as the dense model.
 
         Raises:
-            ValueError: If the budget is too small for a single column.
+            BudgetTooSmallError: If it is for a single column.
         """
         keras.utils.set_random_seed(self.seed)
         features, dim = dataset.feature_count, self.embedding_dim
@@ -319,16 +320,14 @@ class Config:
             assert budget is not None
             dim = budget // features
             if dim < 1:
-                raise ValueError(
-                    f"A table of one column has more than {budget:,} "
-                    "parameters."
-                )
+                raise BudgetTooSmallError(budget)
         elif embedding == "mixed-dimension":
             assert budget is not None
             layer = MixedDimensionEmbedding(
                 dataset.field_sizes,
                 mixed_dimensions(dataset.field_sizes, dim, budget),
                 dim,
+                field_lengths=dataset.field_lengths,
                 name="embedding",
             )
         settings = dict(self._preset.settings)

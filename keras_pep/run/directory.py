@@ -1,7 +1,7 @@
 """The run directory: what a run leaves behind, every file whole."""
 
 import contextlib
-import time
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
-from keras_pep.files import locked, remove_unlocked, whole
+from keras_pep.files import (
+    NoLocksError,
+    locked,
+    remove_partials,
+    remove_partials_unless_written,
+    whole,
+)
 from keras_pep.run.checked_json import (
     checked_json,
     checksum,
@@ -21,11 +27,13 @@ from keras_pep.run.checked_json import (
 from keras_pep.run.checkpoint import Saved
 from keras_pep.run.config import Config
 from keras_pep.run.model_file import load_model, save_model, stored_bytes
+from keras_pep.run.progress import Say
+from keras_pep.run.table import failed_parts
 from keras_pep.search import Ticket
 
 CHECKPOINT = "checkpoint.npz"
-_LOOK = 0.1  # seconds, more than a look at a directory takes
-_UNFINISHED = ".partial-*"
+_LOCK = ".lock"
+_REPORT = "report.html"
 _EVENTS = "events.out.tfevents.*"  # as TensorBoard knows them
 _PROGRESS = "progress.json"
 _VOCABULARIES = "vocabularies.json"
@@ -37,7 +45,7 @@ _FILES = (
     _VOCABULARIES,
     _COUNTS,
     _KEPT,
-    "report.html",
+    _REPORT,
     "history.csv",
     "dense.keras",
     "budget-*.keras",
@@ -55,6 +63,10 @@ _FILES = (
 
 class RunError(RuntimeError):
     """A run cannot go on, or its directory is not one; says what to do."""
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 class RunDirectory:
@@ -94,28 +106,61 @@ class RunDirectory:
             ) from error
 
     @contextlib.contextmanager
-    def mine(self) -> Iterator[None]:
-        """Keeps other processes out while files are written.
+    def mine(self, warn: Say = _warn) -> Iterator[None]:
+        """Keep other processes out while files are written.
+
+        Args:
+            warn: Called with a line where nothing can keep them out, since the
+                file system has no locks.
 
         Raises:
-            RunError: If one is at work there, or there is no directory.
+            RunError: If one is at work there, there is no directory, or it
+                cannot be written.
         """
         with contextlib.ExitStack() as stack:
             try:
-                try:
-                    stack.enter_context(locked(self.path))
-                except BlockingIOError:  # maybe by one who only looks
-                    time.sleep(_LOOK)
-                    stack.enter_context(locked(self.path))
+                if not self.path.is_dir():
+                    raise RunError(
+                        f"{self.path} is not a run directory: there is no such "
+                        "folder."
+                    )
+                with self._nobody_looks():
+                    stack.enter_context(locked(self.path / _LOCK))
             except BlockingIOError as error:
                 raise RunError(
                     f"{self.path} is in use by another process."
                 ) from error
+            except NoLocksError as error:
+                warn(
+                    f"{self.path}: the file system cannot lock files "
+                    f"({error.strerror}). Make sure that no other process "
+                    "writes there."
+                )
             except OSError as error:
                 raise RunError(
-                    f"{self.path} is not a run directory: {error.strerror}."
+                    f"{self.path} cannot be written: {error.strerror}. Allow "
+                    "it, or use a copy elsewhere."
                 ) from error
             yield
+
+    def in_use(self) -> bool | None:
+        """Tell whether a process is at work there; None if it is not known."""
+        if not (self.path / _LOCK).exists():
+            return False
+        try:
+            with self._nobody_looks(), locked(self.path / _LOCK):
+                return False
+        except BlockingIOError:
+            return True
+        except OSError:  # there are no locks, or nothing can be written
+            return None
+
+    def _nobody_looks(self) -> contextlib.AbstractContextManager[None]:
+        """Wait for those who take the lock for a moment, to look at it.
+
+        So whoever else has it works there.
+        """
+        return locked(self.path / f"{_LOCK}.look", wait=True)
 
     @property
     def finished(self) -> bool:
@@ -267,7 +312,10 @@ class RunDirectory:
     def sweep(self) -> None:
         """Removes what a killed process has not finished."""
         with self._changing():
-            remove_unlocked(self.path.glob(_UNFINISHED))
+            for pattern in _FILES:
+                if pattern != _REPORT:  # which is not ours alone
+                    remove_partials(self.path, pattern)
+            remove_partials_unless_written(self.path / _REPORT)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
@@ -427,12 +475,31 @@ class RunDirectory:
         return saved
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Writes `metrics.json`; what only an unfinished run needs goes."""
+        """Write `metrics.json`, and remove what only an unfinished run needs.
+
+        What is needed to try again what has failed stays; and so do the notes
+        of exports, if the run was finished before.
+        """
+        if self.finished:
+            _keep_exports(self.read_json("metrics.json"), metrics)
         self.write_json("metrics.json", metrics)
-        self.tidy()
+        if not failed_parts(metrics):
+            self.tidy()
 
     def tidy(self) -> None:
         """Removes what only an unfinished run needs."""
         with self._changing():
             for name in (CHECKPOINT, _PROGRESS):
                 (self.path / name).unlink(missing_ok=True)
+
+
+def _keep_exports(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Note of the models of a run where they were exported to."""
+    exports = {
+        entry.get("target"): entry["export"]
+        for entry in (before["dense"], *before["budgets"])
+        if entry and "export" in entry
+    }
+    for entry in (after["dense"], *after["budgets"]):
+        if entry and entry.get("target") in exports:
+            entry["export"] = exports[entry.get("target")]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from keras_pep.metrics import evaluate
+from keras_pep.run.checked_json import finite
 from keras_pep.run.directory import RunDirectory, RunError
 
 
@@ -49,5 +50,6 @@ def evaluate_run(
     rows = dataset.splits[split]
     for name, entry in entries.items():
         model = directory.load_model(name)
-        entry[split] = evaluate(model, rows.ids, rows.labels)
+        # As `metrics.json` has them: what is no number is unknown.
+        entry[split] = finite(evaluate(model, rows.ids, rows.labels))
     return metrics

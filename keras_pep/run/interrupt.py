@@ -12,6 +12,11 @@ import keras
 _pending = threading.Event()
 
 
+def interrupted() -> bool:
+    """Tell whether an interrupt is on its way."""
+    return _pending.is_set()
+
+
 @contextlib.contextmanager
 def heard() -> Iterator[None]:
     """Remembers an interrupt until it has had an effect.
@@ -37,7 +42,7 @@ def heard() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _pending.is_set():
+        if interrupted():
             raise KeyboardInterrupt from error
         raise
     finally:
@@ -50,5 +55,5 @@ class Interruptible(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Looks for one, after every step."""
-        if _pending.is_set():
+        if interrupted():
             raise KeyboardInterrupt

@@ -1,18 +1,21 @@
 """What a run has done, and how each of its trainings is written down."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
 from keras_pep import data
 from keras_pep.callbacks import ExactValidation
+from keras_pep.replicas import WorkersDisagreeError
 from keras_pep.run.checkpoint import Checkpoint, Part, Saved
 from keras_pep.run.config import Config
-from keras_pep.run.directory import RunDirectory
-from keras_pep.run.interrupt import Interruptible
+from keras_pep.run.directory import RunDirectory, RunError
+from keras_pep.run.interrupt import Interruptible, interrupted
 from keras_pep.run.progress import (
+    DivergedError,
     EpochLog,
     KeptParameters,
     Say,
@@ -21,9 +24,25 @@ from keras_pep.run.progress import (
 from keras_pep.run.tensorboard import TensorBoardLog
 from keras_pep.run.workers import Workers
 
+T = TypeVar("T")
+Fail = Callable[[str, Exception], None]
+
 _NEVER = 2**31  # an epoch that no training has
 # Of the results of a stage: of files and times others know nothing.
 _CHIEFS_OWN = {"bytes", "seconds", "seconds_to_best"}
+
+
+def reason_of(error: Exception) -> str:
+    """Say in a line why a part of a run has failed."""
+    message = " ".join(str(error).split()) or "no message"
+    if isinstance(error, DivergedError | RunError):
+        return message
+    return f"{type(error).__name__}: {message}"
+
+
+def tell(line: str, error: Exception) -> None:  # noqa: ARG001
+    """Print the line."""
+    print(line, file=sys.stderr)
 
 
 @dataclass
@@ -42,6 +61,9 @@ class Journal:
         results: Of the stages that are finished.
         saved: The training that was going on when the run was interrupted.
         workers: That do it together; the directory is as this one may use it.
+        fail: Called with a line, and the error, when a part of the run fails
+            without which it goes on.
+        failures: Why such parts have failed, by the names of their stages.
     """
 
     config: Config
@@ -55,6 +77,8 @@ class Journal:
     results: dict[str, Any] = field(default_factory=dict)
     saved: Saved | None = None
     workers: Workers = field(default_factory=Workers)
+    fail: Fail = tell
+    failures: dict[str, str] = field(default_factory=dict)
 
     def read(self) -> None:
         """Takes up what the directory has of a run that was interrupted.
@@ -90,6 +114,34 @@ class Journal:
             # The chief has written what others read next.
             self.workers.agree(f"that {stage} is finished")
         return dict(self.results[stage])
+
+    def attempt(self, stage: str, result: Callable[[], T]) -> T | None:
+        """Do a part without which the run goes on; None if it fails.
+
+        With several workers it does not go on: the others may be in the middle
+        of the part, and would wait for this one.
+
+        Args:
+            stage: Name of the stage that fails, if it does.
+            result: The part.
+
+        Raises:
+            RunError: If a file cannot be written, or is damaged.
+            WorkersDisagreeError: If workers come to different results.
+        """
+        try:
+            return result()
+        except (RunError, WorkersDisagreeError):
+            raise
+        except Exception as error:
+            if self.workers.count > 1 or interrupted():
+                raise
+            self.failures[stage] = reason_of(error)
+            # It begins anew when it is tried again.
+            rows = [row for row in self.history if row["stage"] != stage]
+            self.history[:] = rows
+            self.fail(f"{stage} failed: {self.failures[stage]}", error)
+            return None
 
     def begin(self, stage: str, rows: data.Split) -> tuple[Any, dict[str, Any]]:
         """Batches, in the same order for every stage.

@@ -1,7 +1,5 @@
 """A model of a run, exported, inspected, or used to score rows."""
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +54,6 @@ def export_run(
         ExportError: If the version exists, or cannot be written.
     """
     with directory.mine():
-        if not os.access(directory.path, os.W_OK):
-            raise RunError(
-                f"{directory.path} cannot be written, where the sizes are to "
-                "be noted: copy it elsewhere."
-            )
         metrics = directory.read_json("metrics.json")
         name, entry = chosen_model(directory, metrics, budget, dense=dense)
         vocabularies = directory.read_vocabularies()
@@ -84,12 +77,18 @@ def export_run(
         return export
 
 
-def exported(metrics: Mapping[str, Any]) -> str | None:
-    """Where a run has been exported to, so far as `metrics.json` knows."""
-    for entry in (metrics["dense"], *metrics["budgets"]):
-        if entry and "export" in entry:
-            return str(entry["export"]["path"])
-    return None
+def exported(directory: RunDirectory, metrics: dict[str, Any]) -> str | None:
+    """Where the best model of a run was exported to; None if it was not.
+
+    Args:
+        directory: The run.
+        metrics: Its `metrics.json`.
+
+    Raises:
+        RunError: If the run has no model of a budget.
+    """
+    _, entry = chosen_model(directory, metrics)
+    return str(entry["export"]["path"]) if "export" in entry else None
 
 
 def inspect_run(
@@ -172,7 +171,8 @@ def chosen_model(
             raise RunError(f"{directory.path} has no model of a budget.")
         if budget is None:
             budget = max(
-                entries, key=lambda each: entries[each]["validation"]["auc"]
+                entries,
+                key=lambda each: entries[each]["validation"]["auc"] or 0.0,
             )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(

@@ -121,6 +121,10 @@ def _clock_time(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
+class DivergedError(ValueError):
+    """A training whose loss is no longer a number; says what to do."""
+
+
 class StopsAtNaN(keras.callbacks.Callback):
     """Ends a training that has diverged.
 
@@ -143,7 +147,7 @@ class StopsAtNaN(keras.callbacks.Callback):
         """Looks at the loss.
 
         Raises:
-            ValueError: If it is not finite.
+            DivergedError: If it is not finite.
         """
         loss = float((logs or {}).get("loss", 0.0))
         # With `steps_per_execution` Keras counts beyond the end of an epoch.
@@ -156,14 +160,14 @@ class StopsAtNaN(keras.callbacks.Callback):
         """Looks at what the last step has made of the validation data.
 
         Raises:
-            ValueError: If their loss is not finite.
+            DivergedError: If their loss is not finite.
         """
         loss = float((logs or {}).get("val_logloss", 0.0))
         self._check("validation loss", loss, "")
 
     def _check(self, name: str, value: float, where: str) -> None:
         if not math.isfinite(value):
-            raise ValueError(
+            raise DivergedError(
                 f"{self.stage}: the {name} is {value} in epoch "
                 f"{self._epoch + 1}{where}. Training diverged: lower "
                 "--learning-rate, --search-rate or --retrain-rate."

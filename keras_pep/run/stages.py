@@ -1,7 +1,7 @@
 """The stages of a run: dense baseline, search, retraining, other methods."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from keras_pep import data
+from keras_pep.layers.mixed_dimension import BudgetTooSmallError
 from keras_pep.metrics import evaluate
-from keras_pep.models import FieldModel
 from keras_pep.replicas import prepare
-from keras_pep.run.directory import RunError
+from keras_pep.run.config import Config
 from keras_pep.run.journal import Journal
 from keras_pep.run.progress import KeptOverSteps
 from keras_pep.run.tickets import KeptTickets
@@ -49,12 +49,15 @@ class Stages:
     def go(self) -> dict[str, Any]:
         """Does all of them.
 
+        What fails after the dense model is noted, and the others are done all
+        the same.
+
         Returns:
             The content of `metrics.json`.
 
         Raises:
-            RunError: If no budget was reached, or a file cannot be written.
-            ValueError: If training diverges.
+            RunError: If a file cannot be written, or is damaged.
+            DivergedError: If the training of the dense model does.
         """
         config, dataset = self.config, self.dataset
         budgets = config.budgets(config.parameters(dataset))
@@ -76,20 +79,38 @@ class Stages:
         metrics["schedule"] = asdict(self.schedule)
         model, tickets, metrics["search"] = self.search(budgets)
         reached = {ticket.budget for ticket in tickets}
+        failures = self.journal.failures
         metrics["budgets_not_reached"] = [
-            budget for budget in budgets if budget not in reached
+            budget
+            for budget in budgets
+            if budget not in reached and "search" not in failures
         ]
-        metrics["budgets"] = [
-            self.retrain(model, ticket, f"budget-{ticket.budget}")
-            for ticket in tickets
-        ]
+        metrics["budgets"] = self.retrain(model, tickets, "budget")
+        methods = tuple(dict.fromkeys(config.compare))
         metrics["baselines"] = [
             entry
-            for method in dict.fromkeys(config.compare)
+            for method in methods
             for entry in self.compare(method, budgets)
         ]
+        metrics["budgets_failed"] = self._failed("search", "budget", budgets)
+        metrics["baselines_failed"] = {
+            method: failed
+            for method in methods
+            if (failed := self._failed(method, method, budgets))
+        }
         self.directory.finish(metrics)
         return metrics
+
+    def _failed(
+        self, search: str, kind: str, budgets: Sequence[int]
+    ) -> dict[str, str]:
+        """Why there is no model of a budget, by the budget."""
+        failures = self.journal.failures
+        found = {
+            str(budget): failures.get(search, failures.get(f"{kind}-{budget}"))
+            for budget in budgets
+        }
+        return {budget: why for budget, why in found.items() if why}
 
     def dense(self) -> dict[str, Any]:
         """Trains the model with the full table, to its best epoch.
@@ -126,50 +147,63 @@ class Stages:
 
     def search(
         self, budgets: Sequence[int]
-    ) -> tuple[keras.Model, list[Ticket], dict[str, Any]]:
+    ) -> tuple[Any, list[Ticket], dict[str, Any]]:
         """Searches, and saves the tickets."""
-        with self.journal.workers.scope():
-            model = self.config.build_model(
-                self.dataset,
-                "pep",
-                optimizer=self.config.adam(self.schedule.search_rate),
-            )
-        result, tickets = self._tickets(
-            model,
-            self.rows,
-            budgets,
-            self.config.search,
-            "search",
-            self.schedule.search_epochs,
+        config, schedule = self.config, self.schedule
+        model, tickets, result = self._searched(
+            *(config, schedule.search_rate, self.rows, budgets),
+            *(config.search, "search", schedule.search_epochs),
         )
-        if not tickets:
-            raise RunError(
-                f"No budget was reached: {result['steps']:,} steps left "
-                f"{result['embedding_parameters']:,} embedding parameters. "
-                "Allow more --search-epochs, or use --search budget."
-            )
+        known = ("steps", "seconds", "embedding_parameters")
         return (
             model,
             tickets,
             {
-                "method": self.config.search,
-                "granularity": self.config.shared_by(),
-                "steps": result["steps"],
-                "seconds": result["seconds"],
+                "method": config.search,
+                "granularity": config.shared_by(),
+                **{name: result.get(name) for name in known},
             },
         )
 
     def retrain(
-        self, model: keras.Model, ticket: Ticket, name: str
-    ) -> dict[str, Any]:
-        """Trains the small model of a ticket, to its best epoch."""
-        return self.journal.once(
-            name, partial(self._retrain, model, ticket, name)
+        self, model: Any, tickets: Sequence[Ticket], kind: str
+    ) -> list[dict[str, Any]]:
+        """Trains the small models of tickets, to their best epochs."""
+        return self._attempts(
+            (
+                f"{kind}-{ticket.budget}",
+                partial(self._retrain, model, ticket, kind),
+            )
+            for ticket in tickets
         )
 
+    def _attempts(
+        self, trainings: Iterable[tuple[str, Callable[[], dict[str, Any]]]]
+    ) -> list[dict[str, Any]]:
+        """Results of stages, without those that failed or cannot be."""
+        found = (
+            self.journal.attempt(
+                stage, partial(self._possible, stage, training)
+            )
+            for stage, training in trainings
+        )
+        return [entry for entry in found if entry is not None]
+
+    def _possible(
+        self, stage: str, training: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """The result of a stage; None, with a warning, if it cannot be."""
+        try:
+            return self.journal.once(stage, training)
+        except BudgetTooSmallError as error:
+            method, _, budget = stage.rpartition("-")
+            self.journal.warn(f"no {method} table for {int(budget):,}: {error}")
+            return None
+
     def _retrain(
-        self, model: keras.Model, ticket: Ticket, name: str
+        self, model: keras.Model, ticket: Ticket, kind: str
     ) -> dict[str, Any]:
+        name = f"{kind}-{ticket.budget}"
         parameters = self.config.parameters(self.dataset)
         keras.utils.set_random_seed(self.config.seed)
         batches, begun = self.journal.begin(name, self.rows)
@@ -197,23 +231,10 @@ class Stages:
         """Does with the budgets what another method does."""
         if method in SEARCHED:
             return self.compare_search(method, budgets)
-        entries = []
-        for budget in budgets:
-            try:
-                with self.journal.workers.scope():
-                    model = self.config.build_model(
-                        self.dataset,
-                        method,
-                        budget,
-                        self._retraining_optimizer(budget),
-                    )
-            except ValueError as error:
-                self.journal.warn(f"no {method} table for {budget:,}: {error}")
-                continue
-            prepare(model)
-            fit = partial(self._fit_to, model, method, budget)
-            entries.append(self.journal.once(f"{method}-{budget}", fit))
-        return entries
+        return self._attempts(
+            (f"{method}-{budget}", partial(self._fit_to, method, budget))
+            for budget in budgets
+        )
 
     def compare_search(
         self, method: str, budgets: Sequence[int]
@@ -234,28 +255,28 @@ class Stages:
         epochs = config.schedule().search_epochs
         if method != "paper":
             epochs = self.schedule.search_epochs
-        with self.journal.workers.scope():
-            model = config.build_model(
-                self.dataset, "pep", optimizer=config.adam(rate)
-            )
-        result, tickets = self._tickets(
-            model, rows, budgets, method, method, epochs
+        model, tickets, result = self._searched(
+            *(config, rate, rows, budgets),
+            *(method, method, epochs),
         )
-        for budget in {*budgets} - {ticket.budget for ticket in tickets}:
-            self.journal.warn(f"no {method} table for {budget:,}: not reached")
+        if method not in self.journal.failures:
+            for budget in {*budgets} - {ticket.budget for ticket in tickets}:
+                self.journal.warn(
+                    f"no {method} table for {budget:,}: not reached"
+                )
         return [
-            {
-                "method": method,
-                "search_seconds": result["seconds"],
-                **self.retrain(model, ticket, f"{method}-{ticket.budget}"),
-            }
-            for ticket in tickets
+            {"method": method, "search_seconds": result["seconds"], **entry}
+            for entry in self.retrain(model, tickets, method)
         ]
 
-    def _fit_to(
-        self, model: FieldModel, method: str, budget: int
-    ) -> dict[str, Any]:
-        """Trains a full table that was made to fit a budget."""
+    def _fit_to(self, method: str, budget: int) -> dict[str, Any]:
+        """Trains a full table that is made to fit a budget."""
+        with self.journal.workers.scope():
+            model = self.config.build_model(
+                *(self.dataset, method, budget),
+                self._retraining_optimizer(budget),
+            )
+        prepare(model)
         table = sum(
             int(np.prod(v.shape)) for v in model.embedding.trainable_weights
         )
@@ -271,6 +292,33 @@ class Stages:
             "sparsity": round(1 - table / full, 6),
             **self._result(name, model, table),
         }
+
+    def _searched(
+        self,
+        config: Config,
+        rate: float,
+        rows: data.Split,
+        budgets: Sequence[int],
+        method: str,
+        stage: str,
+        epochs: int,
+    ) -> tuple[Any, list[Ticket], dict[str, Any]]:
+        """A model that is searched, its tickets, and the result of the stage.
+
+        None, and nothing, if it fails.
+        """
+
+        def search() -> tuple[Any, list[Ticket], dict[str, Any]]:
+            with self.journal.workers.scope():
+                model = config.build_model(
+                    self.dataset, "pep", optimizer=config.adam(rate)
+                )
+            result, tickets = self._tickets(
+                model, rows, budgets, method, stage, epochs
+            )
+            return model, tickets, result
+
+        return self.journal.attempt(stage, search) or (None, [], {})
 
     def _tickets(
         self,

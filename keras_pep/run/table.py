@@ -1,5 +1,6 @@
 """The results of a run as a person reads them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
     """Dense model, budgets and what they are compared with, one line each.
 
     `kept` are the parameters that a budget counts, `total` all of the model.
+    Models that could not be trained follow, with the reason.
 
     Args:
         metrics: The content of `metrics.json`.
@@ -35,12 +37,35 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
                 f"{entry['bytes']:,}",
             )
         )
-    return aligned(rows)
+    failed = failed_parts(metrics)
+    width = max(map(len, failed), default=0)
+    return "\n".join(
+        [
+            aligned(rows),
+            *(f"{n.ljust(width)}   failed: {failed[n]}" for n in failed),
+        ]
+    )
+
+
+def failed_parts(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Tell why models of a run are missing, by their names in the table.
+
+    Args:
+        metrics: The content of `metrics.json`.
+    """
+    budgets = metrics.get("budgets_failed", {})
+    baselines = metrics.get("baselines_failed", {})
+    return {f"{int(budget):,}": why for budget, why in budgets.items()} | {
+        f"{method} {int(budget):,}": why
+        for method, failed in baselines.items()
+        for budget, why in failed.items()
+    }
 
 
 def figure(value: float | None) -> str:
     """An AUC or log-loss as text; unknown if there is none."""
-    return UNKNOWN if value is None else f"{value:.4f}"
+    known = value is not None and math.isfinite(value)
+    return f"{value:.4f}" if known else UNKNOWN
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -12,9 +12,10 @@ import keras
 from keras_pep.data import Dataset
 from keras_pep.run.config import Config
 from keras_pep.run.directory import RunDirectory, RunError
-from keras_pep.run.journal import Journal
+from keras_pep.run.journal import Fail, Journal, tell
 from keras_pep.run.progress import Say
 from keras_pep.run.stages import Stages
+from keras_pep.run.table import failed_parts
 from keras_pep.run.workers import Workers
 from keras_pep.search import check_budgets
 
@@ -26,6 +27,7 @@ def train(
     say: Say = print,
     warn: Say = print,
     bar: bool = False,
+    fail: Fail = tell,
     force: bool = False,
     command: str | None = None,
 ) -> dict[str, Any]:
@@ -40,6 +42,9 @@ def train(
         say: Called with each line of progress.
         warn: Called with what should be known even if progress is not watched.
         bar: Whether to draw a progress bar within epochs.
+        fail: Called with a line, and the error, when the search, a retraining
+            or a baseline fails. The others are done, `metrics.json` says why
+            it is missing, and `resume` tries it again.
         force: Whether the directory may have files already.
         command: The command line that asks for it, to be noted.
 
@@ -48,9 +53,9 @@ def train(
 
     Raises:
         DataError: If the data are missing or malformed.
-        ValueError: If a budget is not possible, or training diverges.
-        RunError: If the directory has files, is in use or cannot be written,
-            or no budget was reached.
+        ValueError: If a budget is not possible, or training of the dense model
+            diverges.
+        RunError: If the directory has files, is in use or cannot be written.
         WorkerLostError: If another worker has ended.
         WorkersDisagreeError: If workers have other data, or other results.
     """
@@ -65,7 +70,7 @@ def train(
         _agree(workers, config, dataset, environment)
         files = workers.files(directory)
         files.create(force=force)
-        with files.mine():
+        with files.mine(warn):
             files.clear()  # so that no old file is left beside new ones
             files.write_counts(dataset.counts())
             files.write_vocabularies(dataset.vocabularies)
@@ -85,7 +90,9 @@ def train(
             workers.agree("whether the run has begun")
             directory.begun = files.begun = True
             journal = Journal(
-                config, dataset, files, say, warn, bar, workers=workers
+                *(config, dataset, files, say, warn, bar),
+                workers=workers,
+                fail=fail,
             )
             return Stages(journal).go()
 
@@ -97,10 +104,12 @@ def resume(
     say: Say = print,
     warn: Say = print,
     bar: bool = False,
+    fail: Fail = tell,
 ) -> dict[str, Any]:
     """Goes on with a run that was interrupted, from its last whole epoch.
 
-    It ends as it would have without the interruption.
+    It ends as it would have without the interruption. Of a run of which parts
+    have failed these parts are tried again, and nothing else.
 
     Args:
         directory: Of the run.
@@ -109,6 +118,7 @@ def resume(
         say: See `train`, as are `warn` and `bar`.
         warn: See `train`.
         bar: See `train`.
+        fail: See `train`.
 
     Returns:
         The content of `metrics.json`, at once if the run is finished.
@@ -118,19 +128,22 @@ def resume(
         RunError: If the directory is not that of a run, is damaged, in use
             or cannot be written, the data are no longer those of the run,
             there are more or fewer workers, or one of them has ended.
-        ValueError: If training diverges.
+        DivergedError: If training of the dense model does.
         WorkersDisagreeError: If workers come to different results.
     """
     config, settings = directory.read_config()
     workers = _gathered(config, say)
     files = workers.files(directory)
-    with workers.watched(directory), files.mine():
-        say, warn = (_heard(workers, each) for each in (say, warn))
+    say, warn = (_heard(workers, each) for each in (say, warn))
+    with workers.watched(directory), files.mine(warn):
         files.sweep()
         if files.finished:
-            files.tidy()
-            say(f"{files.path} is finished.")
-            return files.read_json("metrics.json")
+            metrics = files.read_json("metrics.json")
+            if not failed_parts(metrics):
+                files.tidy()
+                say(f"{files.path} is finished.")
+                return metrics
+            say(f"again: {', '.join(failed_parts(metrics))}")
         directory.begun = files.begun = True
         for name, found in (
             ("workers", workers.count),
@@ -154,7 +167,9 @@ def resume(
             )
         _agree(workers, config, dataset, _environment())
         journal = Journal(
-            config, dataset, files, say, warn, bar, workers=workers
+            *(config, dataset, files, say, warn, bar),
+            workers=workers,
+            fail=fail,
         )
         journal.read()
         return Stages(journal).go()

@@ -11,6 +11,7 @@ import keras
 
 from keras_pep import replicas
 from keras_pep.run.directory import RunDirectory, RunError
+from keras_pep.run.progress import Say
 
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
@@ -142,7 +143,7 @@ class Follower(RunDirectory):
         """Does nothing: the chief has it made before it is read."""
 
     @contextlib.contextmanager
-    def mine(self) -> Iterator[None]:
+    def mine(self, warn: Say = print) -> Iterator[None]:
         """The chief keeps other processes out."""
         yield
 

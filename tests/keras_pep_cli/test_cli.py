@@ -160,6 +160,9 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
     assert [e["target"] for e in entries] == [None, *budgets]
     for entry, known in zip(entries, [dense, *metrics["budgets"]], strict=True):
         assert entry["auc"] == pytest.approx(known["test"]["auc"], abs=1e-7)
+        for name in ("embedding_parameters", "total_parameters", "bytes"):
+            assert entry[name] == known[name]
+        assert entry["sparsity"] == known.get("sparsity")
     table = invoke("evaluate", folder, "--split", "validation").output
     assert f"{dense['validation']['auc']:.4f}" in table
 
@@ -287,11 +290,31 @@ def test_logistic_regression_keeps_features(train, tmp_path):
     assert metrics["budgets"][0]["total_parameters"] == 31
 
 
-def test_a_budget_out_of_reach_of_the_paper_is_reported(train):
-    result = train("--search", "paper", "--budget", 300, "--no-baseline")
+def test_a_budget_out_of_reach_of_the_paper_is_reported(train, tmp_path):
+    """The dense model, and what else there is, is not lost for it."""
+    result = train(
+        *("--search", "paper", "--budget", 300, "--compare", "uniform"),
+    )
     assert result.exit_code == 1
-    assert "No budget was reached" in result.output
-    assert "--search budget" in result.output
+    run_dir = tmp_path / "run"
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    steps, left = (
+        metrics["search"][name] for name in ("steps", "embedding_parameters")
+    )
+    assert result.stderr == (
+        f"Error: No budget was reached: {steps:,} steps left {left:,} "
+        "embedding parameters. Allow more --search-epochs, or use --search "
+        "budget.\n"
+    )
+    assert left > metrics["budgets_not_reached"][0] == 300
+    assert metrics["budgets"] == []
+    entries = json.loads(invoke("evaluate", run_dir, "--json").stdout)
+    found = [(entry["method"], entry["target"]) for entry in entries]
+    assert found == [(None, None), ("uniform", 300)]
+    again = invoke("train", "--resume", run_dir)
+    assert again.exit_code == 1
+    assert f"{run_dir} is finished." in again.stdout
+    assert again.stderr == result.stderr
 
 
 @pytest.mark.parametrize("budget", [10**6, 8 * 10**3])

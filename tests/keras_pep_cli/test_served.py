@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_pep.files import locked
+from keras_pep.run import RunDirectory
 from tests.clicks import FIELDS, labelled_rows, raw_rows, write_csv
 from tests.keras_pep_cli.test_cli import QUICK, invoke
 
@@ -253,7 +253,7 @@ def test_what_cannot_be_done_is_said_in_a_line(run, new_rows, tmp_path):
 
 
 def test_one_process_at_a_time_writes_to_a_run(run, tmp_path):
-    with locked(run):
+    with RunDirectory(run).mine():
         done = invoke("export", run, "--output", tmp_path / "models")
         assert done.exit_code == 1
         assert "in use by another process" in done.output

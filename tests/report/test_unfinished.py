@@ -104,6 +104,17 @@ def test_a_run_is_read_while_it_is_trained(run):
         pass
 
 
+def test_what_locks_cannot_tell_is_not_said(run, monkeypatch):
+    unfinish(run)
+    monkeypatch.setattr(RunDirectory, "in_use", lambda _: None)
+    (content,) = read_runs([run])
+    assert content.unfinished.state == (
+        "Finished stages: dense, search, budget-60. budget-20 has 3 epochs so "
+        "far."
+    )
+    assert content.unfinished.hint == "If it is interrupted, go on with"
+
+
 def test_a_run_may_end_while_it_is_read(run, monkeypatch):
     (finished,) = read_runs([run])
     metrics = RunDirectory(run).read_json("metrics.json")
@@ -150,7 +161,7 @@ def test_damage_is_said(run, damage, message):
         read_runs([run])
 
 
-class InterruptedHereError(Exception):
+class InterruptedHereError(KeyboardInterrupt):
     pass
 
 

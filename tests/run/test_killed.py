@@ -155,7 +155,7 @@ def every_file_is_whole(folder):
         return
     directory = RunDirectory(folder)
     for path in files_in(folder):
-        if path.name.startswith(".partial-"):
+        if path.name.startswith("."):  # unfinished, or a lock
             continue
         if path.suffix == ".json":
             directory.read_json(path.name)

@@ -58,7 +58,7 @@ def files_of(directory):
     return sorted(path.name for path in directory.path.iterdir())
 
 
-class InterruptedHereError(Exception):
+class InterruptedHereError(KeyboardInterrupt):
     pass
 
 

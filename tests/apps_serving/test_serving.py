@@ -35,10 +35,9 @@ def models(clicks, clicks_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rest(models):
-    runtime = Path(keras_pep.serving.__file__).parent
     stand_in = Path(__file__).with_name("stand_in.py")
     process = subprocess.Popen(
-        [sys.executable, "-I", stand_in, runtime, models],
+        [sys.executable, "-I", stand_in, models],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -62,7 +61,7 @@ def grpc(models):
         prediction_service_pb2_grpc,
     )
 
-    from keras_pep.serving.c_runtime import SavedModel, ServingError
+    from tests.serving.c_runtime import SavedModel, ServingError
 
     path = models / "clicks" / "2"
     model = SavedModel(path)

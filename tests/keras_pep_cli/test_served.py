@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import keras_pep
+import keras_pep_cli
 from keras_pep.files import locked
 from tests.clicks import FIELDS, labelled_rows, raw_rows, write_csv
 from tests.keras_pep_cli.test_cli import QUICK, invoke
@@ -100,6 +103,13 @@ def test_export_inspect_and_predict(run, new_rows, tmp_path, monkeypatch):
     np.testing.assert_allclose(one, other, atol=1e-6)
     assert one.between(0, 1).all()
     assert one.nunique() > 100
+
+
+def test_nothing_of_linux_alone_is_needed():
+    """TensorFlow's own loader is on every platform, its C library is not."""
+    for package in (keras_pep, keras_pep_cli):
+        for path in Path(package.__file__).parent.rglob("*.py"):
+            assert "libtensorflow" not in path.read_text(), path
 
 
 def test_features_of_nothing_leave_if_asked(run, new_rows, tmp_path):

@@ -167,8 +167,9 @@ def scorer_of_saved_model(
             field["name"]: description.signatures[RAW].inputs[field["name"]]
             for field in fields
         }
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-        raise ExportError(f"{description.path} is damaged: {error}.") from error
+    except Exception as error:  # whatever TensorFlow meets
+        line = str(error).partition("\n")[0]
+        raise ExportError(f"{description.path} is damaged: {line}.") from error
 
     def score(block: Block) -> np.ndarray:
         given = {}

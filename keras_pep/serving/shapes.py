@@ -40,22 +40,20 @@ def checked(inputs: Sequence[Input], given: Sequence[Any]) -> list[Any]:
     Returns:
         The tensors, which are read after the check.
     """
-    columns = 1 + max(len(each.shape) for each in inputs)
-    declared = np.full((len(inputs), columns), _ENDED, np.int32)
-    for row, each in zip(declared, inputs, strict=True):
-        sizes = [_ANY if size is None else size for size in each.shape]
-        row[: len(sizes)] = sizes
-    ended = np.full(columns, _ENDED, np.int32)
-    shapes = [tf.shape(tensor) for tensor in given]
-    found = tf.stack([tf.concat([s, ended], 0)[:columns] for s in shapes])
-    found.set_shape(declared.shape)
-    fits = tf.where(declared == _ANY, found >= 0, found == declared)
-    fits = tf.reduce_all(fits, axis=1)
-    rows = tf.boolean_mask(found[:, 0], declared[:, 0] == _ANY)
-    right = tf.reduce_all(fits) & tf.reduce_all(rows == rows[:1])
+    # All shapes in one vector: one after the other takes more operations.
+    declared = np.concatenate([_sizes(each) for each in inputs])
+    parts = [p for tensor in given for p in (tf.shape(tensor), [_ENDED])]
+    found = tf.concat(parts, 0)
+    filled = tf.concat([found, np.full_like(declared, _ENDED)], 0)
+    filled = filled[: declared.size]
+    filled.set_shape(declared.shape)
+    starts = np.cumsum([0, *(len(_sizes(each)) for each in inputs)])[:-1]
+    rows = tf.gather(filled, starts[declared[starts] == _ANY])
+    right = tf.reduce_all(_fit(filled, declared))
+    right &= tf.reduce_all(rows == rows[:1])
 
     def refuse() -> Any:
-        message = _message(inputs, shapes, fits)
+        message = _message(inputs, found)
         refused = tf.raw_ops.Assert(
             condition=False, data=[message], summarize=1, name=OPERATION
         )
@@ -71,17 +69,49 @@ def checked(inputs: Sequence[Input], given: Sequence[Any]) -> list[Any]:
     return tensors
 
 
-def _message(inputs: Sequence[Input], shapes: Sequence[Any], fits: Any) -> Any:
-    """Which inputs have the wrong shape, or how many rows each has."""
-    expected = [f"{i.name}: expected {_declared(i.shape)}" for i in inputs]
-    found = tf.stack([_text(shape) for shape in shapes])
-    lines = tf.strings.join([expected, found], separator=", found ")
+def _sizes(declared: Input) -> np.ndarray:
+    """Lengths of a shape, and its end."""
+    sizes = [_ANY if size is None else size for size in declared.shape]
+    return np.array([*sizes, _ENDED], np.int32)
+
+
+def _fit(found: Any, declared: np.ndarray) -> Any:
+    """Whether each length is the declared one."""
+    return tf.where(declared == _ANY, found >= 0, found == declared)
+
+
+def _message(inputs: Sequence[Input], found: Any) -> Any:
+    """Which inputs have the wrong shape, or how many rows each has.
+
+    Args:
+        inputs: What is declared.
+        found: The lengths of each, and after each the end.
+    """
+    ended = found == _ENDED
+    place = tf.cumsum(tf.cast(ended, tf.int64), exclusive=True)
+    shapes = tf.RaggedTensor.from_value_rowids(
+        tf.boolean_mask(found, ~ended),
+        tf.boolean_mask(place, ~ended),
+        nrows=len(inputs),
+        validate=False,
+    )
+    columns = max(len(_sizes(each)) for each in inputs)
+    declared = np.full((len(inputs), columns), _ENDED, np.int32)
+    for row, each in zip(declared, inputs, strict=True):
+        row[: len(_sizes(each))] = _sizes(each)
+    filled = shapes[:, :columns].to_tensor(_ENDED, shape=(None, columns))
+    fits = tf.reduce_all(_fit(filled, declared), axis=1)
     differ = tf.reduce_all(fits)  # if each is right, their rows are not
     problem = tf.where(
         differ,
         "All inputs must have the same number of rows. ",
         "An input has the wrong shape. ",
     )
+    expected = [f"{i.name}: expected {_declared(i.shape)}" for i in inputs]
+    sizes = tf.strings.reduce_join(
+        tf.strings.as_string(shapes), axis=1, separator=", "
+    )
+    lines = tf.strings.join([expected, ", found (", sizes, ")"])
     lines = tf.boolean_mask(lines, differ | ~fits)
     return problem + tf.strings.reduce_join(lines, separator="; ")
 
@@ -91,8 +121,3 @@ def _declared(shape: Sequence[int | None]) -> str:
     if shape[:1] == (None,):
         sizes[0] = "rows"
     return f"({', '.join(sizes)})"
-
-
-def _text(shape: Any) -> Any:
-    sizes = tf.strings.reduce_join(tf.strings.as_string(shape), separator=", ")
-    return tf.strings.join(["(", sizes, ")"])

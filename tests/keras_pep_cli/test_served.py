@@ -105,6 +105,38 @@ def test_export_inspect_and_predict(run, new_rows, tmp_path, monkeypatch):
     assert one.nunique() > 100
 
 
+def test_a_saved_model_that_lacks_a_file_is_damaged(run, new_rows, tmp_path):
+    assert invoke("export", run, "--output", tmp_path / "m").exit_code == 0
+    folder = tmp_path / "m" / "1"
+    (variables,) = folder.glob("variables/*.data*")
+    vocabulary = next(folder.glob("assets/*.tsv"))
+    content = variables.read_bytes()
+    for path, left in (
+        (vocabulary, None),
+        (variables, content[: len(content) // 2]),
+        (variables, None),
+    ):
+        before = path.read_bytes()
+        path.unlink()
+        if left is not None:
+            path.write_bytes(left)
+        done = invoke(
+            *("predict", folder, "--input", new_rows),
+            *("--output", tmp_path / "scores.csv"),
+        )
+        assert done.exit_code == 1
+        assert re.fullmatch(
+            rf"Error: {re.escape(str(folder))} is damaged: .+\n", done.output
+        )
+        assert not (tmp_path / "scores.csv").exists()
+        path.write_bytes(before)
+    done = invoke(
+        *("predict", folder, "--input", new_rows),
+        *("--output", tmp_path / "scores.csv"),
+    )
+    assert done.exit_code == 0, done.output
+
+
 def test_nothing_of_linux_alone_is_needed():
     """TensorFlow's own loader is on every platform, its C library is not."""
     for package in (keras_pep, keras_pep_cli):

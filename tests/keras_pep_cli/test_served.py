@@ -3,14 +3,11 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import keras_pep
-import keras_pep_cli
 from keras_pep.files import locked
 from tests.clicks import FIELDS, labelled_rows, raw_rows, write_csv
 from tests.keras_pep_cli.test_cli import QUICK, invoke
@@ -103,45 +100,6 @@ def test_export_inspect_and_predict(run, new_rows, tmp_path, monkeypatch):
     np.testing.assert_allclose(one, other, atol=1e-6)
     assert one.between(0, 1).all()
     assert one.nunique() > 100
-
-
-def test_a_saved_model_that_lacks_a_file_is_damaged(run, new_rows, tmp_path):
-    assert invoke("export", run, "--output", tmp_path / "m").exit_code == 0
-    folder = tmp_path / "m" / "1"
-    (variables,) = folder.glob("variables/*.data*")
-    vocabulary = next(folder.glob("assets/*.tsv"))
-    content = variables.read_bytes()
-    for path, left in (
-        (vocabulary, None),
-        (variables, content[: len(content) // 2]),
-        (variables, None),
-    ):
-        before = path.read_bytes()
-        path.unlink()
-        if left is not None:
-            path.write_bytes(left)
-        done = invoke(
-            *("predict", folder, "--input", new_rows),
-            *("--output", tmp_path / "scores.csv"),
-        )
-        assert done.exit_code == 1
-        assert re.fullmatch(
-            rf"Error: {re.escape(str(folder))} is damaged: .+\n", done.output
-        )
-        assert not (tmp_path / "scores.csv").exists()
-        path.write_bytes(before)
-    done = invoke(
-        *("predict", folder, "--input", new_rows),
-        *("--output", tmp_path / "scores.csv"),
-    )
-    assert done.exit_code == 0, done.output
-
-
-def test_nothing_of_linux_alone_is_needed():
-    """TensorFlow's own loader is on every platform, its C library is not."""
-    for package in (keras_pep, keras_pep_cli):
-        for path in Path(package.__file__).parent.rglob("*.py"):
-            assert "libtensorflow" not in path.read_text(), path
 
 
 def test_features_of_nothing_leave_if_asked(run, new_rows, tmp_path):

@@ -1,10 +1,13 @@
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from concurrent import futures
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_pep
+import keras_pep_cli
 from keras_pep.serving import ExportError, next_version
 from tests.clicks import drawn, raw_rows, write_csv
 from tests.serving import c_runtime
@@ -255,6 +259,68 @@ def test_what_is_not_as_it_should_be_is_answered_or_refused(exported):
         assert 0 < probability < 1, asked
     for asked, answer in zip(refused, answers[len(strange) :], strict=True):
         assert answer.get("error"), asked
+
+
+# What may stand in a text: numbers and times that are none, or hardly.
+ODD_TEXTS = [
+    *(b"", b" ", b"\n", b"\r\n", b"\\N", b"\\", b"NaN", b"NULL", b"<NA>", b"-"),
+    *(b"\xff\xfe", b"a\xff", b"\xc3", b"\x00", b"\x00a", b"na\x00"),
+    *(b"9" * 400, b"-" + b"9" * 400, b"0" * 400, b"." + b"1" * 400),
+    *(b"1e999", b"-1e999", b"1e-999", b"1e9999999999999999999", b"1e+00001"),
+    *(b"0x10", b"1_000", b"1,5", b"Infinity", b"-inf", b"--5", b"+5", b"+"),
+    *(b".", b".5", b"5.", b"e5", b".e5", b"5.e", b"1E+400", b" 7 ", b"7.0"),
+    *(b"%d" % 2**63, b"%d" % -(2**63), b"%d" % 2**64, b"1500000000000000000"),
+    *(b"1500000000", b"1500000000000", b"99999999", b"-1", b"1e9", b"1.5e9"),
+    # Digits that are not those of ASCII.
+    *(
+        b"\xd9\xa1\xd9\xa5",
+        b"\xef\xbc\x92026-01-01",
+        b"\xd9\xa1e5",
+        b"\xc2\xbd",
+    ),
+    *(b"2026-02-30", b"2026-13-01", b"0000-00-00", b"0000-01-01 00:00Z"),
+    *(b"9999-12-31 23:59:59+00:01", b"0001-01-01 00:00+23:59"),
+    *(b"9999-99-99 99:99", b"2026-11-22 10:00+99:99", b"2026-11-22T"),
+    *(b"2026-11-22 10:00:00." + b"9" * 400, b"20261122" * 1000),
+    *(b"22/Nov/2026:10:00:00 +0100", b"11/22/2026 12:60 PM", b"Feb 30 2026"),
+    *(
+        b"|",
+        b"|" * 1000,
+        b"x|" * 1000,
+        b"|".join([b"%d" % n for n in range(999)]),
+    ),
+    b"a" * 1_000_000,
+]
+
+
+def test_no_text_ends_a_batch(exported):
+    """Of any field that takes text, among rows that do not notice."""
+    model = c_runtime.SavedModel(exported.path)
+    (row,) = raw_rows(1, seed=2)
+    good = raw_inputs(exported.report, [row] * (len(ODD_TEXTS) + 2))
+    expected = model("serving_default", good)["probability"]
+    assert (expected == expected[0]).all()
+    for field in exported.report["fields"]:
+        name = field["name"]
+        if field["input"] == "string":
+            odd = np.array([good[name][0], *ODD_TEXTS, good[name][0]], object)
+            found = model("serving_default", {**good, name: odd})["probability"]
+            assert found[[0, -1]].tolist() == expected[[0, -1]].tolist()
+            assert ((found > 0) & (found < 1)).all()
+
+
+def test_no_number_ends_a_batch(exported):
+    model = c_runtime.SavedModel(exported.path)
+    numbers = [np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324, 1e308, -1e308]
+    numbers += [2.0**53, -(2.0**53), 2.0**63, 2.0**64, 2.5, -1.0, 1e18]
+    (row,) = raw_rows(1, seed=2)
+    good = raw_inputs(exported.report, [row] * (len(numbers) + 2))
+    expected = model("serving_default", good)["probability"]
+    for name in ("price", "seen"):
+        odd = np.array([good[name][0], *numbers, good[name][0]])
+        found = model("serving_default", {**good, name: odd})["probability"]
+        assert found[[0, -1]].tolist() == expected[[0, -1]].tolist()
+        assert ((found > 0) & (found < 1)).all()
 
 
 def test_text_that_is_no_text_is_unknown(exported):
@@ -746,6 +812,32 @@ def test_features_of_nothing_leave_the_vocabulary(clicks, tmp_path):
     (path,) = result.path.glob("assets/vocabulary-0-user_id.tsv")
     assert len(path.read_text().splitlines()) == len(first) - 2
     assert result.report["fields"][0]["now_unknown"] == 0
+
+
+def test_a_saved_model_that_lacks_a_file_is_damaged(exported, tmp_path):
+    folder = shutil.copytree(exported.path, tmp_path / "1")
+    description = keras_pep.serving.describe(folder)
+    (variables,) = folder.glob("variables/*.data*")
+    vocabulary = next(folder.glob("assets/*.tsv"))
+    for path, left in ((vocabulary, 0.0), (variables, 0.5), (variables, 0.0)):
+        before = path.read_bytes()
+        path.unlink()
+        if left:
+            path.write_bytes(before[: int(left * len(before))])
+        with pytest.raises(ExportError) as raised:
+            keras_pep.serving.scorer_of_saved_model(description)
+        assert re.fullmatch(
+            rf"{re.escape(str(folder))} is damaged: .+", str(raised.value)
+        )
+        path.write_bytes(before)
+    keras_pep.serving.scorer_of_saved_model(description)
+
+
+def test_nothing_of_linux_alone_is_needed():
+    """TensorFlow's own loader is on every platform, its C library is not."""
+    for package in (keras_pep, keras_pep_cli):
+        for path in Path(package.__file__).parent.rglob("*.py"):
+            assert "libtensorflow" not in path.read_text(), path
 
 
 def test_a_version_that_exists_is_refused(plain, tmp_path):

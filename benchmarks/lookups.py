@@ -22,8 +22,8 @@ import click
 import numpy as np
 
 from keras_pep.benchmark.turns import Measured, take_turns
-from keras_pep.serving import c_runtime
 from keras_pep.sparse import SparseTable
+from tests.serving import c_runtime
 
 FIELDS = 39
 DENSE, EXPORTED = "dense", "keras-pep"

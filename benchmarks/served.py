@@ -19,7 +19,7 @@ from keras_pep import metrics
 from keras_pep.run import RunDirectory
 from keras_pep.run.models import chosen_model
 from keras_pep.serving import export_saved_model
-from keras_pep.serving.c_runtime import SavedModel
+from tests.serving.c_runtime import SavedModel
 
 
 @click.command()

@@ -6,8 +6,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_pep.serving.c_runtime import Signature, read_signatures
 from keras_pep.serving.export import DESCRIPTION, EXTRA, ExportError
+
+_OF_INITIALIZATION = "__saved_model_init_op"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a signature.
+
+    Attributes:
+        name: Of the tensor in the graph, `"operation:0"`.
+        dtype: As TensorFlow calls it, such as `"string"`.
+        shape: -1 where any length will do; None if any rank will.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs by their names."""
+
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
 
 
 @dataclass(frozen=True)
@@ -52,13 +76,51 @@ def describe(path: Path) -> Description:
         if (path / EXTRA / DESCRIPTION).is_file():
             text = (path / EXTRA / DESCRIPTION).read_text(encoding="utf-8")
             report = _checked(json.loads(text))
-        content = (path / "saved_model.pb").read_bytes()
-        signatures = read_signatures(content)
+        signatures = _signatures((path / "saved_model.pb").read_bytes())
         if not signatures:
             raise ValueError("saved_model.pb has no signatures")
         return Description(path, signatures, report)
     except (OSError, ValueError, KeyError) as error:
         raise ExportError(f"{path} is damaged: {error!r}.") from error
+
+
+def _signatures(content: bytes) -> dict[str, Signature]:
+    """Signatures of the content of a `saved_model.pb`.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    try:
+        model = saved_model_pb2.SavedModel.FromString(content)
+        return {
+            name: Signature(
+                _tensors(signature.inputs), _tensors(signature.outputs)
+            )
+            for graph in model.meta_graphs
+            for name, signature in graph.signature_def.items()
+            if name != _OF_INITIALIZATION
+        }
+    except (DecodeError, TypeError) as error:
+        raise ValueError(f"saved_model.pb: {error}") from error
+
+
+def _tensors(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    """Inputs or outputs, by name; a protocol buffer has them in no order."""
+    import tensorflow as tf
+
+    return {
+        name: TensorInfo(
+            info.name,
+            tf.dtypes.as_dtype(info.dtype).name,
+            None
+            if info.tensor_shape.unknown_rank
+            else tuple(dim.size for dim in info.tensor_shape.dim),
+        )
+        for name, info in sorted(tensors.items())
+    }
 
 
 def _checked(report: Any) -> dict[str, Any]:
@@ -105,10 +167,9 @@ def signature_lines(signatures: Mapping[str, Signature]) -> list[str]:
             ("returns", signature.outputs),
         ):
             for tensor, info in tensors.items():
-                kinds = {"O": "string", "V": "another type"}
-                dtype = kinds.get(info.dtype.kind, info.dtype)
-                shape = ", ".join(
-                    "batch" if size < 0 else str(size) for size in info.shape
-                )
-                lines.append(f"  {way} {tensor}: {dtype} ({shape})")
+                shape = "any shape"
+                if info.shape is not None:
+                    sizes = ("batch" if s < 0 else str(s) for s in info.shape)
+                    shape = f"({', '.join(sizes)})"
+                lines.append(f"  {way} {tensor}: {info.dtype} {shape}")
     return lines

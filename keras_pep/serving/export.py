@@ -22,7 +22,12 @@ from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import QUANTIZED
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import weights_of
-from keras_pep.serving.compact import Tables, served_model, tables_of
+from keras_pep.serving.compact import (
+    Tables,
+    mark_unknown_ids,
+    served_model,
+    tables_of,
+)
 from keras_pep.serving.sizes import (
     bytes_of,
     feature_sizes,
@@ -32,6 +37,7 @@ from keras_pep.serving.sizes import (
 
 if TYPE_CHECKING:
     from keras_pep.data import Dataset
+    from keras_pep.serving.shapes import Input
 
 RAW, IDS = "serving_default", "ids"
 EXTRA = "assets.extra"  # a folder that TensorFlow Serving takes files from
@@ -73,7 +79,8 @@ def export_saved_model(
     default one takes the raw value of each field, `(batch,)`, and `ids` takes
     int32 `(batch, columns)`; `probability` is float32 `(batch,)`. Values that
     training has not seen count as the field's unknown, or nothing at all if it
-    has none; ids out of range are errors. Without a dataset there is `ids`
+    has none; ids out of range make the probability of their row NaN. Inputs of
+    another shape are an error, which says so. Without a dataset there is `ids`
     alone, as the default too; and for a model that is not of `keras_pep.models`
     what it takes and returns, by Keras' names. Of `keras_pep.tfrs`, a
     `RankingModel` is exported as its scorer, and a `RetrievalModel` takes
@@ -218,25 +225,27 @@ def _write(
         for layer in served._flatten_layers()
         if hasattr(layer, "lookup_table")
     ]
-    functions: dict[str, Any] = {}
-    arguments: dict[str, str] = {}
+    made: dict[str, signatures.Signature] = {}
     if isinstance(model, FieldModelMixin):
-        names = list(vocabularies or map(str, range(len(model.field_sizes))))
-        functions[IDS] = signatures.by_ids(served, model, names)
-        if vocabularies is None:
-            functions[RAW] = functions[IDS]
-        else:
-            functions[RAW], arguments = signatures.by_raw_values(
-                served, root.numberings
-            )
-    elif _is_of_tfrs(served, "RetrievalModel"):
-        functions[RAW], root.constants = served.serving_function()
+        made[IDS] = made[RAW] = signatures.by_ids(served, model)
+        if vocabularies is not None:
+            made[RAW] = signatures.by_raw_values(served, root.numberings)
     else:
-        functions[RAW], arguments = signatures.as_it_is(served)
+        mark_unknown_ids(served)
+        if _is_of_tfrs(served, "RetrievalModel"):
+            made[RAW], root.constants = signatures.by_user(served)
+        else:
+            made[RAW] = signatures.as_it_is(served)
     with _quiet(logging.getLogger("absl")), _quiet(tf.get_logger()):
-        tf.saved_model.save(root, str(folder), signatures=functions)
+        tf.saved_model.save(
+            root,
+            str(folder),
+            signatures={name: each.function for name, each in made.items()},
+        )
     shutil.rmtree(sources)
-    _rename(folder / "saved_model.pb", arguments)
+    _declare(
+        folder / "saved_model.pb", {k: each.inputs for k, each in made.items()}
+    )
     layouts = {
         layer.name: layer.layout
         for layer in served._flatten_layers()
@@ -334,18 +343,30 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _rename(path: Path, arguments: Mapping[str, str]) -> None:
-    """Calls inputs what the fields are called, identifiers or not."""
-    others = {a: name for a, name in arguments.items() if a != name}
-    if not others:
-        return
+def _declare(
+    path: Path, signatures: Mapping[str, Mapping[str, "Input"]]
+) -> None:
+    """Give inputs the names and shapes that clients are to know them by.
+
+    TensorFlow has them by their arguments, and of any shape.
+
+    Args:
+        path: The `saved_model.pb`.
+        signatures: Inputs of each signature, by argument.
+    """
     from tensorflow.core.protobuf import saved_model_pb2
 
     content = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in content.meta_graphs:
-        inputs = graph.signature_def[RAW].inputs
-        for argument, name in others.items():
-            inputs[name].CopyFrom(inputs.pop(argument))
+        for name, declared in signatures.items():
+            inputs = graph.signature_def[name].inputs
+            found = {argument: inputs.pop(argument) for argument in declared}
+            for argument, each in declared.items():
+                inputs[each.name].CopyFrom(found[argument])
+                shape = inputs[each.name].tensor_shape
+                shape.Clear()
+                for size in each.shape:
+                    shape.dim.add(size=-1 if size is None else size)
     path.write_bytes(content.SerializeToString(deterministic=True))
 
 

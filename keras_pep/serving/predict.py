@@ -18,9 +18,8 @@ from keras_pep.data.fields import Field, Vocabulary, numbers
 from keras_pep.data.prepare import FEWER_LINES, Encoder
 from keras_pep.data.rows import Block, Files, Malformed
 from keras_pep.files import whole
-from keras_pep.serving.c_runtime import SavedModel
 from keras_pep.serving.compact import served_model
-from keras_pep.serving.description import Description
+from keras_pep.serving.description import Description, TensorInfo
 from keras_pep.serving.export import RAW, ExportError, check_fields
 
 _AT_ONCE = 8192  # rows that are scored at once
@@ -180,7 +179,7 @@ def scorer_of_model(
 def scorer_of_saved_model(
     description: Description,
 ) -> tuple[Score, tuple[str, ...]]:
-    """What computes probabilities as TensorFlow Serving does.
+    """Load what computes probabilities as TensorFlow Serving does.
 
     Args:
         description: Of a SavedModel with raw values as its default inputs.
@@ -189,16 +188,25 @@ def scorer_of_saved_model(
         The function, and the columns it needs.
 
     Raises:
-        ExportError: If it takes something else.
+        ExportError: If it takes something else, or cannot be loaded.
     """
+    import tensorflow as tf
+
     fields = description.report.get("fields")
     if not fields:
         raise ExportError(
             f"{description.path} does not take raw values: export it with the "
             "dataset, or by keras-pep export."
         )
-    loaded = SavedModel(description.path)
-    inputs = description.signatures[RAW].inputs
+    try:
+        loaded = tf.saved_model.load(str(description.path))
+        inputs = {
+            field["name"]: description.signatures[RAW].inputs[field["name"]]
+            for field in fields
+        }
+    except Exception as error:  # whatever TensorFlow meets
+        line = str(error).partition("\n")[0]
+        raise ExportError(f"{description.path} is damaged: {line}.") from error
 
     def score(block: Block) -> np.ndarray:
         given = {}
@@ -207,23 +215,33 @@ def scorer_of_saved_model(
             texts = column.values.to_numpy(False)
             of = Field("", "", kind, time_format=field["time_format"])
             _refuse(block, field["column"], of.values(texts)[1], f"a {kind}")
-            made = _typed(texts, inputs[field["name"]].dtype)
-            given[field["name"]] = made, column.codes
+            info = inputs[field["name"]]
+            given[_argument(info)] = _typed(texts, info.dtype), column.codes
         parts = []
         for start in range(0, len(block), _AT_ONCE):
             rows = slice(start, start + _AT_ONCE)
-            batch = {name: v[codes[rows]] for name, (v, codes) in given.items()}
-            parts.append(loaded(RAW, batch)["probability"])
+            batch = {
+                name: tf.constant(values[codes[rows]])
+                for name, (values, codes) in given.items()
+            }
+            answer = loaded.signatures[RAW](**batch)
+            parts.append(answer["probability"].numpy())
         return np.concatenate(parts)
 
     return score, tuple(dict.fromkeys(field["column"] for field in fields))
 
 
-def _typed(texts: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+def _argument(info: TensorInfo) -> str:
+    """Name of an input in Python, where a field's name may be none."""
+    operation, _, _ = info.name.rpartition(":")
+    return operation.removeprefix(f"{RAW}_")
+
+
+def _typed(texts: np.ndarray, dtype: str) -> np.ndarray:
     """Values of a type: NaN where there is no number, or an unknown integer."""
-    if dtype.kind == "O":
+    if dtype == "string":
         return texts
-    if dtype.kind == "f":
+    if dtype == "float64":
         return numbers(texts)
     unknown = np.iinfo(np.int64).min
     made = np.full(len(texts), unknown, dtype=np.int64)

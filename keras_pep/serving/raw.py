@@ -186,7 +186,7 @@ def _time(field: Field, raw: tf.Tensor) -> tf.Tensor:
     else:
         part = (minutes // (24 * 60) + THURSDAY) % 7
     text = tf.where(valid, tf.strings.as_string(part), _MALFORMED)
-    lower = tf.strings.lower(raw, encoding="utf-8")
+    lower = tf.strings.lower(raw)  # of ASCII: UTF-8 would end at a zero byte
     missing = tf.reduce_any(lower[:, None] == tf.constant(MISSING), axis=1)
     return tf.where(missing, "", text)
 

@@ -1,8 +1,9 @@
-"""What a SavedModel can be asked: the functions behind its signatures."""
+"""The functions behind the signatures of a SavedModel."""
 
 import keyword
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,88 +12,94 @@ import tensorflow as tf
 
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.serving.raw import Numbering
+from keras_pep.serving.shapes import Input, checked
 
 
-def by_ids(
-    served: FieldModelMixin, model: FieldModelMixin, names: Sequence[str]
-) -> Any:
-    """Takes ids, int32 `(batch, columns)`, and refuses those out of range.
+@dataclass(frozen=True)
+class Signature:
+    """A function to be saved, and how clients see it.
+
+    Attributes:
+        function: Takes tensors of any shape, so that no graph takes the
+            declared one for granted, and refuses those of another.
+        inputs: By the names of its arguments, which have to be identifiers.
+    """
+
+    function: Any
+    inputs: Mapping[str, Input]
+
+
+def signature(
+    inputs: Sequence[Input], answer: Callable[[list[Any]], dict[str, Any]]
+) -> Signature:
+    """Make a signature that checks shapes before it answers.
+
+    TensorFlow Serving checks none, and a graph of a declared shape may answer
+    another one by broadcasting.
+
+    Args:
+        inputs: What it takes.
+        answer: Takes a tensor for each, and returns outputs by name.
+    """
+    named = dict(zip(arguments([i.name for i in inputs]), inputs, strict=True))
+
+    @tf.function(autograph=False)
+    def score(**given: Any) -> dict[str, Any]:
+        return answer(checked(inputs, [given[name] for name in named]))
+
+    specs = {
+        argument: tf.TensorSpec(None, each.dtype, name=argument)
+        for argument, each in named.items()
+    }
+    return Signature(score.get_concrete_function(**specs), named)
+
+
+def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> Signature:
+    """Take ids, int32 `(batch, columns)`; score rows out of range NaN.
+
+    An error would end a batch that a server has merged of the requests of
+    several clients.
 
     Args:
         served: What computes.
         model: Whose ids are in range.
-        names: Of the fields, for the error.
     """
     lengths = np.array(model.field_lengths)
-    column_names = np.repeat(np.array(names), lengths)
     lowest = np.repeat(np.where(lengths > 1, -1, 0), lengths)
     highest = np.repeat(np.array(model.field_sizes) - 1, lengths)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, len(lowest)], tf.int32, name="ids")
-        ],
-        autograph=False,
-    )
-    def score(ids: Any) -> dict[str, Any]:
-        wrong = (ids < lowest) | (ids > highest)
-        found = tf.boolean_mask(ids, wrong)
-        where = tf.boolean_mask(column_names, tf.reduce_any(wrong, axis=0))
-        fits = tf.debugging.Assert(
-            tf.size(found) == 0, ["ids out of range:", found, "in", where]
-        )
-        with tf.control_dependencies([fits]):  # before a table finds out
-            ids = tf.identity(ids)
-        return _probability(served, ids)
+    def answer(given: list[Any]) -> dict[str, Any]:
+        (ids,) = given
+        known = tf.reduce_all((ids >= lowest) & (ids <= highest), axis=1)
+        found = _probability(served, tf.clip_by_value(ids, lowest, highest))
+        return {"probability": tf.where(known, found, np.nan)}
 
-    return score.get_concrete_function()
+    return signature([Input("ids", tf.int32, (None, len(lowest)))], answer)
 
 
 def by_raw_values(
     served: FieldModelMixin, numberings: Mapping[str, Numbering]
-) -> tuple[Any, dict[str, str]]:
-    """Takes the raw value of each field, `(batch,)`.
+) -> Signature:
+    """Take the raw value of each field, `(batch,)`."""
 
-    Returns:
-        The function, and what its arguments, which have to be identifiers, are
-        to be called outside.
-    """
-    arguments = _arguments(list(numberings))
-
-    @tf.function(autograph=False)
-    def score(**raw: Any) -> dict[str, Any]:
+    def answer(given: list[Any]) -> dict[str, Any]:
         ids = [
-            numberings[name](raw[argument])
-            for argument, name in arguments.items()
+            numbering(values)
+            for numbering, values in zip(
+                numberings.values(), given, strict=True
+            )
         ]
-        return _probability(served, tf.concat(ids, axis=1))
+        return {"probability": _probability(served, tf.concat(ids, axis=1))}
 
-    specs = {
-        argument: tf.TensorSpec([None], numberings[name].input, name=argument)
-        for argument, name in arguments.items()
-    }
-    return score.get_concrete_function(**specs), arguments
-
-
-def _arguments(names: Sequence[str]) -> dict[str, str]:
-    """Names by the arguments they are to be, which TensorFlow restricts."""
-    plain = all(
-        re.fullmatch("[a-z][a-z0-9_]*", name)
-        and name != "self"
-        and not keyword.iskeyword(name)
-        for name in names
-    )
-    return {
-        name if plain else f"input_{place}": name
-        for place, name in enumerate(names)
-    }
+    inputs = [
+        Input(name, numbering.input, (None,))
+        for name, numbering in numberings.items()
+    ]
+    return signature(inputs, answer)
 
 
-def as_it_is(served: keras.Model) -> tuple[Any, dict[str, str]]:
-    """Takes what a functional model takes, and returns what it returns.
-
-    Returns:
-        The function, and what its arguments are to be called outside.
+def as_it_is(served: keras.Model) -> Signature:
+    """Take what a functional model takes, and return what it returns.
 
     Raises:
         ValueError: If it is not functional.
@@ -102,27 +109,62 @@ def as_it_is(served: keras.Model) -> tuple[Any, dict[str, str]]:
             "What the model takes cannot be told: export a functional model, "
             f"or one of `keras_pep.models`. Received: {type(served).__name__}"
         )
-    arguments = _arguments([tensor.name for tensor in served.inputs])
     structure = getattr(served, "_inputs_struct", None)
     if structure is None:  # of `tf_keras`
         structure = served.input
 
-    @tf.function(autograph=False)
-    def score(**inputs: Any) -> dict[str, Any]:
-        flat = [inputs[argument] for argument in arguments]
+    def answer(given: list[Any]) -> dict[str, Any]:
         outputs = served(
-            keras.tree.pack_sequence_as(structure, flat), training=False
+            keras.tree.pack_sequence_as(structure, given), training=False
         )
         flat = keras.tree.flatten(outputs)
         return dict(zip(served.output_names, flat, strict=True))
 
-    specs = {
-        argument: tf.TensorSpec(tensor.shape, tensor.dtype, name=argument)
-        for argument, tensor in zip(arguments, served.inputs, strict=True)
-    }
-    return score.get_concrete_function(**specs), arguments
+    inputs = [
+        Input(tensor.name, tensor.dtype, tuple(tensor.shape))
+        for tensor in served.inputs
+    ]
+    return signature(inputs, answer)
 
 
-def _probability(served: FieldModelMixin, ids: Any) -> dict[str, Any]:
+def by_user(served: Any) -> tuple[Signature, Any]:
+    """Take users, `(batch,)`, and return their best items.
+
+    Args:
+        served: A `RetrievalModel` of `keras_pep.tfrs`.
+
+    Returns:
+        The signature, and what its function refers to.
+    """
+    best, constants = served.serving_function()
+    (user,) = served.user_tower.inputs
+    users = Input("user", user.dtype, (None,))
+    return signature([users], lambda given: best(*given)), constants
+
+
+def arguments(names: Sequence[str]) -> list[str]:
+    """Names as close to the given ones as TensorFlow allows for arguments.
+
+    They are what a tensor is called in its errors: letters, digits and `_`
+    after a letter, each once, whatever the case.
+    """
+    made: list[str] = []
+    taken = {"self"}
+    for name in names:
+        plain = re.sub("[^A-Za-z0-9_]", "_", name)
+        if not re.match("[A-Za-z]", plain):
+            plain = f"input_{plain}"
+        if keyword.iskeyword(plain):
+            plain += "_"
+        unique, count = plain, 1
+        while unique.lower() in taken:
+            count += 1
+            unique = f"{plain}_{count}"
+        taken.add(unique.lower())
+        made.append(unique)
+    return made
+
+
+def _probability(served: FieldModelMixin, ids: Any) -> Any:
     logits = tf.cast(served(ids, training=False), tf.float32)
-    return {"probability": tf.reshape(tf.sigmoid(logits), [-1])}
+    return tf.reshape(tf.sigmoid(logits), [-1])

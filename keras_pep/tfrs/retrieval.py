@@ -118,8 +118,8 @@ class RetrievalModel(tfrs.Model):
         pruned table for every batch of users, some items at once.
 
         Returns:
-            A concrete function from `user`, `(batch,)`, to `items`,
-            `(batch, top_k)`, by falling `scores`; and what it refers to.
+            A function from users, `(batch,)`, to `items`, `(batch, top_k)`, by
+            falling `scores`; and what it refers to.
 
         Raises:
             ValueError: If what a user is is not told by one input.
@@ -132,12 +132,7 @@ class RetrievalModel(tfrs.Model):
                 "The user tower must have one `Input` to be exported. "
                 f"Received: {len(inputs)}"
             )
-        (user,) = inputs
 
-        @tf.function(
-            input_signature=[tf.TensorSpec([None], user.dtype, name="user")],
-            autograph=False,
-        )
         def best(user: tf.Tensor) -> dict[str, tf.Tensor]:
             queries = self.user_tower(user, training=False)
 
@@ -178,7 +173,7 @@ class RetrievalModel(tfrs.Model):
                 "scores": tf.cast(scores, tf.float32),
             }
 
-        return best.get_concrete_function(), names
+        return best, names
 
     def get_config(self) -> dict[str, Any]:
         """Name, towers and items.

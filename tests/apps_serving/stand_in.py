@@ -1,6 +1,6 @@
 """Speaks TensorFlow Serving's REST protocol, with TensorFlow's C runtime.
 
-    python -I stand_in.py FOLDER_OF_C_RUNTIME MODELS
+    python -I stand_in.py MODELS
 
 Serves the highest version of each model below a folder, and prints its port.
 Never imports tensorflow, and refuses what TensorFlow Serving refuses, in its
@@ -13,7 +13,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
 
 import c_runtime
 import numpy as np
@@ -179,7 +179,7 @@ def array(name, values, info):
 
 if __name__ == "__main__":
     Handler.models = {
-        path.name: load(path) for path in Path(sys.argv[2]).iterdir()
+        path.name: load(path) for path in Path(sys.argv[1]).iterdir()
     }
     assert not [n for n in sys.modules if n.startswith(("tensorflow", "keras"))]
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -1,11 +1,15 @@
 """The client and the load generator, against servers that stand in."""
 
+import json
 import re
 import subprocess
 import sys
+import threading
 from concurrent import futures
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +17,7 @@ import requests
 from click.testing import CliRunner
 
 import keras_pep
-from apps.serving import client, load
+from apps.serving import client, connection, load
 from tests.clicks import raw_rows, write_csv
 
 APP = Path(client.__file__).parent
@@ -35,10 +39,9 @@ def models(clicks, clicks_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rest(models):
-    runtime = Path(keras_pep.serving.__file__).parent
     stand_in = Path(__file__).with_name("stand_in.py")
     process = subprocess.Popen(
-        [sys.executable, "-I", stand_in, runtime, models],
+        [sys.executable, "-I", stand_in, models],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -47,6 +50,9 @@ def rest(models):
     process.kill()
     process.wait()
     process.stdout.close()
+
+
+REFUSALS = []  # gRPC's codes for what is asked next, the last one first
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def grpc(models):
         prediction_service_pb2_grpc,
     )
 
-    from keras_pep.serving.c_runtime import SavedModel, ServingError
+    from tests.serving.c_runtime import SavedModel, ServingError
 
     path = models / "clicks" / "2"
     model = SavedModel(path)
@@ -80,6 +86,8 @@ def grpc(models):
             return answer
 
         def Predict(self, request, context):  # noqa: N802
+            if REFUSALS:
+                context.abort(library.StatusCode[REFUSALS.pop()], "busy")
             inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
             try:
                 outputs = model(request.model_spec.signature_name, inputs)
@@ -149,6 +157,89 @@ def test_load_says_how_long_answers_take(by, rows, request):
     assert 0 < float(p50) <= float(p99)
 
 
+def readme_rows():
+    """Those of the README's example."""
+    text = (APP / "README.md").read_text()
+    (body,) = re.findall(r"curl \S+ \\\n +-d '(.+?)'\n", text, re.S)
+    return json.loads(body)["instances"]
+
+
+def test_an_id_out_of_range_is_nan_in_json(rest, clicks):
+    """As TensorFlow Serving writes it; strict JSON has no such number."""
+    ids = np.zeros((3, sum(clicks.field_lengths)), int)
+    ids[1, 0] = 9999
+    answer = requests.post(
+        f"{rest}/v1/models/clicks:predict",
+        json={"signature_name": "ids", "instances": ids.tolist()},
+        timeout=30,
+    )
+    assert re.search(r"\[0\.\d+, NaN, 0\.\d+\]", answer.text), answer.text
+
+
+def test_a_busy_server_is_asked_again_by_grpc(grpc, rows, tmp_path):
+    result = None
+    for refusals in (["UNAVAILABLE", "RESOURCE_EXHAUSTED"], []):
+        REFUSALS[:] = refusals
+        target = tmp_path / f"{len(refusals)}.csv"
+        result = run(
+            *(client.main, "--grpc", grpc, "--model", "clicks"),
+            *("--input", rows, *COLUMNS, "--output", target),
+        )
+        assert result.exit_code == 0, result.output
+        assert not REFUSALS
+    assert (tmp_path / "2.csv").read_text() == (tmp_path / "0.csv").read_text()
+    for code, left in (("RESOURCE_EXHAUSTED", 5), ("INVALID_ARGUMENT", 9)):
+        REFUSALS[:] = [code] * 10  # for longer than it asks, or in vain
+        result = run(
+            *(client.main, "--grpc", grpc, "--model", "clicks"),
+            *("--input", rows, *COLUMNS, "--output", tmp_path / "no.csv"),
+        )
+        assert result.exit_code == 1
+        assert f"the server has answered {code}: busy" in result.output
+        assert len(REFUSALS) == left
+    REFUSALS.clear()
+
+
+class Busy(BaseHTTPRequestHandler):
+    """Answers with the codes of its server, one after the other."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked += 1
+        self.send_response(self.server.codes.pop(0))
+        self.end_headers()
+        self.wfile.write(b'{"outputs": [0.25], "error": "busy"}')
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("codes", "asked"),
+    [([429, 503, 200], 3), ([503] * 9, 5), ([400], 1)],
+)
+def test_a_busy_server_is_asked_again_by_rest(codes, asked):
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        server.codes, server.asked = [*codes], 0
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            rest = connection.connect(
+                f"http://127.0.0.1:{server.server_port}", None, "m"
+            )
+            if codes[-1] == 200:
+                assert rest.predict({"a": [1.0]}) == [0.25]
+            else:
+                with pytest.raises(
+                    click.ClickException, match=f"{codes[0]}: busy"
+                ):
+                    rest.predict({"a": [1.0]})
+            assert server.asked == asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_what_readme_sends_with_curl(rest):
     """Row by row, and by version; as the README's example does."""
     text = (APP / "README.md").read_text()
@@ -168,7 +259,8 @@ def test_what_readme_sends_with_curl(rest):
     [
         ({"inputs": {"city": ["Paris"]}}, "Missing named input"),
         ({"inputs": {"city": [5]}}, "expected type: DT_STRING"),
-        ({"signature_name": "ids", "inputs": [[9999]]}, "out of range"),
+        ({"instances": [{"city": ["Paris"]}]}, "expected (rows), found (1, 1)"),
+        ({"signature_name": "ids", "inputs": [[[1]]]}, "wrong shape"),
         ({"signature_name": "ids", "inputs": [["a"]]}, "expected type"),
         ({"signature_name": "nothing", "inputs": []}, "not found"),
         ({}, "Missing 'inputs'"),
@@ -178,6 +270,8 @@ def test_bad_requests_are_refused(body, found, rest, clicks):
     if body.get("inputs") and isinstance(body["inputs"], list):  # ids
         width = sum(clicks.field_lengths)
         body = {**body, "inputs": [row * width for row in body["inputs"]]}
+    if "instances" in body:
+        body = {"instances": [{**readme_rows()[0], **body["instances"][0]}]}
     url = f"{rest}/v1/models/clicks:predict"
     answer = requests.post(url, json=body, timeout=30)
     assert answer.status_code == 400
@@ -239,29 +333,155 @@ def test_errors_of_the_client_are_one_line(by, rows, tmp_path, request):
     assert "--force" in taken.output
 
 
-def test_the_files_for_the_container_fit_together():
-    """No container runs here: they are parsed, and compared."""
+# Of TensorFlow Serving 692d6c18, tensorflow_serving/model_servers/main.cc.
+FLAGS = {
+    "model_config_file",
+    "model_config_file_poll_wait_seconds",
+    "allow_version_labels_for_unavailable_models",
+    "max_num_load_retries",
+    "grpc_max_threads",
+    "monitoring_config_file",
+    "enable_batching",
+    "batching_parameters_file",
+}
+
+
+@pytest.fixture
+def service():
     yaml = pytest.importorskip("yaml")
-    service = yaml.safe_load((APP / "compose.yaml").read_text())["services"]
+    return yaml.safe_load((APP / "compose.yaml").read_text())["services"][
+        "serving"
+    ]
+
+
+def test_the_files_for_the_container_fit_together(service):
+    """No container runs here: they are parsed, and compared."""
     mounts = dict(
         reversed(re.fullmatch(r"(.+):(/\S+):ro", volume).groups())
-        for volume in service["serving"]["volumes"]
+        for volume in service["volumes"]
     )
-    assert (APP / mounts["/config/models.config"]).is_file()
-    command = service["serving"]["command"]
-    assert "--model_config_file=/config/models.config" in command
-    ports = [port.split(":")[0] for port in service["serving"]["ports"]]
+    assert "/models" in mounts
+    flags = dict(flag[2:].split("=", 1) for flag in service["command"])
+    assert {*flags} == FLAGS
+    assert int(flags["max_num_load_retries"]) == 0
+    assert int(flags["grpc_max_threads"]) == 256
+    # With the file alone, or batching alone, the server does not start, or has
+    # a limit of 1,000 rows.
+    assert flags["enable_batching"] == "${BATCHING:-false}"
+    (batching,) = re.findall(
+        r"\$\{BATCHING:\+(\S+)\}", flags["batching_parameters_file"]
+    )
+    for path in (
+        flags["model_config_file"],
+        flags["monitoring_config_file"],
+        batching,
+    ):
+        folder, _, name = path.rpartition("/")
+        assert (APP / mounts[folder] / name).is_file()
+    ports = [port.split(":")[0] for port in service["ports"]]
     assert ports == ["8500", "8501"]
 
+
+def test_models_and_policies_are_what_the_server_reads():
+    """Those of the file, and those of the README."""
     pytest.importorskip("tensorflow_serving", exc_type=ImportError)
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
     config = text_format.Parse(
-        (APP / "models.config").read_text(),
+        (APP / "config" / "models.config").read_text(),
         model_server_config_pb2.ModelServerConfig(),
     )
     (model,) = config.model_config_list.config
     assert model.model_platform == "tensorflow"
     assert model.base_path == f"/models/{model.name}"
-    assert "/models" in mounts
+    (policy,) = re.findall(
+        r"```proto\n(.+?)```", (APP / "README.md").read_text(), re.S
+    )
+    text_format.Merge(policy, model)
+    versions = model.model_version_policy.specific.versions
+    assert [*versions] == [3, 4]
+    assert dict(model.version_labels) == {"stable": 3, "canary": 4}
+
+
+def parsed(name, message, fields):
+    """A configuration file, as a message of the server's definition.
+
+    tensorflow-serving-api has no module of it.
+    """
+    from google.protobuf import (
+        descriptor_pb2,
+        descriptor_pool,
+        message_factory,
+        text_format,
+    )
+
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"{message}.proto", package="test", syntax="proto3"
+    )
+    file.message_type.add(name=message)
+    for kind in {*fields.values()}:
+        one = file.message_type.add(name=f"Of{kind}")
+        one.field.add(name="value", number=1, type=kind, label=1)
+    for number, (field, kind) in enumerate(fields.items(), 1):
+        file.message_type[0].field.add(
+            **{"name": field, "number": number, "type": 11, "label": 1},
+            type_name=f".test.Of{kind}",
+        )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    made = message_factory.GetMessageClass(
+        pool.FindMessageTypeByName(f"test.{message}")
+    )()
+    text = (APP / "config" / name).read_text()
+    return text_format.Parse(text, made)
+
+
+def test_batching_is_what_the_server_reads():
+    """By `BatchingParameters` of session_bundle_config.proto."""
+    whole, yes = 3, 8  # int64 and bool
+    found = parsed(
+        "batching.config",
+        "BatchingParameters",
+        {
+            "max_batch_size": whole,
+            "batch_timeout_micros": whole,
+            "max_enqueued_batches": whole,
+            "num_batch_threads": whole,
+            "enable_large_batch_splitting": yes,
+            "max_execution_batch_size": whole,
+        },
+    )
+    assert found.enable_large_batch_splitting.value
+    assert found.max_batch_size.value >= found.max_execution_batch_size.value
+    assert found.max_execution_batch_size.value > 1000
+    assert found.num_batch_threads.value >= 1
+    text = (APP / "README.md").read_text()
+    assert f"{found.max_batch_size.value:,} rows" in text
+
+
+def test_metrics_are_where_the_readme_says():
+    """By `MonitoringConfig` of monitoring_config.proto."""
+    text = (APP / "config" / "monitoring.config").read_text()
+    pattern = r'prometheus_config \{\s+enable: true\s+path: "(\S+)"\s+\}\s*'
+    path = re.fullmatch(pattern, text)[1]
+    assert f"http://localhost:8501{path}" in (APP / "README.md").read_text()
+
+
+def test_the_health_check_says_whether_the_model_is_there(service, rest):
+    """With what the image has: bash and grep."""
+    kind, *command = service["healthcheck"]["test"]
+    assert kind == "CMD"
+    port = rest.rpartition(":")[2]
+    for name, healthy in (("clicks", True), ("other", False)):
+        asked = [
+            each.replace("8501", port).replace(
+                "models/clicks", f"models/{name}"
+            )
+            for each in command
+        ]
+        done = subprocess.run(asked, timeout=20, check=False)
+        assert (done.returncode == 0) is healthy
+    nobody = [each.replace("8501", "9") for each in command]
+    done = subprocess.run(nobody, capture_output=True, timeout=20, check=False)
+    assert done.returncode != 0

@@ -1,19 +1,20 @@
 """Runs calls of a SavedModel without Python TensorFlow; JSON in, JSON out.
 
-python in_c.py FOLDER_OF_C_RUNTIME SAVED_MODEL < calls
+python -I in_c.py SAVED_MODEL < calls
 """
 
 import json
 import sys
+from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, str(Path(__file__).parent))
 
 import c_runtime
 import numpy as np
 
 answers = []
 try:
-    model = c_runtime.SavedModel(sys.argv[2])
+    model = c_runtime.SavedModel(sys.argv[1])
     answers.append({"signatures": sorted(model.signatures)})
     for signature, inputs in json.load(sys.stdin):
         arrays = {

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-import keras_pep.serving
-
 _CHILD = Path(__file__).with_name("in_c.py")
-_RUNTIME = Path(keras_pep.serving.__file__).parent
 
 
 def in_c_runtime(path, calls):
@@ -22,7 +19,7 @@ def in_c_runtime(path, calls):
         ]
     )
     done = subprocess.run(
-        [sys.executable, "-I", _CHILD, _RUNTIME, path],
+        [sys.executable, "-I", _CHILD, path],
         input=content,
         capture_output=True,
         text=True,

@@ -1,10 +1,13 @@
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from concurrent import futures
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,8 +16,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_pep
+import keras_pep_cli
 from keras_pep.serving import ExportError, next_version
 from tests.clicks import drawn, raw_rows, write_csv
+from tests.serving import c_runtime
 from tests.serving.serving import in_c_runtime, raw_inputs
 
 # Float32 sums in another order; logits here are around 5.
@@ -132,16 +137,49 @@ def test_movielens_at_97_percent_equals_keras(small_movielens, tmp_path):
     assert of_nobody["probability"] == pytest.approx([bias], abs=CLOSE)
 
 
-@pytest.mark.parametrize("wrong", [-1, 4, 2**31 - 1])
+@pytest.mark.parametrize("wrong", [-1, 4, 2**31 - 1, -(2**31)])
 @pytest.mark.parametrize("field", [0, 1])
-def test_an_id_out_of_its_field_is_an_error(field, wrong, plain):
+def test_an_id_out_of_its_field_makes_its_row_nan(field, wrong, plain):
+    """An error would end the requests that a server has merged with it."""
     _, path = plain
-    ids = np.zeros((3, 2), dtype=np.int32)
-    ids[1, field] = wrong
-    (answer,) = in_c_runtime(path, [("ids", {"ids": ids})])
-    assert "ids out of range" in answer["error"]
-    assert str(wrong) in answer["error"]
-    assert f"[{field}]" in answer["error"]  # where, by its name
+    good = random_ids((4, 4), (1, 1), 9)
+    bad = good.copy()
+    bad[4, field] = wrong
+    expected, answer = in_c_runtime(
+        path, [("ids", {"ids": good}), ("ids", {"ids": bad})]
+    )
+    expected["probability"][4] = np.nan
+    # Not close: no other row may notice.
+    np.testing.assert_array_equal(
+        answer["probability"], expected["probability"]
+    )
+    loaded = tf.saved_model.load(str(path)).signatures["ids"]
+    np.testing.assert_allclose(
+        loaded(ids=tf.constant(bad))["probability"],
+        expected["probability"],
+        atol=CLOSE,
+    )
+
+
+def test_ids_that_only_the_served_model_has_are_out_of_range(
+    small_movielens, tmp_path
+):
+    """Its fields have an id more, which counts nothing, for unknown values."""
+    data = keras_pep.data.load("movielens", small_movielens)
+    assert not any(v.unknown for v in data.vocabularies.values())
+    model = keras_pep.models.FM(data.field_sizes, 4)
+    model.build()
+    made = keras_pep.export_saved_model(model, tmp_path / "1", data)
+    ids = np.zeros((len(data.field_sizes), len(data.field_sizes)), np.int32)
+    np.fill_diagonal(ids, np.array(data.field_sizes))
+    last = ids - np.eye(len(ids), dtype=np.int32)
+    above, within = in_c_runtime(
+        made.path, [("ids", {"ids": ids}), ("ids", {"ids": last})]
+    )
+    assert np.isnan(above["probability"]).all()
+    np.testing.assert_allclose(
+        within["probability"], probabilities(model, last), atol=CLOSE
+    )
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +228,8 @@ def test_what_is_not_as_it_should_be_is_answered_or_refused(exported):
         "1e9",
         "9",
     )
+    long = "9" * 400  # of no float64, and no int64
+    times += ("1e999", "-1e999", long, f"{long}-01-01", "2026-11-22+99:99")
     for text in times:
         both = {
             f"when_{part}": np.array([text]) for part in ("hour", "weekday")
@@ -221,6 +261,85 @@ def test_what_is_not_as_it_should_be_is_answered_or_refused(exported):
         assert answer.get("error"), asked
 
 
+# What may stand in a text: numbers and times that are none, or hardly.
+ODD_TEXTS = [
+    *(b"", b" ", b"\n", b"\r\n", b"\\N", b"\\", b"NaN", b"NULL", b"<NA>", b"-"),
+    *(b"\xff\xfe", b"a\xff", b"\xc3", b"\x00", b"\x00a", b"na\x00"),
+    *(b"9" * 400, b"-" + b"9" * 400, b"0" * 400, b"." + b"1" * 400),
+    *(b"1e999", b"-1e999", b"1e-999", b"1e9999999999999999999", b"1e+00001"),
+    *(b"0x10", b"1_000", b"1,5", b"Infinity", b"-inf", b"--5", b"+5", b"+"),
+    *(b".", b".5", b"5.", b"e5", b".e5", b"5.e", b"1E+400", b" 7 ", b"7.0"),
+    *(b"%d" % 2**63, b"%d" % -(2**63), b"%d" % 2**64, b"1500000000000000000"),
+    *(b"1500000000", b"1500000000000", b"99999999", b"-1", b"1e9", b"1.5e9"),
+    # Digits that are not those of ASCII.
+    *(
+        b"\xd9\xa1\xd9\xa5",
+        b"\xef\xbc\x92026-01-01",
+        b"\xd9\xa1e5",
+        b"\xc2\xbd",
+    ),
+    *(b"2026-02-30", b"2026-13-01", b"0000-00-00", b"0000-01-01 00:00Z"),
+    *(b"9999-12-31 23:59:59+00:01", b"0001-01-01 00:00+23:59"),
+    *(b"9999-99-99 99:99", b"2026-11-22 10:00+99:99", b"2026-11-22T"),
+    *(b"2026-11-22 10:00:00." + b"9" * 400, b"20261122" * 1000),
+    *(b"22/Nov/2026:10:00:00 +0100", b"11/22/2026 12:60 PM", b"Feb 30 2026"),
+    *(
+        b"|",
+        b"|" * 1000,
+        b"x|" * 1000,
+        b"|".join([b"%d" % n for n in range(999)]),
+    ),
+    b"a" * 1_000_000,
+]
+
+
+def test_no_text_ends_a_batch(exported):
+    """Of any field that takes text, among rows that do not notice."""
+    model = c_runtime.SavedModel(exported.path)
+    (row,) = raw_rows(1, seed=2)
+    good = raw_inputs(exported.report, [row] * (len(ODD_TEXTS) + 2))
+    expected = model("serving_default", good)["probability"]
+    assert (expected == expected[0]).all()
+    for field in exported.report["fields"]:
+        name = field["name"]
+        if field["input"] == "string":
+            odd = np.array([good[name][0], *ODD_TEXTS, good[name][0]], object)
+            found = model("serving_default", {**good, name: odd})["probability"]
+            assert found[[0, -1]].tolist() == expected[[0, -1]].tolist()
+            assert ((found > 0) & (found < 1)).all()
+
+
+def test_no_number_ends_a_batch(exported):
+    model = c_runtime.SavedModel(exported.path)
+    numbers = [np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324, 1e308, -1e308]
+    numbers += [2.0**53, -(2.0**53), 2.0**63, 2.0**64, 2.5, -1.0, 1e18]
+    (row,) = raw_rows(1, seed=2)
+    good = raw_inputs(exported.report, [row] * (len(numbers) + 2))
+    expected = model("serving_default", good)["probability"]
+    for name in ("price", "seen"):
+        odd = np.array([good[name][0], *numbers, good[name][0]])
+        found = model("serving_default", {**good, name: odd})["probability"]
+        assert found[[0, -1]].tolist() == expected[[0, -1]].tolist()
+        assert ((found > 0) & (found < 1)).all()
+
+
+def test_text_that_is_no_text_is_unknown(exported):
+    """Bytes that are no UTF-8, among rows that do not notice."""
+    model = c_runtime.SavedModel(exported.path)
+    good = raw_inputs(exported.report, raw_rows(3, seed=2))
+
+    def scored(field, value):
+        values = good[field].astype(object)
+        values[1] = value
+        inputs = {**good, field: values}
+        return model("serving_default", inputs)["probability"]
+
+    for field in ("user id", "city", "tags", "when_hour", "when_weekday"):
+        expected = scored(field, "no such value")
+        for value in (b"\xff\xfe", b"a\xff", b"\xc3", b"\x00", b"\x00a"):
+            np.testing.assert_array_equal(scored(field, value), expected)
+
+
 def test_missing_and_malformed_numbers_are_not_the_same(exported):
     """NaN is missing, which training has seen; 2.5 was no count there."""
     good = raw_inputs(exported.report, raw_rows(1))
@@ -236,20 +355,167 @@ def test_missing_and_malformed_numbers_are_not_the_same(exported):
     assert len({*nan, *half, *many}) == 3
 
 
+def refusals(path, calls):
+    answers = in_c_runtime(path, calls)
+    assert all([*answer] == ["error"] for answer in answers), answers
+    return [answer["error"] for answer in answers]
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        ((3, 1), "(3, 1)"),  # not broadcast over all columns
+        ((3, 12), "(3, 12)"),
+        ((11,), "(11)"),
+        ((), "()"),
+        ((3, 11, 1), "(3, 11, 1)"),
+        ((0, 1), "(0, 1)"),
+    ],
+)
+def test_ids_of_a_wrong_shape_are_refused(shape, found, exported):
+    (error,) = refusals(
+        exported.path, [("ids", {"ids": np.zeros(shape, dtype=np.int32)})]
+    )
+    expected = "An input has the wrong shape. ids: expected (rows, 11), found "
+    assert f"[{expected}{found}]" in error
+
+
+def test_raw_values_of_a_wrong_shape_are_refused(exported):
+    """As REST has them of a list for each row, or of too few."""
+    good = raw_inputs(exported.report, raw_rows(2))
+
+    def call(**other):
+        return "serving_default", {**good, **other}
+
+    one, two, scalar, fewer = refusals(
+        exported.path,
+        [
+            call(price=np.array([[1.0], [2.0]])),
+            call(
+                price=np.array([[1.0], [2.0]]),
+                **{"user id": np.array([["1", "2"]], dtype=object)},
+            ),
+            call(city=np.array("Paris", dtype=object)),
+            call(seen=np.array([1.0])),
+        ],
+    )
+    wrong = "An input has the wrong shape. "
+    assert f"[{wrong}price: expected (rows), found (2, 1)]" in one
+    assert (
+        f"[{wrong}user id: expected (rows), found (1, 2); "
+        "price: expected (rows), found (2, 1)]" in two
+    )
+    assert f"[{wrong}city: expected (rows), found ()]" in scalar
+    assert "All inputs must have the same number of rows. user id: " in fewer
+    assert "seen: expected (rows), found (1)" in fewer
+    assert "price: expected (rows), found (2)" in fewer
+
+
+def functional():
+    """A model of one's own: a list of pages, and a price."""
+    pages = keras.Input((2,), dtype="int32", name="pages")
+    price = keras.Input((1,), name="a price")
+    table = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+    table[:, 1:3] = 0
+    one = keras_pep.PrunedEmbedding.from_dense(table, name="table")
+    two = keras.layers.Embedding(9, 3, name="other")
+    hidden = keras.layers.Concatenate()(
+        [
+            keras.layers.Flatten()(one(pages)),
+            keras.layers.Flatten()(two(pages)),
+            price,
+        ]
+    )
+    outputs = keras.layers.Dense(1, name="score")(hidden)
+    return keras.Model([pages, price], outputs)
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_a_functional_model_answers_unknown_ids_with_nan(quantize, tmp_path):
+    model = functional()
+    made = keras_pep.export_saved_model(
+        model, tmp_path / "1", quantize=quantize
+    )
+    pages = np.array([[0, 3], [8, 8], [1, 2], [4, 5]], dtype=np.int32)
+    price = np.ones((4, 1), np.float32)
+    wrong = pages.copy()
+    wrong[1, 0], wrong[3, 1] = 9, -1
+    right, answer = (
+        answer["score"]
+        for answer in in_c_runtime(
+            made.path,
+            [
+                ("serving_default", {"pages": ids, "a price": price})
+                for ids in (pages, wrong)
+            ],
+        )
+    )
+    assert np.isfinite(right).all()
+    np.testing.assert_array_equal(
+        answer, [right[0], [np.nan], right[2], [np.nan]]
+    )
+
+
+def test_a_functional_model_refuses_wrong_shapes(tmp_path):
+    made = keras_pep.export_saved_model(functional(), tmp_path / "1")
+    pages, price = np.zeros((3, 2), np.int32), np.zeros((3, 1), np.float32)
+    wide, flat, fewer = refusals(
+        made.path,
+        [
+            ("serving_default", {"pages": pages[:, :1], "a price": price}),
+            ("serving_default", {"pages": pages, "a price": price[:, 0]}),
+            ("serving_default", {"pages": pages, "a price": price[:1]}),
+        ],
+    )
+    assert "[An input has the wrong shape. pages: expected (rows, 2), " in wide
+    assert "a price: expected (rows, 1), found (3)]" in flat
+    assert (
+        "[All inputs must have the same number of rows. pages: expected "
+        "(rows, 2), found (3, 2); a price: expected (rows, 1), found (1, 1)]"
+        in fewer
+    )
+
+
+def test_shapes_are_in_the_signature(exported):
+    """Though the graph takes any, to be able to refuse them."""
+    signatures = keras_pep.serving.describe(exported.path).signatures
+    assert signatures["ids"].inputs["ids"].shape == (-1, 11)
+    inputs = signatures["serving_default"].inputs
+    assert {info.shape for info in inputs.values()} == {(-1,)}
+    (output,) = signatures["ids"].outputs.values()
+    assert output.shape == (-1,)
+
+
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+
+
+def nodes(path):
+    """All operations, functions' too."""
+    content = (path / "saved_model.pb").read_bytes()
+    model = saved_model_pb2.SavedModel.FromString(content)
+    graph = model.meta_graphs[0].graph_def
+    functions = {f.signature.name for f in graph.library.function}
+    return [
+        node
+        for each in (graph.node, *(f.node_def for f in graph.library.function))
+        for node in each
+        if node.op not in functions
+    ]
 
 
 def operations(path):
     """Types of all operations, functions' too."""
-    content = (path / "saved_model.pb").read_bytes()
-    model = saved_model_pb2.SavedModel.FromString(content)
-    graph = model.meta_graphs[0].graph_def
-    nodes = [
-        *graph.node,
-        *(n for f in graph.library.function for n in f.node_def),
-    ]
-    functions = {f.signature.name for f in graph.library.function}
-    return {node.op for node in nodes} - functions
+    return {node.op for node in nodes(path)}
+
+
+def test_no_operation_refuses_what_a_row_holds(exported, plain, tmp_path):
+    """Shapes alone are refused: they are the same for all rows of a batch."""
+    own = keras_pep.export_saved_model(functional(), tmp_path / "1")
+    for path, signatures in ((exported.path, 2), (plain[1], 1), (own.path, 1)):
+        found = [n.name for n in nodes(path) if n.op == "Assert"]
+        assert [name.rpartition("/")[2] for name in found] == [
+            "right_shapes"
+        ] * signatures
 
 
 def test_the_graph_has_standard_ops_alone(exported, plain):
@@ -381,10 +647,27 @@ def test_an_embedding_of_another_kind_keeps_all_its_features(clicks, tmp_path):
     )
 
 
-NAMES = ["class", "a", "A", "user id", "input_0", "self", "Größe", "x/y"]
+# And what their tensors are called in TensorFlow's errors.
+NAMES = {
+    "C14": "C14",
+    "class": "class_",
+    "a": "a",
+    "A": "A_2",
+    "user id": "user_id",
+    "user-id": "user_id_2",
+    "user_id_2": "user_id_2_2",
+    "input_0": "input_0",
+    "self": "self_2",
+    "Größe": "Gr__e",
+    "x/y": "x_y",
+    "": "input_",
+    "7": "input_7",
+    "_x": "input__x",
+}
 
 
-def test_fields_may_have_any_name(tmp_path):
+@pytest.fixture(scope="module")
+def oddly_named(tmp_path_factory):
     vocabularies = {
         name: keras_pep.data.Vocabulary(
             keras_pep.data.Field(name, name), np.array(["u", "v"], object)
@@ -394,16 +677,43 @@ def test_fields_may_have_any_name(tmp_path):
     model = keras_pep.models.FM((2,) * len(NAMES), 4)
     model.build()
     drawn(model)
-    result = keras_pep.export_saved_model(model, tmp_path / "1", vocabularies)
+    path = tmp_path_factory.mktemp("names") / "1"
+    return model, keras_pep.export_saved_model(model, path, vocabularies)
+
+
+def test_fields_may_have_any_name(oddly_named):
+    model, result = oddly_named
     ids = random_ids(model.field_sizes, model.field_lengths, 5)
     raw = {
         name: np.array(["u", "v"])[column]
         for name, column in zip(NAMES, ids.T, strict=True)
     }
     (answer,) = in_c_runtime(result.path, [("serving_default", raw)])
-    np.testing.assert_allclose(
-        answer["probability"], probabilities(model, ids), atol=CLOSE
+    expected = probabilities(model, ids)
+    np.testing.assert_allclose(answer["probability"], expected, atol=CLOSE)
+    loaded = tf.saved_model.load(str(result.path))
+    found = loaded.signatures["serving_default"](
+        **{NAMES[name]: tf.constant(values) for name, values in raw.items()}
     )
+    np.testing.assert_allclose(found["probability"], expected, atol=CLOSE)
+
+
+def test_tensors_are_named_after_their_fields(oddly_named):
+    """As errors of the server name them."""
+    _, result = oddly_named
+    signatures = keras_pep.serving.describe(result.path).signatures
+    inputs = signatures["serving_default"].inputs
+    assert {name: info.name for name, info in inputs.items()} == {
+        name: f"serving_default_{argument}:0"
+        for name, argument in NAMES.items()
+    }
+    loaded = tf.saved_model.load(str(result.path))
+    with pytest.raises(TypeError, match=r"missing.*\bC14\b.*\buser_id\b"):
+        loaded.signatures["serving_default"]()
+    wrong = {name: np.array(["u"], object) for name in NAMES}
+    wrong["user id"] = np.array([["u"]], object)
+    (error,) = refusals(result.path, [("serving_default", wrong)])
+    assert "shape. user id: expected (rows), found (1, 1)]" in error
 
 
 def test_inputs_of_a_functional_model_may_have_any_name(tmp_path):
@@ -440,10 +750,9 @@ def test_half_precision_is_the_models_own(linear, tmp_path):
 
 def test_the_c_runtime_takes_several_threads(plain):
     """Some of whose calls fail."""
-    runtime = keras_pep.serving.c_runtime
-    model = runtime.SavedModel(plain[1])
+    model = c_runtime.SavedModel(plain[1])
     good = {"ids": np.zeros((4, 2), dtype=np.int32)}
-    bad = {"ids": np.full((4, 2), 99, dtype=np.int32)}
+    bad = {"ids": np.full((4, 1), 99, dtype=np.int32)}
     expected = model("ids", good)["probability"]
 
     def ask(number):
@@ -453,7 +762,7 @@ def test_the_c_runtime_takes_several_threads(plain):
                     model("ids", good)["probability"], expected
                 )
             else:
-                with pytest.raises(runtime.ServingError, match="out of range"):
+                with pytest.raises(c_runtime.ServingError, match="wrong shape"):
                     model("ids", bad)
 
     with futures.ThreadPoolExecutor(4) as pool:
@@ -503,6 +812,32 @@ def test_features_of_nothing_leave_the_vocabulary(clicks, tmp_path):
     (path,) = result.path.glob("assets/vocabulary-0-user_id.tsv")
     assert len(path.read_text().splitlines()) == len(first) - 2
     assert result.report["fields"][0]["now_unknown"] == 0
+
+
+def test_a_saved_model_that_lacks_a_file_is_damaged(exported, tmp_path):
+    folder = shutil.copytree(exported.path, tmp_path / "1")
+    description = keras_pep.serving.describe(folder)
+    (variables,) = folder.glob("variables/*.data*")
+    vocabulary = next(folder.glob("assets/*.tsv"))
+    for path, left in ((vocabulary, 0.0), (variables, 0.5), (variables, 0.0)):
+        before = path.read_bytes()
+        path.unlink()
+        if left:
+            path.write_bytes(before[: int(left * len(before))])
+        with pytest.raises(ExportError) as raised:
+            keras_pep.serving.scorer_of_saved_model(description)
+        assert re.fullmatch(
+            rf"{re.escape(str(folder))} is damaged: .+", str(raised.value)
+        )
+        path.write_bytes(before)
+    keras_pep.serving.scorer_of_saved_model(description)
+
+
+def test_nothing_of_linux_alone_is_needed():
+    """TensorFlow's own loader is on every platform, its C library is not."""
+    for package in (keras_pep, keras_pep_cli):
+        for path in Path(package.__file__).parent.rglob("*.py"):
+            assert "libtensorflow" not in path.read_text(), path
 
 
 def test_a_version_that_exists_is_refused(plain, tmp_path):

@@ -116,7 +116,19 @@ def test_exported_as_its_scorer(rows, quantize, tmp_path):
     kept = np.count_nonzero(table)
     assert made.report["tables"]["embedding"]["kept_parameters"] == kept
     assert made.report["tables"]["embedding"]["bytes"] < table.nbytes / 3
-    (answer,) = in_c_runtime(made.path, [("ids", {"ids": ids[:50]})])
+    wrong = ids[:50].copy()
+    wrong[7, 0] = SIZES[0]
+    answer, with_nan, refused = in_c_runtime(
+        made.path,
+        [("ids", {"ids": each}) for each in (ids[:50], wrong, ids[:50, :1])],
+    )
+    expected = [*answer["probability"]]
+    expected[7] = np.nan
+    np.testing.assert_array_equal(with_nan["probability"], expected)
+    assert (
+        f"ids: expected (rows, {len(SIZES)}), found (50, 1)"
+        in (refused["error"])
+    )
     logits = model.predict(ids[:50], verbose=0)[:, 0]
     np.testing.assert_allclose(
         answer["probability"],

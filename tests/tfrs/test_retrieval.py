@@ -119,6 +119,42 @@ def test_pruned_saved_and_served(trained, tmp_path):
         np.testing.assert_allclose(scores, values, atol=1e-5)
 
 
+def test_users_of_a_wrong_shape_are_refused(trained, tmp_path):
+    made = keras_pep.export_saved_model(trained, tmp_path / "1")
+    users = np.array([["user 3"], ["user 4"]], dtype=object)
+    (answer,) = in_c_runtime(made.path, [("serving_default", {"user": users})])
+    expected = "user: expected (rows), found (2, 1)]"
+    assert f"[An input has the wrong shape. {expected}" in answer["error"]
+
+
+def test_an_unknown_user_has_no_scores_and_nobody_else_notices(tmp_path):
+    """Users are numbered, and no layer maps others to one that is there."""
+    users = tf_keras.Sequential(
+        [
+            tf_keras.layers.Input((), dtype=tf.int64),
+            pep.PEPEmbedding(20, 8, name="users"),
+        ]
+    )
+    items = np.arange(30)
+    model = pep.RetrievalModel(
+        users, tower(items, "items", "integer"), items, top_k=4
+    )
+    made = keras_pep.export_saved_model(model, tmp_path / "1")
+    right, answer = in_c_runtime(
+        made.path,
+        [
+            ("serving_default", {"user": np.array(asked)})
+            for asked in ([3, 0, 7, 0], [3, 20, 7, 2**32 + 1])
+        ],
+    )
+    for row in (0, 2):
+        assert answer["items"][row] == right["items"][row]
+        assert answer["scores"][row] == right["scores"][row]
+        assert np.isfinite(right["scores"][row]).all()
+    for row in (1, 3):
+        assert np.isnan(answer["scores"][row]).all()
+
+
 def test_items_are_scored_some_at_a_time(trained, monkeypatch, tmp_path):
     monkeypatch.setattr("keras_pep.tfrs.retrieval._AT_ONCE", 7)
     made = keras_pep.export_saved_model(trained, tmp_path / "1")

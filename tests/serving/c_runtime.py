@@ -1,8 +1,9 @@
 """Runs a SavedModel as TensorFlow Serving does: in C++, without Python.
 
-Imports nothing of TensorFlow's Python, and nothing of this package: a process
-that has this file alone can say whether a model needs either. A graph with a
-Python op loads here as it does in TensorFlow Serving, and fails when it is run.
+For tests and benchmarks, on Linux. Imports nothing of TensorFlow's Python, and
+nothing of this project: a process that has this file alone can say whether a
+model needs either. A graph with a Python op loads here as it does in TensorFlow
+Serving, and fails when it is run.
 """
 
 import ctypes
@@ -238,23 +239,6 @@ class SavedModel:
         self._library.TF_DeleteStatus(status)
         if failed:
             raise ServingError(f"{what}{message}")
-
-
-def read_signatures(saved_model: bytes) -> dict[str, Signature]:
-    """Signatures of the content of a `saved_model.pb`.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
-    try:
-        return {
-            name: signature
-            for number, content in _fields(saved_model)
-            if number == 2  # meta_graphs
-            for name, signature in _signatures(content)
-        }
-    except (IndexError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"not a SavedModel: {error!r}") from error
 
 
 def _library() -> Any:

@@ -225,7 +225,7 @@ def _write(
         for layer in served._flatten_layers()
         if hasattr(layer, "lookup_table")
     ]
-    made: dict[str, signatures.Signature] = {}
+    made: dict[str, signatures.SavedFunction] = {}
     if isinstance(model, FieldModelMixin):
         made[IDS] = made[RAW] = signatures.by_ids(served, model)
         if vocabularies is not None:

@@ -16,7 +16,7 @@ from keras_pep.serving.shapes import Input, checked
 
 
 @dataclass(frozen=True)
-class Signature:
+class SavedFunction:
     """A function to be saved, and how clients see it.
 
     Attributes:
@@ -29,10 +29,10 @@ class Signature:
     inputs: Mapping[str, Input]
 
 
-def signature(
+def saved_function(
     inputs: Sequence[Input], answer: Callable[[list[Any]], dict[str, Any]]
-) -> Signature:
-    """Make a signature that checks shapes before it answers.
+) -> SavedFunction:
+    """Make a function that checks shapes before it answers.
 
     TensorFlow Serving checks none, and a graph of a declared shape may answer
     another one by broadcasting.
@@ -51,10 +51,10 @@ def signature(
         argument: tf.TensorSpec(None, each.dtype, name=argument)
         for argument, each in named.items()
     }
-    return Signature(score.get_concrete_function(**specs), named)
+    return SavedFunction(score.get_concrete_function(**specs), named)
 
 
-def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> Signature:
+def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> SavedFunction:
     """Take ids, int32 `(batch, columns)`; score rows out of range NaN.
 
     An error would end a batch that a server has merged of the requests of
@@ -74,12 +74,12 @@ def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> Signature:
         found = _probability(served, tf.clip_by_value(ids, lowest, highest))
         return {"probability": tf.where(known, found, np.nan)}
 
-    return signature([Input("ids", tf.int32, (None, len(lowest)))], answer)
+    return saved_function([Input("ids", tf.int32, (None, len(lowest)))], answer)
 
 
 def by_raw_values(
     served: FieldModelMixin, numberings: Mapping[str, Numbering]
-) -> Signature:
+) -> SavedFunction:
     """Take the raw value of each field, `(batch,)`."""
 
     def answer(given: list[Any]) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def by_raw_values(
         Input(name, numbering.input, (None,))
         for name, numbering in numberings.items()
     ]
-    return signature(inputs, answer)
+    return saved_function(inputs, answer)
 
 
-def as_it_is(served: keras.Model) -> Signature:
+def as_it_is(served: keras.Model) -> SavedFunction:
     """Take what a functional model takes, and return what it returns.
 
     Raises:
@@ -124,22 +124,22 @@ def as_it_is(served: keras.Model) -> Signature:
         Input(tensor.name, tensor.dtype, tuple(tensor.shape))
         for tensor in served.inputs
     ]
-    return signature(inputs, answer)
+    return saved_function(inputs, answer)
 
 
-def by_user(served: Any) -> tuple[Signature, Any]:
+def by_user(served: Any) -> tuple[SavedFunction, Any]:
     """Take users, `(batch,)`, and return their best items.
 
     Args:
         served: A `RetrievalModel` of `keras_pep.tfrs`.
 
     Returns:
-        The signature, and what its function refers to.
+        The function, and what it refers to.
     """
     best, constants = served.serving_function()
     (user,) = served.user_tower.inputs
     users = Input("user", user.dtype, (None,))
-    return signature([users], lambda given: best(*given)), constants
+    return saved_function([users], lambda given: best(*given)), constants
 
 
 def arguments(names: Sequence[str]) -> list[str]:

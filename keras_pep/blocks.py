@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 ENTRIES_AT_ONCE = 2**20  # 4 MiB of float32
-# Entries; of tables with no more there may be copies. It is part of what initial
-# values are, too: see `layers/initial.py`.
+# Entries; of tables with no more there may be copies. Initial values depend on
+# it, too: see `layers/initial.py`.
 LARGE = 2**24
 
 

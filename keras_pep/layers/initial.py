@@ -19,12 +19,11 @@ _INDEPENDENT = {
         *(initializers.Constant, initializers.Zeros, initializers.Ones),
     )
 }
-# These constants, and `LARGE`, decide which numbers a large table is drawn with.
-# To change one is to change the initial values of every large table: those that
-# `initial_embeddings()` of saved models makes again, and so where tickets rewind
-# to. A test pins some values.
+# The initial values of every large table depend on these constants and on
+# `LARGE`. To change one changes what `initial_embeddings()` of saved models
+# gives, and to what a search of theirs rewinds. A test pins some values.
 _ENTRIES_DRAWN = 2**20
-# So many times these are drawn at once. Where that is compiled, each adds to it.
+# So many times these at once. Where drawing is compiled, each draw adds to it.
 _DRAWN_TOGETHER = 4
 _SEEDS = 2**30  # TensorFlow tells so many apart
 _STRIDE = 0x9E3779B1  # odd: blocks of a table have different seeds

@@ -132,9 +132,18 @@ def loops(made):
 
 
 def tickets(split):
-    """What a search keeps, of a model that was built before and of one not."""
-    found = {}
-    for built in (True, False):
+    """What a search keeps, of a model that was built before and of one not.
+
+    By batches, and by arrays, which Keras shuffles.
+    """
+    x, y = split.ids, split.labels[:, None]
+    found = []
+    for built, train, arguments in (
+        (True, batches(split, SIZE, SEED), {}),
+        (False, batches(split, SIZE, SEED), {}),
+        (True, (x, y), {"batch_size": SIZE}),
+        (False, x, {"batch_size": SIZE, "y": y}),
+    ):
         keras.utils.set_random_seed(0)
         model = keras_pep.models.FM((ROWS, 7), 4)
         model.compile(
@@ -144,10 +153,10 @@ def tickets(split):
         if built:
             model.build()
         (ticket,) = keras_pep.search(
-            model, batches(split, SIZE, SEED), budgets=[500], epochs=2
+            model, train, budgets=[500], epochs=2, **arguments
         )
         table = ticket.learned_tables()["embedding"]
-        found[str(built)] = [table.columns.tolist(), table.values.tolist()]
+        found.append([table.columns.tolist(), table.values.tolist()])
     return found
 
 

@@ -288,19 +288,19 @@ def _as_tf_data(source: Batches) -> Any:
         return batches.skip(rest).take(end - begin)
 
     def one_epoch(_: Any) -> Any:
-        """Batches, each with how many epochs are finished when it is read."""
+        """Batches, each with how many have been read by then, with it."""
         made = in_memory if split.in_memory else from_disk
         number = finished.read_value()
         batches = made(first + number, seen, length)
         if seen:
             batches = batches.concatenate(made(first + number + 1, 0, seen))
-        count = tf.data.Dataset.range(1, length + 1)
-        return tf.data.Dataset.zip(
-            count.map(lambda count: number + count // length), batches
+        count = tf.data.Dataset.range(
+            number * length + 1, (number + 1) * length + 1
         )
+        return tf.data.Dataset.zip(count, batches)
 
     def read(count: Any, batch: Any) -> Any:
-        finished.assign(tf.maximum(finished, count))
+        finished.assign(tf.maximum(finished, count // length))
         return batch
 
     # A thread that tunes the pipeline sleeps longer and longer, and at the end

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 ENTRIES_AT_ONCE = 2**20  # 4 MiB of float32
-LARGE = 2**24  # entries; of tables with no more there may be copies
+# Entries; of tables with no more there may be copies. Initial values depend on
+# it, too: see `layers/initial.py`.
+LARGE = 2**24
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:

@@ -180,7 +180,7 @@ def main(kind, folder):
         divide()
         # As it is with tables of some size.
         core.should_shard_at_init = lambda _, shape: ROWS in shape
-    keras_pep.blocks.ENTRIES_AT_ONCE = 2**14
+    keras_pep.blocks.ENTRIES_AT_ONCE = initial._ENTRIES_DRAWN = 2**14
     initial.LARGE = lookup.LARGE = 2**14
 
     of_array = type(jax.numpy.zeros(1))

@@ -25,28 +25,31 @@ class Batches(keras.utils.PyDataset):
     is read forwards in large pieces. Whole batches are gathered at once; the
     last of an epoch may be smaller.
 
-    A plain loop runs through the rest of an epoch, and the next loop through
-    the next epoch:
-
     ```python
     for ids, labels in keras_pep.data.Batches(data.train, 1024, seed=0):
         ...
     ```
 
-    `model.fit(batches, shuffle=False)` takes it as it is. Where
-    `keras.distribution` divides batches among devices, on JAX, each has weights
-    too, and the last one is filled up to be divisible.
+    A loop goes through one epoch. Once it has got the last batch, the next loop
+    goes through the next epoch. Until then every loop sees the same batches, so
+    that a look at some of them changes nothing.
+
+    `model.fit(batches)` does the same, with `shuffle=True` as well: the order
+    is that of the seed. Where `keras.distribution` divides batches among
+    devices, on JAX, each has weights too, and the last one is filled up to be
+    divisible.
 
     Args:
         split: What to train on.
         batch_size: Rows of a batch.
         seed: The same seed gives the same order.
         position: Batches that have been seen: 0 at first, the optimizer's
-            `iterations` where a training is taken up again.
+            `iterations` where a training is taken up again. From the middle of
+            an epoch every loop goes to the middle of the next, since `fit`
+            wants epochs of one length.
 
     Attributes:
-        position: Batches that a loop has handed out; what to keep to go on
-            from there.
+        position: Number of the batch that the next loop begins with.
     """
 
     def __init__(
@@ -58,7 +61,11 @@ class Batches(keras.utils.PyDataset):
         self.seed = seed
         self.position = position
         self._window: Any = None
-        self._ended = False
+        # In `fit`: how many batches it had asked for before each index, and
+        # the number of the first.
+        self._asked: dict[int, int] | None = None
+        self._asks_anew = True
+        self._first = position
 
     @property
     def batches_per_epoch(self) -> int:
@@ -71,21 +78,75 @@ class Batches(keras.utils.PyDataset):
         return self.position // self.batches_per_epoch
 
     def __len__(self) -> int:
-        return self.batches_per_epoch - self._seen
+        return self.batches_per_epoch
 
     def __getitem__(self, index: int) -> Batch:
-        number = self._seen + index
-        if not self._seen <= number < self.batches_per_epoch:
+        if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
-        window, place = divmod(number, self._window_size // self.batch_size)
-        if self._window is None or self._window[0] != (self.epoch, window):
-            self._window = None  # before there are two of them
-            self._window = (
-                (self.epoch, window),
-                *self.window(self.epoch, window),
+        if self._asked is None:
+            return self._batch(self.position + index)
+        if self._asks_anew:
+            self._asked, self._first = {}, self.position
+            self._asks_anew = False
+        place = self._asked.setdefault(index, len(self._asked))
+        return self._batch(self._first + place)
+
+    def __iter__(self) -> Iterator[Batch]:
+        end = self.position + len(self)
+        for number in range(self.position, end):
+            batch = self._batch(number)
+            if number == end - 1:
+                self.position = max(self.position, end)
+            yield batch
+
+    # With `shuffle=True` Keras asks for the batches of an epoch in an order of
+    # its own, and does not say so. They are in random order already, and from
+    # disk only one after the other is fast. So, in `fit`, the index it asks for
+    # first stands for the first batch, and so on. Whenever Keras begins to ask
+    # anew, it first asks how many there are.
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch, for Keras."""
+        self._asks_anew = True
+        return len(self)
+
+    def on_epoch_begin(self) -> None:
+        """Begins to count what `model.fit` asks for.
+
+        Raises:
+            ValueError: If several workers are to ask.
+        """
+        if self.workers > 1 or self.use_multiprocessing:
+            raise ValueError(
+                "Batches are made in their order, by one worker. Received: "
+                f"workers={self.workers}, "
+                f"use_multiprocessing={self.use_multiprocessing}"
             )
-        _, ids, labels, order = self._window
-        self._ended = number == self.batches_per_epoch - 1
+        if self._asked is None:
+            self._asked, self._asks_anew = {}, True
+
+    def on_epoch_end(self) -> None:
+        """Goes on to the next epoch, if `model.fit` has seen this one.
+
+        Keras calls this before the first epoch too, and after a look at a
+        batch, by which it has built a model: so an epoch of a single batch
+        counts as seen then.
+        """
+        if self._asked is not None and len(self._asked) == len(self):
+            self.position = max(self.position, self._first + len(self))
+            self._asked = None
+
+    def _batch(self, number: int) -> Batch:
+        """A batch by its number from the beginning of the first epoch."""
+        epoch, number = divmod(number, self.batches_per_epoch)
+        number, place = divmod(number, self._batches_per_window)
+        window = self._window
+        if window is None or window[0] != (epoch, number):
+            window = self._window = None  # before there are two of them
+            window = ((epoch, number), *self.window(epoch, number))
+            self._window = window
+        _, ids, labels, order = window
         start = place * self.batch_size
         chosen = order[start : start + self.batch_size]
         return self._divisible(ids[chosen], labels[chosen, None])
@@ -106,29 +167,10 @@ class Batches(keras.utils.PyDataset):
         weights = np.where(np.arange(filled) < rows, filled / rows, 0)
         return ids[places], labels[places], weights.astype(np.float32)
 
-    def __iter__(self) -> Iterator[Batch]:
-        for _ in range(len(self)):
-            batch = self[0]
-            self.position += 1
-            yield batch
-
-    def on_epoch_end(self) -> None:
-        """Goes on to the next epoch, if `model.fit` has seen this one.
-
-        It calls this before the first epoch too.
-        """
-        if self._ended:
-            self.position = (self.epoch + 1) * self.batches_per_epoch
-            self._ended = False
-
-    @property
-    def _seen(self) -> int:
-        return self.position % self.batches_per_epoch
-
     @property
     def windows(self) -> int:
         """In how many parts an epoch is read and shuffled."""
-        return -(-len(self.split) // self._window_size)
+        return -(-self.batches_per_epoch // self._batches_per_window)
 
     def window(
         self, epoch: int, number: int
@@ -164,10 +206,10 @@ class Batches(keras.utils.PyDataset):
         return -(-_BLOCK // self.batch_size) * self.batch_size
 
     @property
-    def _window_size(self) -> int:
+    def _batches_per_window(self) -> int:
         if self.split.in_memory:
-            return self.batches_per_epoch * self.batch_size
-        return self._block * _WINDOW
+            return self.batches_per_epoch
+        return self._block * _WINDOW // self.batch_size
 
 
 def _shuffled(rows: int, random: np.random.Generator) -> np.ndarray:
@@ -198,27 +240,28 @@ def _as_tf_data(source: Batches) -> Any:
     import tensorflow as tf
 
     split, size = source.split, source.batch_size
-    first, seen = divmod(source.position, source.batches_per_epoch)
+    length, per_window = source.batches_per_epoch, source._batches_per_window
+    first, seen = divmod(source.position, length)
     with tf.device("CPU"):
-        epochs = tf.Variable(first - 1, dtype=tf.int64, trainable=False)
+        # Epochs whose last batch somebody has got.
+        finished = tf.Variable(0, dtype=tf.int64, trainable=False)
         if split.in_memory:
             ids = tf.constant(split.ids)
             labels = tf.constant(split.labels[:, None])
 
-    def in_memory(epoch: Any) -> Any:
+    def in_memory(epoch: Any, begin: int, end: int) -> Any:
         order = tf.numpy_function(
             lambda epoch: source.window(epoch, 0)[2], [epoch], tf.int32
         )
         order = tf.ensure_shape(order, (len(split),))
 
-        def batch(start: Any) -> Any:
-            chosen = order[start : start + size]
+        def batch(number: Any) -> Any:
+            chosen = order[number * size : (number + 1) * size]
             return tf.gather(ids, chosen), tf.gather(labels, chosen)
 
-        starts = np.arange(0, len(split), size, dtype=np.int64)
-        return tf.data.Dataset.from_tensor_slices(starts).map(batch)
+        return tf.data.Dataset.range(begin, end).map(batch)
 
-    def from_disk(epoch: Any) -> Any:
+    def from_disk(epoch: Any, begin: int, end: int) -> Any:
         def shuffled(epoch: int, number: int) -> tuple[np.ndarray, np.ndarray]:
             ids, labels, order = source.window(epoch, number)
             return ids[order], labels[order, None]
@@ -239,16 +282,26 @@ def _as_tf_data(source: Batches) -> Any:
                 )
             )
 
-        windows = tf.data.Dataset.range(source.windows).map(window)
-        return windows.prefetch(1).flat_map(slices)
+        skipped, rest = divmod(begin, per_window)
+        windows = tf.data.Dataset.range(skipped, -(-end // per_window))
+        batches = windows.map(window).prefetch(1).flat_map(slices)
+        return batches.skip(rest).take(end - begin)
 
     def one_epoch(_: Any) -> Any:
-        epoch = epochs.assign_add(1)
-        batches = in_memory(epoch) if split.in_memory else from_disk(epoch)
-        if not seen:
-            return batches
-        skipped = tf.where(epoch == first, seen, 0)
-        return batches.skip(tf.cast(skipped, tf.int64))
+        """Batches, each with how many have been read by then, with it."""
+        made = in_memory if split.in_memory else from_disk
+        number = finished.read_value()
+        batches = made(first + number, seen, length)
+        if seen:
+            batches = batches.concatenate(made(first + number + 1, 0, seen))
+        count = tf.data.Dataset.range(
+            number * length + 1, (number + 1) * length + 1
+        )
+        return tf.data.Dataset.zip(count, batches)
+
+    def read(count: Any, batch: Any) -> Any:
+        finished.assign(tf.maximum(finished, count // length))
+        return batch
 
     # A thread that tunes the pipeline sleeps longer and longer, and at the end
     # of an epoch it would be waited for: up to as long as the epoch took.
@@ -256,13 +309,12 @@ def _as_tf_data(source: Batches) -> Any:
     options.autotune.enabled = False
     # Keras starts a new pass over the dataset for each epoch.
     dataset = tf.data.Dataset.range(1).flat_map(one_epoch)
-    if not seen:
-        dataset = dataset.apply(
-            tf.data.experimental.assert_cardinality(source.batches_per_epoch)
-        )
-    dataset = dataset.prefetch(_AHEAD).with_options(options)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
+    # What is made ahead has not been read yet.
+    dataset = dataset.prefetch(_AHEAD).map(read).with_options(options)
     gpus = tf.config.list_logical_devices("GPU")
-    if len(gpus) == 1:  # several are for a strategy to feed
+    # Several are for a strategy to feed. What one has ahead counts as read.
+    if len(gpus) == 1 and length > 2 * _AHEAD:
         dataset = dataset.apply(
             tf.data.experimental.prefetch_to_device(gpus[0].name, 2)
         )

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import initializers, ops
 
-from keras_pep.blocks import LARGE, row_blocks, rows_at_once
+from keras_pep.blocks import LARGE, row_blocks
 from keras_pep.layers.huge_pages import unset_table
 
 # Those that draw every entry alike, whatever the others are.
@@ -19,7 +19,11 @@ _INDEPENDENT = {
         *(initializers.Constant, initializers.Zeros, initializers.Ones),
     )
 }
-# Blocks that are drawn at once. Where they are compiled, each adds to it.
+# The initial values of every large table depend on these constants and on
+# `LARGE`. To change one changes what `initial_embeddings()` of saved models
+# gives, and to what a search of theirs rewinds. A test pins some values.
+_ENTRIES_DRAWN = 2**20
+# So many times these at once. Where drawing is compiled, each draw adds to it.
 _DRAWN_TOGETHER = 4
 _SEEDS = 2**30  # TensorFlow tells so many apart
 _STRIDE = 0x9E3779B1  # odd: blocks of a table have different seeds
@@ -30,11 +34,11 @@ def initial_blocks(
 ) -> Iterator[Any]:
     """What a table is made of, by `row_blocks`.
 
-    A table of more than 2**24 entries is drawn four blocks at a time, each time
+    A table of more than 2**24 entries is drawn about 2**22 at a time, each time
     from a seed that the seed of the table and its place make, if it is a Keras
     initializer whose entries are independent: uniform, normal, truncated
     normal, the `VarianceScaling` of all kinds, or a constant. Others are drawn
-    whole.
+    whole. In which blocks it is read makes no difference.
 
     Args:
         initializer: Whose seed, if it has one, is an integer.
@@ -44,9 +48,15 @@ def initial_blocks(
     Yields:
         Tensors of shape `(some, columns)`.
     """
-    for values in _drawn_at_once(initializer, shape, dtype):
-        for rows in row_blocks(*values.shape):
-            yield values[rows]
+    drawn = _drawn_at_once(initializer, shape, dtype)
+    start, values = 0, next(drawn)
+    for rows in row_blocks(*shape):
+        while start + values.shape[0] < rows.stop:
+            rest = values[rows.start - start :]
+            values, start = next(drawn), rows.start
+            if rest.shape[0]:
+                values = ops.concatenate([rest, values])
+        yield values[rows.start - start : rows.stop - start]
 
 
 def _drawn_at_once(
@@ -55,7 +65,7 @@ def _drawn_at_once(
     if not _is_divided(initializer, shape):
         yield ops.cast(initializer(shape, dtype=dtype), dtype)
         return
-    step = _DRAWN_TOGETHER * rows_at_once(shape[1])
+    step = _DRAWN_TOGETHER * max(1, _ENTRIES_DRAWN // shape[1])
     for number, start in enumerate(range(0, shape[0], step)):
         count = min(step, shape[0] - start)
         drawn = _of_block(initializer, number, count, shape)

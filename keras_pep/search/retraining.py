@@ -8,8 +8,9 @@ import numpy as np
 
 from keras_pep.layers import PEPEmbedding, lookup
 from keras_pep.layers.exchange import exchanged
-from keras_pep.replicas import prepare, scope_of
+from keras_pep.replicas import scope_of
 from keras_pep.runtime import keras_of, layers_of, refuse_legacy
+from keras_pep.search.fitting import fit
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers
 
 STARTS = ("rewind", "reinit", "finetune")
@@ -35,7 +36,8 @@ def retrain(
         model: The compiled model that was searched. It is left as it is; the
             new one is compiled with the same settings, but for `optimizer`.
         ticket: What the search has found.
-        train: What `model.fit` takes as `x`, a `tf.data.Dataset` for example.
+        train: Arrays `(x, y)` or `(x, y, sample_weight)`, or what `model.fit`
+            takes as `x`: batches of the same, such as a `tf.data.Dataset`.
         validation: What `model.fit` takes as `validation_data`, if anything.
         start: See `pruned_model`.
         optimizer: What to train with: a copy of it, fresh. By default one
@@ -45,7 +47,7 @@ def retrain(
         callbacks: Further callbacks for `model.fit`, such as
             `keras.callbacks.EarlyStopping`.
         **fit_arguments: Further arguments for `model.fit`. By default it is
-            silent, and leaves shuffling to `train`.
+            silent, shuffles arrays, and leaves the order of batches to `train`.
 
     Returns:
         A new compiled model, trained, with a `PrunedEmbedding` in place of
@@ -72,13 +74,13 @@ def retrain(
     # The loss may be registered or not.
     with scope_of(small), keras.saving.custom_object_scope(scope):
         small.compile_from_config(config)
-    prepare(small)
-    small.fit(
+    fit(
+        small,
         train,
-        validation_data=validation,
+        validation,
         epochs=epochs,
         callbacks=list(callbacks),
-        **{"verbose": 0, "shuffle": False, **fit_arguments},
+        **fit_arguments,
     )
     return small
 

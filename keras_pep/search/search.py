@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
-from keras_pep.replicas import prepare, scope_of
 from keras_pep.runtime import refuse_legacy
 from keras_pep.search.budget import BudgetSchedule
+from keras_pep.search.fitting import fit
 from keras_pep.search.magnitude import LargestEntries
 from keras_pep.search.paper import RisingThresholds
 
@@ -44,8 +43,8 @@ def search(
     Args:
         model: A compiled model with one or more `PEPEmbedding` layers, not
             trained yet. Its weights are changed.
-        train: What `model.fit` takes as `x`: batches of `(inputs, labels)`,
-            such as a `tf.data.Dataset`.
+        train: Arrays `(x, y)` or `(x, y, sample_weight)`, or what `model.fit`
+            takes as `x`: batches of the same, such as a `tf.data.Dataset`.
         validation: What `model.fit` takes as `validation_data`, if anything.
         budgets: How many embedding parameters may stay: one ticket for each.
         method: `"budget"`: every budget is reached, on a schedule, and the
@@ -58,7 +57,7 @@ def search(
         epochs: How long to search; by `"paper"`, at most.
         callbacks: Further callbacks for `model.fit`.
         **fit_arguments: Further arguments for `model.fit`. By default it is
-            silent, and leaves shuffling to `train`.
+            silent, shuffles arrays, and leaves the order of batches to `train`.
 
     Returns:
         Tickets by falling budget. A budget that was not reached has none.
@@ -108,20 +107,13 @@ def collect(
     Who has the collector can keep its `state`, and go on with it later.
     """
     refuse_legacy(model)
-    if not model.built:
-        if isinstance(train, np.ndarray):
-            raise ValueError(
-                "Call the model on a batch before a search, to build it."
-            )
-        with scope_of(model):
-            model(next(iter(train))[0])
-    prepare(model)
-    model.fit(
+    fit(
+        model,
         train,
-        validation_data=validation,
+        validation,
         epochs=epochs,
         callbacks=[collector, *callbacks],
-        **{"verbose": 0, "shuffle": False, **fit_arguments},
+        **fit_arguments,
     )
     if collector.missing:
         warnings.warn(

@@ -1,9 +1,17 @@
-import keras
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 
 from keras_pep.data import Batches, Split, batches, pipeline
 from keras_pep.data.stored import StoredColumns
+from tests.data import epochs
 
 
 def split(rows=1000):
@@ -69,29 +77,114 @@ def test_a_plain_loop_sees_the_same_batches_and_can_be_taken_up_again(position):
     assert_same([*rest, *rest][: 32 - position], expected[position:])
 
     stopped = Batches(split(), 64, seed=3)
-    seen = [batch for _, batch in zip(range(7), stopped, strict=False)]
-    assert_same(seen, expected[:7])
-    assert stopped.position == 7
+    for count, after in ((7, 0), (15, 0), (16, 16)):
+        seen = [batch for _, batch in zip(range(count), stopped, strict=False)]
+        assert_same(seen, expected[:count])
+        assert stopped.position == after
 
 
-def test_fit_takes_a_plain_loop():
-    """The model notes what it sees, as another backend would."""
-    seen = []
-
-    class Notes(keras.Model):
-        def train_step(self, data):
-            seen.append(np.asarray(data[0])[:, 0])
-            return {"loss": 0.0}
-
-    model = Notes()
-    model.compile(run_eagerly=True)
-    source = Batches(split(), 64, seed=3)
-    model.fit(source, epochs=2, shuffle=False, verbose=0)
-    other = Batches(split(), 64, seed=3)
-    expected = [ids[:, 0] for ids, _ in [*other, *other]]
-    np.testing.assert_array_equal(
-        np.concatenate(seen), np.concatenate(expected)
+@functools.cache
+def read_by(backend):
+    """What loops and `fit` have read; see the program."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.data.epochs"],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def batches_in_order(split):
+    """The first ids of all batches of four epochs, as the windows have them."""
+    source = Batches(split, epochs.SIZE, epochs.SEED)
+    found = []
+    for epoch in range(4):
+        ids = np.concatenate(
+            [
+                ids[order, 0]
+                for ids, _, order in (
+                    source.window(epoch, number)
+                    for number in range(source.windows)
+                )
+            ]
+        )
+        assert sorted(ids) == list(range(epochs.ROWS))
+        found += [
+            ids[start : start + epochs.SIZE].tolist()
+            for start in range(0, epochs.ROWS, epochs.SIZE)
+        ]
+    assert found[:16] != found[16:32]
+    return found
+
+
+@pytest.fixture
+def ordered(place, tmp_path, monkeypatch):
+    for name in ("_BLOCK", "_WINDOW"):  # which the program sets
+        monkeypatch.setattr(pipeline, name, getattr(pipeline, name))
+    if place == "in memory":
+        return batches_in_order(epochs.in_memory())
+    return batches_in_order(epochs.on_disk(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["batches", "Batches"])
+@pytest.mark.parametrize("place", ["in memory", "on disk"])
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_look_at_some_batches_changes_nothing(backend, place, kind, ordered):
+    found = read_by(backend)[place][kind]["loops"]
+    assert found["peeks"] == [ordered[:1], ordered[:5], ordered[:15]]
+    assert found["pairs"] == [[batch, batch] for batch in ordered[:16]]
+    second = ordered[16:32]  # that of two loops, the one stopped for the other
+    assert found["apart"] == [second[:3], second, second[3:]]
+    assert found["afterwards"] == ordered[32:]
+    assert found["from the middle"] == ordered[5:37]
+
+
+@pytest.mark.parametrize("kind", ["batches", "Batches"])
+@pytest.mark.parametrize("place", ["in memory", "on disk"])
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_fit_sees_every_epoch_in_its_own_order(backend, place, kind, ordered):
+    """However it is called, and with `shuffle=True`, which is its default."""
+    found = read_by(backend)[place][kind]["fit"]
+    assert found.pop("from the middle") == ordered[5:37]
+    assert found.pop("uneven parts") == ordered[:15]
+    again = found.pop("stopped and begun again")
+    assert again == [*ordered[:5], *ordered[:32]]
+    assert found.keys() >= {"by default", "not shuffled", "validated"}
+    for how, seen in found.items():
+        assert seen == ordered[:32], how
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_building_a_model_for_a_search_changes_nothing(backend):
+    built, unbuilt, by_arrays, unbuilt_by_arrays = read_by(backend)["tickets"]
+    assert built == unbuilt
+    assert by_arrays == unbuilt_by_arrays != built
+    for columns, values in (built, by_arrays):
+        assert len(columns) == len(values) in (499, 500)
+
+
+@pytest.mark.parametrize("rows", [1, 100, 300])
+def test_what_is_made_ahead_does_not_count_as_read(rows):
+    """Of one, two or five batches all would be made ahead."""
+    dataset, others = batches(split(rows), 64, 0), batches(split(rows), 64, 0)
+    first = epoch(others)
+    if rows > 64:
+        next(iter(dataset))
+        time.sleep(0.2)  # for what makes them ahead
+    assert_same(epoch(dataset), first)
+    assert_same(epoch(dataset), epoch(others))
+
+
+def test_several_workers_are_refused():
+    source = Batches(split(), 64, seed=0)
+    source.workers = 2
+    with pytest.raises(ValueError, match="workers=2"):
+        epochs.Notes().fitted(source)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ KINDS = [
 def small_blocks(monkeypatch):
     """What is done to large tables is done to small ones: 300 rows at once."""
     monkeypatch.setattr(blocks, "ENTRIES_AT_ONCE", 75 * COLUMNS)
+    monkeypatch.setattr(initial, "_ENTRIES_DRAWN", 75 * COLUMNS)
     monkeypatch.setattr(initial, "LARGE", 3000)
 
 
@@ -72,6 +73,17 @@ def test_they_have_the_distribution_of_a_table_drawn_whole(
         atol=0.03 * whole.std(),
     )
     np.testing.assert_allclose(table.std(), whole.std(), rtol=0.01)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("rows", [1, 70, 299, 301, 2000])
+def test_blocks_to_read_are_not_part_of_the_numbers(rows, monkeypatch):
+    layer = layer_of(KINDS[0])
+    table = layer.embeddings.numpy()
+    monkeypatch.setattr(blocks, "ENTRIES_AT_ONCE", rows * COLUMNS)
+    made = list(layer.initial_blocks())
+    assert {len(block) for block in made[:-1]} <= {rows}
+    np.testing.assert_array_equal(np.concatenate(made), table)
 
 
 def test_a_table_of_16_million_entries_is_drawn_as_ever():
@@ -158,7 +170,47 @@ def test_the_layer_is_saved_with_the_initializer_it_was_given(
     np.testing.assert_array_equal(loaded.initial_embeddings(), expected)
 
 
-# Prints whether blocks made alone are those of the table, and quantiles of it.
+def pinned_numbers():
+    """Some numbers of three tables of 2**18 + 1 rows of 64.
+
+    Of the uniform one: in the first and last row, and in those at both sides of
+    the border between two draws, at row 65,536. Of the others the first.
+    """
+    rows = 2**18 + 1
+    uniform, *others = (
+        keras_pep.PEPEmbedding(rows, 64, embeddings_initializer=initializer)
+        for initializer in (KINDS[0], KINDS[1], KINDS[3])
+    )
+    table = uniform.initial_embeddings()
+    return [
+        *table[[0, 65_535, 65_536, rows - 1], [0, 63, 0, 63]].tolist(),
+        *(float(next(layer.initial_blocks())[0, 0]) for layer in others),
+    ]
+
+
+# They may never change: those of saved models would change with them.
+PINNED = {
+    "tensorflow": [
+        *(-0.498749197, 0.171344757, -0.0307710469, -0.111257166),
+        *(0.796121597, 0.00459811045),
+    ],
+    "jax": [
+        *(-0.305444539, -0.103921503, -0.053301692, 0.0622187257),
+        *(1.08287621, 0.000965697167),
+    ],
+    "torch": [
+        *(0.136577785, 0.0980460048, -0.323398441, -0.102052867),
+        *(0.0552440882, -0.00449062977),
+    ],
+}
+
+
+def test_numbers_of_large_tables_are_what_they_were():
+    assert pinned_numbers() == pytest.approx(PINNED["tensorflow"], rel=1e-6)
+
+
+# Prints pinned numbers, whether blocks made alone are those of the table, and
+# quantiles of it.
 PROGRAM = """
 import json, os, sys
 import keras, numpy as np
@@ -166,7 +218,11 @@ import keras_pep
 from keras_pep import blocks
 from keras_pep.layers import initial
 
+from tests.layers.test_initial import pinned_numbers
+
+pinned = pinned_numbers()
 blocks.ENTRIES_AT_ONCE, initial.LARGE = 600, 3000
+initial._ENTRIES_DRAWN = 600
 if len(sys.argv) > 1:
     devices = keras.distribution.DeviceMesh((8,), ["rows"])
     layout = keras.distribution.LayoutMap(devices)
@@ -181,6 +237,7 @@ layer.build()
 table = keras.ops.convert_to_numpy(layer.embeddings)
 shards = getattr(layer.embeddings.value, "addressable_shards", [layer])
 print(json.dumps({
+    "pinned": pinned,
     "same": bool(np.array_equal(table, layer.initial_embeddings())),
     "quantiles": np.quantile(table, [0.1, 0.5, 0.9]).tolist(),
     "shards": [s.data.shape for s in shards] if len(shards) > 1 else [],
@@ -203,6 +260,7 @@ def test_on_every_backend(backend):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
+    assert found["pinned"] == pytest.approx(PINNED[name], rel=1e-6)
     assert found["same"]
     assert found["shards"] == ([[2000, 8]] * 8 if sharded else [])
     # Of a normal distribution of deviation 0.05; 128,000 entries.

@@ -414,11 +414,6 @@ def test_a_loss_of_ones_own_and_adapted_normalization(batches):
     np.testing.assert_allclose(layer(np.array([[9.0, 7.0]])), [[2.0, 0.0]])
 
 
-def test_an_array_needs_a_built_model():
-    with pytest.raises(ValueError, match="to build it"):
-        keras_pep.search(fm(), np.zeros((4, 2)), budgets=[9])
-
-
 def test_regularizers_go_along_and_constraints_are_refused(batches):
     model = fm(embeddings_regularizer=keras.regularizers.L1(0.5))
     (ticket,) = keras_pep.search(model, batches, budgets=[60], epochs=1)

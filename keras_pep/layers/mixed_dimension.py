@@ -9,10 +9,18 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.layers.ids import (
+    Bounds,
+    IdsMixin,
+    as_ids,
+    checked,
+    nan_where_wrong,
+    of_columns,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")
-class MixedDimensionEmbedding(keras.layers.Layer):
+class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
     """One table per field, each of its own width, projected to a common one.
 
     ```
@@ -32,7 +40,7 @@ class MixedDimensionEmbedding(keras.layers.Layer):
 
     Input shape:
         Integer tensor `(batch, fields)` of rows, those of a field following
-        those of the field before.
+        those of the field before. A row of another field is an error or NaN.
 
     Output shape:
         `(batch, fields, output_dim)`.
@@ -108,7 +116,12 @@ class MixedDimensionEmbedding(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Looks every field up in its table."""
-        ids = lookup.as_ids(inputs) - ops.cast(self._first, inputs.dtype)
+        ids, valid = checked(
+            of_columns(as_ids(inputs), len(self.field_sizes)),
+            Bounds.of_field_rows(self.field_sizes),
+            kernels_check=True,
+        )
+        ids = ids - ops.cast(self._first, ids.dtype)
         vectors = []
         for number, (table, projection) in enumerate(
             zip(self.tables, self.projections, strict=True)
@@ -118,7 +131,8 @@ class MixedDimensionEmbedding(keras.layers.Layer):
             if projection is not None:
                 values = ops.matmul(values, projection)
             vectors.append(spread(values))
-        return ops.cast(ops.stack(vectors, axis=1), self.compute_dtype)
+        stacked = nan_where_wrong(ops.stack(vectors, axis=1), valid)
+        return ops.cast(stacked, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """`(batch, fields, output_dim)`."""

@@ -18,6 +18,7 @@ from keras_pep.layers.ids import (
     narrowed,
     of_columns,
 )
+from keras_pep.layers.quantized import quantize_as, quantized
 from keras_pep.runtime import keras_of, layers_of
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ class FieldModelMixin(IdsMixin):
             "embedding": keras_of(self).saving.serialize_keras_object(
                 self.embedding
             ),
+            **quantized(self),
         }
 
     def _embedding_layer(
@@ -255,7 +257,8 @@ class FieldModelMixin(IdsMixin):
         embedding = keras_of(cls).saving.deserialize_keras_object(
             config["embedding"]
         )
-        return cls(**{**config, "embedding": embedding})
+        made: Self = quantize_as(cls, {**config, "embedding": embedding})
+        return made
 
 
 def _of_any_width(name: str) -> Callable[..., Any]:

@@ -4,10 +4,11 @@ Example:
     python -m benchmarks.id_check
 
 The shape is that of `keras-pep benchmark steps`: 39 fields, 1.2 M features,
-d = 24, batches of 1,024, LazyAdam. The same step with and without the check
-takes turns in one process, a block of steps each, so that they share whatever
-else the machine is doing; which is first changes with every turn. Where other
-programs are running, processor time says more than the clock.
+d = 24, batches of 1,024, LazyAdam. The step of one model is compiled with and
+without the check, and both take turns, a block of steps each, so that they
+share whatever else the machine is doing, and where tables are in memory; which
+is first changes with every turn. Where other programs are running, processor
+time says more than the clock.
 """
 
 import time
@@ -36,12 +37,14 @@ _CLOCKS: dict[str, Callable[[], float]] = {
 def main(rows: int, blocks: int, steps: int) -> None:
     """Print median milliseconds per step, and the ratio."""
     train = zipf_batches(rows, steps)
-    models = [_model(rows, train, check) for check in (True, False)]
+    model = fm(PEP, rows)
+    functions = [_traced(model, train, check) for check in (True, False)]
     # Milliseconds by variant, block and clock.
-    times = np.empty((len(models), blocks, len(_CLOCKS)))
+    times = np.empty((len(functions), blocks, len(_CLOCKS)))
     for block in range(blocks):
-        turns = list(enumerate(models))
-        for number, model in turns if block % 2 else turns[::-1]:
+        turns = list(enumerate(functions))
+        for number, function in turns if block % 2 else turns[::-1]:
+            model.train_function = function
             began = [clock() for clock in _CLOCKS.values()]
             model.fit(train, epochs=1, verbose=0, shuffle=False)
             ended = [clock() for clock in _CLOCKS.values()]
@@ -68,16 +71,16 @@ def main(rows: int, blocks: int, steps: int) -> None:
     )
 
 
-def _model(rows: int, train: Any, check: bool) -> keras.Model:
-    """A model whose graph is traced, with the check in it or without."""
+def _traced(model: keras.Model, train: Any, check: bool) -> Any:
+    """Steps of a model as a graph, with the check in it or without."""
 
     def unchecked(ids: Any, _: Any) -> tuple[Any, None]:
         return ids, None
 
-    model = fm(PEP, rows)
+    model.make_train_function(force=True)
     with mock.patch.object(base, "checked", checked if check else unchecked):
         model.fit(train, epochs=1, verbose=0, shuffle=False)
-    return model
+    return model.train_function
 
 
 if __name__ == "__main__":

@@ -72,6 +72,19 @@ def loss_of(history):
     return float(history.history["loss"][0])
 
 
+def jitted(layer):
+    import jax
+
+    call = jax.jit(
+        lambda ids: layer.stateless_call(
+            [v.value for v in layer.trainable_variables],
+            [v.value for v in layer.non_trainable_variables],
+            ids,
+        )[0]
+    )
+    return lambda ids: call(keras.ops.convert_to_tensor(ids))
+
+
 def ways(model):
     found = {
         "call": lambda ids: model(ids),
@@ -108,16 +121,7 @@ def ways(model):
 
         found["to be served"] = to_be_served
     elif backend == "jax":
-        import jax
-
-        call = jax.jit(
-            lambda ids: model.stateless_call(
-                [v.value for v in model.trainable_variables],
-                [v.value for v in model.non_trainable_variables],
-                ids,
-            )[0]
-        )
-        found["jit"] = lambda ids: call(keras.ops.convert_to_tensor(ids))
+        found["jit"] = jitted(model)
     return found
 
 
@@ -226,16 +230,7 @@ def layer_ways(layer):
 
         yield "to be served", to_be_served
     elif backend == "jax":
-        import jax
-
-        call = jax.jit(
-            lambda ids: layer.stateless_call(
-                [v.value for v in layer.trainable_variables],
-                [v.value for v in layer.non_trainable_variables],
-                ids,
-            )[0]
-        )
-        yield "jit", lambda ids: call(keras.ops.convert_to_tensor(ids))
+        yield "jit", jitted(layer)
 
 
 for name, layer in layers.items():

@@ -7,13 +7,24 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import lookup
-from keras_pep.runtime import LayerMixin
+from keras_pep.layers.ids import (
+    Bounds,
+    IdsMixin,
+    as_ids,
+    checked,
+    dense,
+    is_ragged,
+    nan_where_wrong,
+)
 
 
-class TableMixin(LayerMixin):
-    """What layers are that look rows up in a table of theirs.
+class TableMixin(IdsMixin):
+    """Base of layers that look rows up in a table of their own.
 
-    A subclass computes the vectors of given rows in `_vectors`.
+    A subclass computes the vectors of given rows in `_vectors`. Ids may be
+    ragged, and so are the vectors then, or sparse, where an id that is not
+    there is 0. An id outside the table is an error, or its vector is NaN; see
+    `keras_pep.layers.ids`.
 
     Args:
         input_dim: Integer. Number of features, the rows of the table.
@@ -40,12 +51,26 @@ class TableMixin(LayerMixin):
 
     def call(self, inputs: Any) -> Any:
         """Looks ids up."""
-        rows, spread = lookup.distinct(lookup.as_ids(inputs), self._merge)
-        return ops.cast(spread(self._vectors(rows)), self.compute_dtype)
+        if is_ragged(inputs):
+            return inputs.with_flat_values(self.call(inputs.flat_values))
+        ids, valid = checked(
+            as_ids(inputs),
+            Bounds.of_table(self.name, self.input_dim),
+            self._kernels_check,
+        )
+        rows, spread = lookup.distinct(ids, self._merge)
+        vectors = nan_where_wrong(spread(self._vectors(rows)), valid)
+        return ops.cast(vectors, self.compute_dtype)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """`inputs != 0` if `mask_zero`, else None."""
-        return ops.not_equal(inputs, 0) if self.mask_zero else None
+        if not self.mask_zero:
+            return None
+        if is_ragged(inputs):
+            return inputs.with_flat_values(
+                self.compute_mask(inputs.flat_values)
+            )
+        return ops.not_equal(dense(inputs), 0)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """`(*input_shape, output_dim)`."""
@@ -54,7 +79,9 @@ class TableMixin(LayerMixin):
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         """Shape and dtype of the output, without computing it."""
         return keras.KerasTensor(
-            self.compute_output_shape(inputs.shape), dtype=self.compute_dtype
+            self.compute_output_shape(inputs.shape),
+            dtype=self.compute_dtype,
+            ragged=getattr(inputs, "ragged", False),
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -69,6 +96,11 @@ class TableMixin(LayerMixin):
     @property
     def _merge(self) -> bool:
         """Whether to read a row once that a batch looks up several times."""
+        return True
+
+    @property
+    def _kernels_check(self) -> bool:
+        """Whether TensorFlow's CPU refuses each wrong id that is read."""
         return True
 
     def _vectors(self, rows: Any) -> Any:

@@ -92,6 +92,40 @@ def with_seed(initializer: Any, seed: int) -> Any:
     return type(initializer).from_config({**config, "seed": seed})
 
 
+@keras.saving.register_keras_serializable(package="keras_pep")
+class GivenValues(initializers.Initializer):
+    """Values that were given as an array, which no configuration holds.
+
+    A layer made from a configuration begins with values of another initializer,
+    until its weights are loaded.
+
+    Args:
+        values: Float array, or None if they are not known any more.
+        otherwise: The other initializer.
+    """
+
+    def __init__(self, values: Any, otherwise: Any = "uniform") -> None:
+        self.values = values
+        self.otherwise = initializers.get(otherwise)
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        """Returns the values, or draws others."""
+        if self.values is None:
+            return self.otherwise(shape, dtype=dtype)
+        return ops.convert_to_tensor(self.values, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The other initializer alone."""
+        return {
+            "values": None,
+            "otherwise": initializers.serialize(self.otherwise),
+        }
+
+    def clone(self) -> "GivenValues":
+        """Another of the same values."""
+        return GivenValues(self.values, self.otherwise)
+
+
 class _ByBlocks(initializers.Initializer):
     def __init__(self, initializer: Any) -> None:
         self._initializer = initializer

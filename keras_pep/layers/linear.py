@@ -7,11 +7,18 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.layers.ids import (
+    Bounds,
+    IdsMixin,
+    as_ids,
+    checked,
+    nan_where_wrong,
+)
 from keras_pep.layers.initial import by_blocks
-from keras_pep.runtime import LayerMixin, keras_of
+from keras_pep.runtime import keras_of
 
 
-class LinearMixin(LayerMixin):
+class LinearMixin(IdsMixin):
     """Sum of the weights of the looked-up features, plus a bias.
 
     Args:
@@ -22,8 +29,9 @@ class LinearMixin(LayerMixin):
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
-        Integer tensor `(batch, columns)`, values in `[0, input_dim)`; if each
-        is to count less than 1, their shares, `(batch, columns)`.
+        Integer tensor `(batch, columns)`, values in `[0, input_dim)`, others
+        being an error or NaN; if each is to count less than 1, their shares,
+        `(batch, columns)`.
 
     Output shape:
         `(batch, 1)`.
@@ -65,8 +73,14 @@ class LinearMixin(LayerMixin):
     def call(self, inputs: Any, shares: Any = None) -> Any:
         """Adds up the weights of every example, each times its share."""
         if self.embedding is None:
-            rows, spread = lookup.distinct(lookup.as_ids(inputs))
+            ids, valid = checked(
+                as_ids(inputs),
+                Bounds.of_table(self.name, self.input_dim),
+                kernels_check=True,
+            )
+            rows, spread = lookup.distinct(ids)
             weights = spread(lookup.take(self.kernel, rows))
+            weights = nan_where_wrong(weights, valid)
         else:
             weights = self.embedding(inputs)
         weights = ops.cast(weights, self.variable_dtype)

@@ -240,13 +240,6 @@ def on_cpu() -> bool:
     return all(device.device_type == "CPU" for device in devices)
 
 
-def as_ids(inputs: Any) -> Any:
-    """Integer ids as they are, anything else as int32, as Keras does it."""
-    if keras.backend.standardize_dtype(inputs.dtype) in ("int32", "int64"):
-        return inputs
-    return ops.cast(inputs, "int32")
-
-
 def ones(words: Any) -> Any:
     """How many bits are set in each of some int32: int32."""
     if keras.backend.backend() == "tensorflow":

@@ -9,10 +9,18 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.layers.ids import (
+    Bounds,
+    IdsMixin,
+    as_ids,
+    checked,
+    nan_where_wrong,
+    of_columns,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")
-class MixedDimensionEmbedding(keras.layers.Layer):
+class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
     """One table per field, each of its own width, projected to a common one.
 
     ```
@@ -33,8 +41,13 @@ class MixedDimensionEmbedding(keras.layers.Layer):
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
+<<<<<<< HEAD
         Integer tensor `(batch, sum(field_lengths))` of rows, those of a field
         following those of the field before.
+=======
+        Integer tensor `(batch, fields)` of rows, those of a field following
+        those of the field before. A row of another field is an error or NaN.
+>>>>>>> ids
 
     Output shape:
         `(batch, sum(field_lengths), output_dim)`.
@@ -120,6 +133,7 @@ class MixedDimensionEmbedding(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Looks every field up in its table."""
+<<<<<<< HEAD
         ids = lookup.as_ids(inputs)
         vectors, column = [], 0
         for first, length, table, projection in zip(
@@ -128,6 +142,17 @@ class MixedDimensionEmbedding(keras.layers.Layer):
             self.tables,
             self.projections,
             strict=True,
+=======
+        ids, valid = checked(
+            of_columns(as_ids(inputs), len(self.field_sizes)),
+            Bounds.of_field_rows(self.field_sizes),
+            kernels_check=True,
+        )
+        ids = ids - ops.cast(self._first, ids.dtype)
+        vectors = []
+        for number, (table, projection) in enumerate(
+            zip(self.tables, self.projections, strict=True)
+>>>>>>> ids
         ):
             own = ids[:, column : column + length]
             column += length
@@ -136,7 +161,12 @@ class MixedDimensionEmbedding(keras.layers.Layer):
             if projection is not None:
                 values = ops.matmul(values, projection)
             vectors.append(spread(values))
+<<<<<<< HEAD
         return ops.cast(ops.concatenate(vectors, axis=1), self.compute_dtype)
+=======
+        stacked = nan_where_wrong(ops.stack(vectors, axis=1), valid)
+        return ops.cast(stacked, self.compute_dtype)
+>>>>>>> ids
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """`(batch, sum(field_lengths), output_dim)`."""

@@ -1,11 +1,12 @@
 """The deep part of a model."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 
 from keras_pep.layers.embedding import positive_integer
+from keras_pep.layers.quantized import quantize_as, quantized
 from keras_pep.runtime import LayerMixin, keras_of
 
 # Of the averages that batch normalization keeps. Keras' 0.99 leaves them far
@@ -69,7 +70,14 @@ class MLPMixin(LayerMixin):
             **super().get_config(),
             "units": list(self.units),
             "dropout": self.dropout,
+            **quantized(self),
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The layer that `get_config` describes."""
+        made: Self = quantize_as(cls, config)
+        return made
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")

@@ -1,6 +1,7 @@
 """The embedding layer that learns which of its entries are worth keeping."""
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,12 @@ from keras import ops
 from keras_pep.blocks import joined, row_blocks
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableMixin, positive_integer
-from keras_pep.layers.initial import by_blocks, initial_blocks, with_seed
+from keras_pep.layers.initial import (
+    GivenValues,
+    by_blocks,
+    initial_blocks,
+    with_seed,
+)
 from keras_pep.runtime import keras_of
 from keras_pep.sparse import SparseTable
 from keras_pep.thresholds import (
@@ -69,10 +75,17 @@ class PEPEmbeddingMixin(TableMixin):
             in every step.
         embeddings_constraint: Constraint for `V`.
         mask_zero: Boolean, whether id 0 is padding to be masked out.
+        weights: Initial values of `V`, such as pretrained vectors, instead of
+            those of the initializer: float array `(input_dim, output_dim)`, or
+            a list of one. Tickets rewind to them. They are not part of the
+            configuration: a layer that was saved and loaded can be used and
+            trained, but not rewound.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
-        Integer tensor of any shape `(...)`, values in `[0, input_dim)`.
+        Integer tensor of any shape `(...)`, values in `[0, input_dim)`; ragged
+        or sparse as for `keras.layers.Embedding`, too. Other values are an
+        error, or their vector is NaN on a GPU and in what XLA compiles.
 
     Output shape:
         `(..., output_dim)`.
@@ -103,8 +116,15 @@ class PEPEmbeddingMixin(TableMixin):
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
+        *,
+        weights: Any = None,
         **kwargs: Any,
     ) -> None:
+        if kwargs.pop("input_length", None) is not None:
+            warnings.warn(
+                "`input_length` has no meaning any more: remove it.",
+                stacklevel=2,
+            )
         super().__init__(input_dim, output_dim, mask_zero, **kwargs)
         if granularity not in GRANULARITIES:
             raise ValueError(
@@ -126,11 +146,19 @@ class PEPEmbeddingMixin(TableMixin):
         self.embeddings_initializer = _repeatable(
             keras.initializers.get(_of_keras_3(embeddings_initializer))
         )
+        if weights is not None:
+            if isinstance(weights, list | tuple) and len(weights) == 1:
+                weights = weights[0]
+            self.embeddings_initializer = GivenValues(
+                self._checked_table(weights), self.embeddings_initializer
+            )
         own = keras_of(self)
         self.embeddings_regularizer = own.regularizers.get(
             embeddings_regularizer
         )
         self.embeddings_constraint = own.constraints.get(embeddings_constraint)
+        if weights is not None:  # as Keras does it
+            self.build()
 
     def build(self, input_shape: Any = None) -> None:
         """Creates `embeddings`, `threshold_logits` and `clock`."""
@@ -272,6 +300,12 @@ class PEPEmbeddingMixin(TableMixin):
         return self._drawn_by(with_seed(self.embeddings_initializer, int(seed)))
 
     def _drawn_by(self, initializer: Any) -> Iterator[np.ndarray]:
+        if isinstance(initializer, GivenValues) and initializer.values is None:
+            raise ValueError(
+                f"The initial values of {self.name!r} were given by `weights`, "
+                "which no file holds: its entries cannot be rewound. Make the "
+                "layer with `weights` again, and load its weights then."
+            )
         shape = self.input_dim, self.output_dim
         for block in initial_blocks(initializer, shape, self.variable_dtype):
             yield np.asarray(ops.convert_to_numpy(block))
@@ -305,6 +339,41 @@ class PEPEmbeddingMixin(TableMixin):
         lookup.assign_blocks(self.embeddings, sparse.blocks())
         self.clock.assign(-np.inf)
 
+    def set_weights(self, weights: Any) -> None:
+        """Sets all variables, or of a list of one array the table alone.
+
+        Thresholds and clock stay as they are then.
+        """
+        if len(weights) != 1:
+            super().set_weights(weights)
+            return
+        table = self._checked_table(weights[0])
+        self.build()
+        lookup.assign(self.embeddings, table)
+
+    def _checked_table(self, table: Any) -> np.ndarray:
+        """A copy of a table.
+
+        Raises:
+            ValueError: If it is none of this layer.
+        """
+        wide = self.variable_dtype == "float64"
+        try:
+            values = np.array(table, dtype="float64" if wide else "float32")
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The table of {self.name!r} cannot be set: what was given is "
+                "no array of numbers. "
+                f"Expected: shape {(self.input_dim, self.output_dim)}."
+            ) from error
+        if values.shape != (self.input_dim, self.output_dim):
+            raise ValueError(
+                f"The table of {self.name!r} cannot be set: it has another "
+                f"shape. Found: {values.shape}. "
+                f"Expected: {(self.input_dim, self.output_dim)}."
+            )
+        return values
+
     def save_own_variables(self, store: Any) -> None:
         """Stores the variables; of a table with a mask, what is kept."""
         if not self.frozen:
@@ -316,8 +385,16 @@ class PEPEmbeddingMixin(TableMixin):
         store["row_splits"] = sparse.row_splits
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` has stored."""
-        if "row_splits" not in store.keys():  # noqa: SIM118, not a mapping
+        """Reads what `save_own_variables` has stored.
+
+        Or the table of a `keras.layers.Embedding`; thresholds and clock stay as
+        they are then.
+        """
+        names = list(store.keys())
+        if names == ["0"]:
+            self.set_weights([store["0"]])
+            return
+        if "row_splits" not in names:
             super().load_own_variables(store)
             return
         values, columns, row_splits = (

@@ -258,6 +258,10 @@ class PrunedEmbeddingMixin(TableMixin):
     def _merge(self) -> bool:
         return self.trainable  # for the sake of its gradient alone
 
+    @property
+    def _kernels_check(self) -> bool:
+        return False  # a row that is not stored is read nowhere
+
     def _vectors(self, rows: Any) -> Any:
         layout, count = self.layout, ops.shape(rows)[0]
         if layout.num_values == 0:

@@ -72,10 +72,9 @@ class AutoIntMixin(FieldModelMixin):
             "attention_dropout": attention_dropout,
         }
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Logits of a batch of ids."""
-        rows = self.table_rows(inputs)
-        vectors = hidden = self.vectors(rows, self.shares(inputs))
+    def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
+        """Those of the interacting layers, and of the perceptron if any."""
+        vectors = hidden = self.vectors(rows, shares)
         for interaction in self.interactions:
             hidden = interaction(hidden, training=training)
         logits = self.head(self.flatten(hidden))

@@ -1,6 +1,7 @@
 """What the recommenders share: ids per field in, one shared table."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
@@ -8,14 +9,26 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers.embedding import positive_integer
-from keras_pep.runtime import LayerMixin, keras_of, layers_of
+from keras_pep.layers.ids import (
+    Bounds,
+    IdsMixin,
+    as_ids,
+    checked,
+    nan_instead_of_error,
+    narrowed,
+    of_columns,
+)
+from keras_pep.layers.quantized import quantize_as, quantized
+from keras_pep.runtime import keras_of, layers_of
 
 if TYPE_CHECKING:
     from keras_pep.search import Ticket
 
 
-class FieldModelMixin(LayerMixin):
+class FieldModelMixin(IdsMixin):
     """A model over categorical fields that share one embedding table.
+
+    A subclass computes logits of the looked-up rows in `logits`.
 
     Args:
         field_sizes: Number of features of each field.
@@ -35,11 +48,16 @@ class FieldModelMixin(LayerMixin):
         0.
 
     Output shape:
-        Logits, `(batch, 1)`.
+        Logits, `(batch, 1)`. On a GPU, in what XLA compiles, and exported, an
+        id outside its field makes the logit of its row NaN.
 
     Raises:
-        ValueError: If an argument is not as described.
+        ValueError: If an argument is not as described, or, in an eager call, an
+            id is outside its field: on TensorFlow it is an
+            `InvalidArgumentError`, on its CPU in graphs, too.
     """
+
+    built: bool
 
     def __init__(
         self,
@@ -68,26 +86,72 @@ class FieldModelMixin(LayerMixin):
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
         self.autocast = False  # ids stay integers
         self.embedding = self._embedding_layer(embedding, ticket)
+        if sum(self.field_sizes) > np.iinfo(np.int32).max:
+            raise ValueError(
+                "Rows of the table are numbered in int32: `field_sizes` must "
+                f"add up to less than 2**31. Found: {sum(self.field_sizes)}"
+            )
         offsets = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
         self._offsets = np.repeat(offsets, self.field_lengths)
-        lengths = np.repeat(self.field_lengths, self.field_lengths)
-        # An id that only a list may have is an error elsewhere.
-        self._lowest = np.where(lengths > 1, 0, np.iinfo(np.int32).min)
+        self._bounds = Bounds.of_fields(self.field_sizes, self.field_lengths)
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer, so that weights exist before the first batch."""
+        if self.built:
+            return
         self.call(self._any_ids())
         self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Logits of a batch of ids."""
+        ids, valid = self._checked(inputs)
+        logits = self.logits(self._rows(ids), self.shares(ids), training)
+        if valid is None:
+            return logits
+        # Here, once: a layer that normalizes over the batch would spread NaN.
+        return ops.where(
+            ops.all(valid, axis=1, keepdims=True), logits, float("nan")
+        )
+
+    def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
+        """Logits of looked-up rows, `(batch, 1)`.
+
+        Args:
+            rows: Rows of the shared table, `(batch, columns)`.
+            shares: As `shares` returns it.
+            training: Whether the model is being trained.
+        """
+        raise NotImplementedError
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """Exports the model: in it, NaN answers an id outside its field."""
+        with nan_instead_of_error():
+            return super().export(*args, **kwargs)
 
     def _any_ids(self) -> Any:
         """A batch of ids that layers can be built with."""
         raise NotImplementedError
 
     def table_rows(self, ids: Any) -> Any:
-        """Rows of the shared table, for ids numbered within their field."""
-        ids = ops.cast(ids, "int32")
+        """Rows of the shared table, for ids numbered within their field.
+
+        An id outside its field has a row that no table has, or is an error.
+        """
+        ids, valid = self._checked(ids)
+        rows = self._rows(ids)
+        if valid is None:
+            return rows
+        return ops.where(valid, rows, sum(self.field_sizes))
+
+    def _checked(self, inputs: Any) -> tuple[Any, Any]:
+        """Ids within their fields, and if it is known whether all were."""
+        columns = len(self._offsets)
+        ids, valid = checked(of_columns(as_ids(inputs), columns), self._bounds)
+        return ops.cast(ids, "int32"), valid
+
+    def _rows(self, ids: Any) -> Any:
         if self.has_lists:  # of no feature: some row, times 0
-            ids = ops.maximum(ids, self._lowest)
+            ids = ops.maximum(ids, 0)
         return ids + self._offsets
 
     @property
@@ -102,7 +166,7 @@ class FieldModelMixin(LayerMixin):
         """
         if not self.has_lists:
             return None
-        there = ops.cast(ops.cast(ids, "int32") >= 0, self.variable_dtype)
+        there = ops.cast(ids >= 0, self.variable_dtype)
         counts = there @ self._membership @ self._membership.T
         return there / ops.maximum(counts, 1)
 
@@ -138,6 +202,7 @@ class FieldModelMixin(LayerMixin):
             "embedding": keras_of(self).saving.serialize_keras_object(
                 self.embedding
             ),
+            **quantized(self),
         }
 
     def _embedding_layer(
@@ -192,11 +257,64 @@ class FieldModelMixin(LayerMixin):
         embedding = keras_of(cls).saving.deserialize_keras_object(
             config["embedding"]
         )
-        return cls(**{**config, "embedding": embedding})
+        made: Self = quantize_as(cls, {**config, "embedding": embedding})
+        return made
+
+
+def _of_any_width(name: str) -> Callable[..., Any]:
+    """A method of `keras.Model` that takes ids, on JAX of 64 bits, too."""
+    method = getattr(keras.Model, name)
+
+    @functools.wraps(method)
+    def on_narrowed(self: Any, x: Any = None, *args: Any, **kw: Any) -> Any:
+        return method(self, narrowed(x), *args, **kw)
+
+    return on_narrowed
+
+
+def _batches_of_any_width(kind: str) -> Callable[..., None]:
+    """A method of `keras.Model` that makes the function of batches.
+
+    On JAX that is what they come to as they are: fit, evaluate and predict hold
+    them as arrays of NumPy until then.
+    """
+    name = f"make_{kind}_function"
+    method = getattr(keras.Model, name)
+
+    @functools.wraps(method)
+    def make(self: Any, force: bool = False) -> None:
+        before = getattr(self, f"{kind}_function")
+        method(self, force)
+        made = getattr(self, f"{kind}_function")
+        if keras.backend.backend() != "jax" or made is before:
+            return
+
+        def on_narrowed(state: Any, batches: Iterator[Any]) -> Any:
+            return made(state, map(_narrowed_batch, batches))
+
+        setattr(self, f"{kind}_function", on_narrowed)
+
+    return make
+
+
+def _narrowed_batch(batch: Any) -> Any:
+    if isinstance(batch, tuple | list):
+        return (narrowed(batch[0]), *batch[1:])
+    return narrowed(batch)
 
 
 class FieldModel(FieldModelMixin, keras.Model):  # noqa: D101
     __doc__ = FieldModelMixin.__doc__
+
+    fit = _of_any_width("fit")
+    evaluate = _of_any_width("evaluate")
+    predict = _of_any_width("predict")
+    train_on_batch = _of_any_width("train_on_batch")
+    test_on_batch = _of_any_width("test_on_batch")
+    predict_on_batch = _of_any_width("predict_on_batch")
+    make_train_function = _batches_of_any_width("train")
+    make_test_function = _batches_of_any_width("test")
+    make_predict_function = _batches_of_any_width("predict")
 
     def _any_ids(self) -> Any:
         return keras.Input((sum(self.field_lengths),), dtype="int32")

@@ -39,10 +39,8 @@ class DeepFMMixin(FMMixin):
             hidden_units, dropout, name="deep", dtype=self.dtype_policy
         )
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Logits of a batch of ids."""
-        rows = self.table_rows(inputs)
-        shares = self.shares(inputs)
+    def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
+        """Those of the factorization machine and the perceptron, added up."""
         vectors = self.vectors(rows, shares)
         return (
             self.first_order(rows, shares)

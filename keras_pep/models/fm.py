@@ -56,10 +56,8 @@ class FMMixin(FieldModelMixin):
         self.first_order = self._linear_layer(linear, features, logit)
         self.pairs = ours.FactorizationMachine(name="pairs", dtype=dtype)
 
-    def call(self, inputs: Any) -> Any:
-        """Logits of a batch of ids."""
-        rows = self.table_rows(inputs)
-        shares = self.shares(inputs)
+    def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
+        """First-order weights and pairs, added up."""
         vectors = self.vectors(rows, shares)
         return self.first_order(rows, shares) + self.pairs(vectors)
 

@@ -37,14 +37,16 @@ class LogisticRegressionMixin(FieldModelMixin):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the table and the bias."""
+        if self.built:
+            return
         self.bias = self.add_weight(
             name="bias", shape=(1,), initializer="zeros", autocast=False
         )
         super().build(input_shape)
 
-    def call(self, inputs: Any) -> Any:
-        """Logits of a batch of ids."""
-        weights = self.vectors(self.table_rows(inputs), self.shares(inputs))
+    def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
+        """Weights and bias, added up."""
+        weights = self.vectors(rows, shares)
         logits = ops.sum(weights, axis=1)
         return logits + ops.cast(self.bias, logits.dtype)
 

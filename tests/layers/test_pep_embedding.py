@@ -374,3 +374,122 @@ def test_compiled_for_xla_it_computes_the_same():
     np.testing.assert_allclose(
         compiled(tf.constant(ids)), layer(ids), atol=LAST_BIT
     )
+
+
+PRETRAINED = np.random.default_rng(5).normal(size=(20, 4)).astype("float32")
+
+
+@pytest.mark.parametrize("weights", [PRETRAINED, [PRETRAINED]])
+def test_weights_are_the_initial_table(weights):
+    layer = keras_pep.PEPEmbedding(20, 4, weights=weights)
+    other = keras.layers.Embedding(20, 4, weights=weights)
+    np.testing.assert_array_equal(layer.embeddings, other.embeddings)
+    np.testing.assert_array_equal(layer.initial_embeddings(), PRETRAINED)
+    assert float(layer.clock) == 0.0
+
+
+def test_weights_are_copied():
+    table = PRETRAINED.copy()
+    layer = keras_pep.PEPEmbedding(20, 4, weights=table)
+    table[:] = 0
+    np.testing.assert_array_equal(layer.initial_embeddings(), PRETRAINED)
+
+
+def searched(embedding):
+    model = keras_pep.models.FM((12, 8), 4, embedding)
+    model.build()
+    model.compile(
+        keras_pep.optimizers.LazyAdam(0.05),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    ids = np.random.default_rng(0).integers(0, 8, (320, 2))
+    labels = (ids.sum(axis=1, keepdims=True) % 2).astype("float32")
+    train = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(32)
+    return model, train
+
+
+def test_tickets_rewind_to_given_weights(tmp_path):
+    layer = keras_pep.PEPEmbedding(20, 4, weights=PRETRAINED, name="table")
+    model, train = searched(layer)
+    (ticket,) = keras_pep.search(model, train, budgets=[30], epochs=2)
+    table, mask = (
+        ticket.tables["table"].to_dense(),
+        ticket.tables["table"].mask(),
+    )
+    assert 28 <= mask.sum() <= 30
+    np.testing.assert_array_equal(table, np.where(mask, PRETRAINED, 0))
+    assert (layer.embeddings.numpy() != PRETRAINED).any()
+    # Loaded, it predicts the same, but does not know its initial values.
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(train, verbose=0), model.predict(train, verbose=0)
+    )
+    for rewind in (
+        loaded.embedding.initial_embeddings,
+        lambda: keras_pep.search(loaded, train, budgets=[30], epochs=1),
+    ):
+        with pytest.raises(ValueError, match="given by `weights`"):
+            rewind()
+
+
+def test_a_file_does_not_grow_by_given_weights(tmp_path):
+    sizes = []
+    for weights in (None, np.ones((5000, 16), "float32")):
+        layer = keras_pep.PEPEmbedding(5000, 16, weights=weights)
+        assert len(str(layer.get_config())) < 1000
+        layer.build()
+        model = keras.Sequential([keras.Input((1,), dtype="int32"), layer])
+        model.save(tmp_path / "model.keras")
+        sizes.append((tmp_path / "model.keras").stat().st_size)
+    assert sizes[1] <= sizes[0] + 1000
+
+
+def test_one_array_sets_the_table_alone():
+    layer = keras_pep.PEPEmbedding(20, 4, threshold_init=-3.0)
+    layer.build()
+    layer.clock.assign(0.5)
+    layer.set_weights([PRETRAINED])
+    table, logits, clock = layer.get_weights()
+    np.testing.assert_array_equal(table, PRETRAINED)
+    np.testing.assert_array_equal(logits, np.full((20, 4), -3.0))
+    assert clock == 0.5
+    layer.set_weights([2 * PRETRAINED, logits, clock])  # all of them
+    np.testing.assert_array_equal(layer.embeddings, 2 * PRETRAINED)
+
+
+def test_weights_of_keras_embedding_are_loaded(tmp_path):
+    dense, pep = (
+        keras_pep.models.LogisticRegression((12, 8), embedding=kind)
+        for kind in ("dense", "pep")
+    )
+    for model in (dense, pep):
+        model.build()
+    pep.embedding.clock.assign(0.5)
+    dense.embedding.set_weights([PRETRAINED[:, :1]])
+    dense.save_weights(tmp_path / "dense.weights.h5")
+    pep.load_weights(tmp_path / "dense.weights.h5")
+    table, logits, clock = pep.embedding.get_weights()
+    np.testing.assert_array_equal(table, PRETRAINED[:, :1])
+    assert (logits == -15).all()
+    assert clock == 0.5
+
+
+@pytest.mark.parametrize(
+    "table", [PRETRAINED.T, PRETRAINED[:7], [[1.0], [2.0, 3.0]], "none"]
+)
+def test_errors_do_not_print_tables(table):
+    layer = keras_pep.PEPEmbedding(20, 4)
+    for give in (
+        lambda: keras_pep.PEPEmbedding(20, 4, weights=table),
+        lambda: layer.set_weights([table]),
+    ):
+        with pytest.raises(ValueError, match=r"Expected: .*\(20, 4\)") as error:
+            give()
+        assert len(str(error.value)) < 200
+
+
+def test_the_length_of_the_input_is_ignored():
+    with pytest.warns(UserWarning, match="`input_length` has no meaning"):
+        layer = keras_pep.PEPEmbedding(20, 4, input_length=5)
+    assert layer(np.array([[5]])).shape == (1, 1, 4)

@@ -332,3 +332,81 @@ def test_nothing_is_learned_of_what_is_not_there():
 def test_lengths_go_with_fields():
     with pytest.raises(ValueError, match=r"3 fields. Received: \[1, 2\]"):
         FM(SIZES, field_lengths=[1, 2])
+
+
+def test_it_can_be_built_twice():
+    model = LogisticRegression(SIZES)
+    model.build()
+    weights = model.weights
+    model.build((None, 3))
+    assert [id(w) for w in model.weights] == [id(w) for w in weights]
+    assert len(weights) == 4  # table, thresholds, clock and bias
+
+
+# Keras names the layers that it leaves as they are, ours among them.
+left_alone = pytest.mark.filterwarnings(
+    "ignore:Layer .* does not have a `quantize` method"
+)
+
+
+@left_alone
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize(
+    ("cls", "embedding", "arguments", "quantized"),
+    [
+        (DeepFM, "pep", {"hidden_units": [5, 3]}, 3),
+        (DeepFM, "dense", {"hidden_units": [5]}, 3),
+        (AutoInt, "pep", {"attention_units": 4}, 1),
+        (AutoInt, "pruned", {"attention_units": 4, "hidden_units": [5]}, 3),
+    ],
+)
+def test_a_quantized_model_is_loaded(
+    cls, embedding, arguments, quantized, mode, tmp_path
+):
+    """Keras quantizes dense layers, and a table of its own."""
+    if embedding == "pruned":
+        arguments = {**arguments, "ticket": ticket_of(6)}
+    model = randomized(cls(SIZES, 6, embedding, **arguments))
+    table = np.array(model.embedding.weights[0])
+    before = model.predict(IDS, verbose=0)
+    model.quantize(mode)
+    modes = [layer.quantization_mode for layer in model._flatten_layers()]
+    assert modes.count(mode) == quantized
+    if embedding != "dense":
+        np.testing.assert_array_equal(model.embedding.weights[0], table)
+    expected = model.predict(IDS, verbose=0)
+    assert (expected != before).any()
+    # Logits are up to 80, and 4 bits hold 16 numbers.
+    np.testing.assert_allclose(expected, before, atol=4 if "4" in mode else 1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [x.quantization_mode for x in loaded._flatten_layers()] == modes
+    np.testing.assert_array_equal(loaded.predict(IDS, verbose=0), expected)
+
+
+@left_alone
+def test_weights_alone_quantized_stay_so(tmp_path):
+    """A configuration of Keras' is part of that of the layer."""
+    model = randomized(DeepFM(SIZES, 6, hidden_units=[5]))
+    model.quantize(
+        config=keras.quantizers.Int8QuantizationConfig(
+            activation_quantizer=None
+        )
+    )
+    expected = model.predict(IDS, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(IDS, verbose=0), expected)
+
+
+@left_alone
+def test_a_quantized_perceptron_of_another_model_is_loaded(tmp_path):
+    inputs = keras.Input((3, 6))
+    perceptron = keras_pep.layers.MLP([5, 4])
+    model = keras.Model(inputs, perceptron(inputs))
+    model.quantize("int8")
+    vectors = np.random.default_rng(0).normal(size=(7, 3, 6))
+    expected = model.predict(vectors, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(vectors, verbose=0), expected)

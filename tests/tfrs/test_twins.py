@@ -335,3 +335,54 @@ def test_a_model_may_be_called_within_the_fit_of_the_other():
         IDS, np.zeros((2, 3, 2)), callbacks=[Calls()], verbose=0
     )
     assert history.history["norm"][0] > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_wrong_id_is_an_error_or_its_row_is_nan(name):
+    """An id of the next field, the one before, and one of 64 bits."""
+    model = getattr(pep.models, name)(SIZES, **MODELS[name])
+    model.build()
+    model.compile("sgd", tf_keras.losses.BinaryCrossentropy(from_logits=True))
+    ids = np.array([[3, 4, 5], [0, 1, 2], [29, 19, 9]])
+    labels = np.ones((3, 1), "float32")
+    right = model(ids).numpy()
+    for wrong in (30, -1, 2**32 + 1):
+        others = ids.copy()
+        others[1, 0] = wrong
+        expected = (
+            rf"Found: {wrong} in field 0 .column 0.. Expected: .*\[0, 30\)"
+        )
+        for call in (
+            model,
+            lambda x: model.predict(x, verbose=0),
+            lambda x: model.fit(x, labels, verbose=0),
+            lambda x: model.evaluate(x, labels, verbose=0),
+        ):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+                call(others)
+        found = tf.function(model, jit_compile=True)(tf.constant(others))
+        assert np.isnan(found[1, 0])
+        # XLA adds float32 up in another order.
+        np.testing.assert_allclose(found[0::2], right[0::2], atol=1e-6)
+
+
+def test_ragged_sparse_and_given_weights():
+    table = np.linspace(-1, 1, 20, dtype="float32").reshape(5, 4)
+    layer = pep.PEPEmbedding(5, 4, weights=[table])
+    inputs = tf_keras.Input((None,), dtype="int32", ragged=True)
+    model = tf_keras.Model(inputs, layer(inputs))
+    lists = [[3, 0], [], [4, 4, 2]]
+    # A threshold of 3e-7, in float32.
+    np.testing.assert_allclose(
+        model(tf.ragged.constant(lists)).flat_values,
+        table[[3, 0, 4, 4, 2]],
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(
+        layer(tf.sparse.from_dense([[1, 2], [3, 0]])),
+        table[[[1, 2], [3, 0]]],
+        atol=1e-6,
+    )
+    layer.set_weights([2 * table])
+    np.testing.assert_array_equal(layer.get_weights()[0], 2 * table)
+    np.testing.assert_array_equal(layer.initial_embeddings(), table)

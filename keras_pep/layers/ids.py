@@ -1,0 +1,352 @@
+"""Ids of features: never wrapped, and never looked up as another feature's.
+
+An id out of range is an error where that costs nothing: in eager calls, and on
+TensorFlow's CPU in graphs, too. Where it would, on a GPU, in what XLA compiles
+and in models to be served, its row is NaN.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.layers.lookup import on_cpu
+from keras_pep.runtime import LayerMixin
+
+_LOWEST, _HIGHEST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+# They stand for what int32 cannot hold.
+_BEYOND, _NOT_HELD = (_LOWEST, _HIGHEST), "no whole number of int32"
+
+_NAN_INSTEAD: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "keras_pep_nan_instead", default=False
+)
+
+
+@contextlib.contextmanager
+def nan_instead_of_error() -> Iterator[None]:
+    """Makes graphs that answer an id out of range with NaN, never an error.
+
+    For graphs that others share: a server that puts requests together would
+    let all of them fail for a row of one. Models and layers called within have
+    no operation that ends a batch for an id.
+    """
+    token = _NAN_INSTEAD.set(True)
+    try:
+        yield
+    finally:
+        _NAN_INSTEAD.reset(token)
+
+
+class IdsMixin(LayerMixin):
+    """Base of layers and models that take ids."""
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer, on ids as they are."""
+        return super().__call__(narrowed(inputs), *args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """The ids that are allowed.
+
+    Attributes:
+        sizes: Each id must be smaller: int32, `()`, or `(columns,)` for the
+            last axis of ids.
+        lowest: The smallest ids, of the same shape.
+        problem: How the error begins.
+        expected: How it ends, for each column or for all.
+    """
+
+    sizes: np.ndarray
+    lowest: np.ndarray
+    problem: str
+    expected: Sequence[str]
+
+    @classmethod
+    def of_table(cls, name: str, input_dim: int) -> "Bounds":
+        """The rows of a table."""
+        return cls(
+            np.array(input_dim),
+            np.array(0),
+            f"An id is not in the table of {name!r}.",
+            [f". Expected: an id in [0, {input_dim})."],
+        )
+
+    @classmethod
+    def of_fields(
+        cls, field_sizes: Sequence[int], field_lengths: Sequence[int]
+    ) -> "Bounds":
+        """The features of each column's field."""
+        sizes: list[int] = []
+        lowest: list[int] = []
+        expected: list[str] = []
+        for field, (size, length) in enumerate(
+            zip(field_sizes, field_lengths, strict=True)
+        ):
+            ending = ", or -1 for no feature" if length > 1 else ""
+            for _ in range(length):
+                expected.append(
+                    f" in field {field} (column {len(sizes)}). "
+                    f"Expected: an id in [0, {size}){ending}."
+                )
+                sizes.append(size)
+                lowest.append(-1 if length > 1 else 0)
+        return cls(
+            np.array(sizes),
+            np.array(lowest),
+            "An id is not in its field.",
+            expected,
+        )
+
+    @classmethod
+    def of_field_rows(cls, field_sizes: Sequence[int]) -> "Bounds":
+        """The rows of each field, which follow one another in a table."""
+        ends = np.cumsum(field_sizes)
+        first = ends - field_sizes
+        expected = [
+            f" in field {field}. Expected: a row in [{start}, {end})."
+            for field, (start, end) in enumerate(zip(first, ends, strict=True))
+        ]
+        return cls(ends, first, "A row is not in its field.", expected)
+
+    def contain(self, ids: Any) -> Any:
+        """Whether each id is allowed, boolean."""
+        dtype = keras.backend.standardize_dtype(ids.dtype)
+        highest = np.minimum(self.sizes - 1, np.iinfo(dtype).max)
+        return ops.logical_and(
+            ids >= ops.cast(self.lowest, dtype), ids <= ops.cast(highest, dtype)
+        )
+
+    def complaint(self, ids: np.ndarray) -> str:
+        """The error for the first id that is not allowed."""
+        wrong = (ids < self.lowest) | (ids >= self.sizes)
+        place = np.argwhere(wrong)[0]
+        expected = self.expected[place[-1] if self.sizes.ndim else 0]
+        found = ids[tuple(place)]
+        shown = _NOT_HELD if found in _BEYOND else found
+        return f"{self.problem} Found: {shown}{expected}"
+
+
+def checked(
+    ids: Any, bounds: Bounds, kernels_check: bool = False
+) -> tuple[Any, Any]:
+    """Refuses ids that are not allowed, or tells which they are.
+
+    Args:
+        ids: Integer tensor, as `as_ids` returns it.
+        bounds: The allowed ids.
+        kernels_check: Whether what reads the table is an error for each of
+            them, too, where TensorFlow computes on a CPU.
+
+    Returns:
+        Ids that are allowed, and None, or else of the shape of `ids` whether
+        they were: each that was not is another now.
+
+    Raises:
+        ValueError: If one is not, in an eager call; on TensorFlow it is an
+            `InvalidArgumentError`, as in a graph.
+    """
+    if isinstance(ids, keras.KerasTensor):
+        return ids, None
+    if _is_eager(ids):
+        if not bool(ops.all(bounds.contain(ids))):
+            raise _error(bounds.complaint(ops.convert_to_numpy(ids)))
+        return ids, None
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    if on_tensorflow and on_cpu() and not _NAN_INSTEAD.get():
+        return (ids if kernels_check else _asserted(ids, bounds)), None
+    valid = bounds.contain(ids)
+    allowed = ops.cast(np.maximum(bounds.lowest, 0), ids.dtype)
+    return ops.where(valid, ids, allowed), valid
+
+
+def nan_where_wrong(values: Any, valid: Any) -> Any:
+    """Values, and NaN for ids that were not allowed.
+
+    Args:
+        values: Float tensor, `(*valid.shape, width)`.
+        valid: As `checked` returns it.
+    """
+    if valid is None:
+        return values
+
+    def with_nan() -> Any:
+        return ops.where(valid[..., None], values, float("nan"))
+
+    if keras.backend.backend() == "tensorflow" and on_cpu():
+        import tensorflow as tf
+
+        # Copies vectors only if it has to.
+        return tf.cond(tf.reduce_all(valid), lambda: values, with_nan)
+    return with_nan()
+
+
+def of_columns(ids: Any, columns: int) -> Any:
+    """Ids of a batch, if they have so many columns.
+
+    Others might be broadcast.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        expected = tf.TensorShape((None, columns))
+        if tf.is_tensor(ids) and expected.is_compatible_with(ids.shape):
+            return tf.ensure_shape(ids, expected)
+    if len(ids.shape) != 2 or ids.shape[1] not in (None, columns):
+        raise ValueError(
+            "Ids must have a column for each feature of an example. Found: "
+            f"ids of shape {tuple(ids.shape)}. Expected: (batch, {columns})."
+        )
+    return ids
+
+
+def as_ids(inputs: Any) -> Any:
+    """Ids as int32 or int64, none of which has become another.
+
+    An id that these cannot hold, or that is no whole number, becomes one that
+    no table has.
+
+    Raises:
+        ValueError: If they are ragged.
+    """
+    if is_ragged(inputs):
+        raise ValueError(
+            "Ids are ragged here. Expected: as many for each example; fill "
+            "lists of features up with -1."
+        )
+    inputs = dense(inputs)
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    if dtype in ("int32", "int64"):
+        return inputs
+    if dtype in ("uint32", "uint64"):
+        # JAX has no wider integers, unless it is told to.
+        jax = keras.backend.backend() == "jax" and dtype == "uint32"
+        signed = "int32" if jax else "int64"
+        ids = ops.cast(inputs, signed)
+        return ops.where(ids < 0, ops.cast(np.iinfo(signed).max, signed), ids)
+    if "float" in dtype:
+        if dtype != "float64":
+            inputs = ops.cast(inputs, "float32")
+        whole = ops.logical_and(
+            ops.equal(inputs, ops.floor(inputs)),
+            ops.abs(inputs) < -float(_LOWEST),
+        )
+        inputs = ops.where(whole, inputs, float(_LOWEST))
+    return ops.cast(inputs, "int32")
+
+
+def is_ragged(inputs: Any) -> bool:
+    """Whether these are a `tf.RaggedTensor`."""
+    return hasattr(inputs, "with_flat_values")
+
+
+def dense(inputs: Any) -> Any:
+    """Sparse ids with 0 where there are none, as Keras has it."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(inputs, tf.SparseTensor):
+            # As Keras, of ids in any order.
+            return tf.sparse.to_dense(inputs, validate_indices=False)
+        return inputs
+    if isinstance(inputs, keras.KerasTensor):
+        return inputs
+    return ops.convert_to_tensor(inputs, sparse=False)
+
+
+def narrowed(ids: Any) -> Any:
+    """Ids of 64 bits, not yet a tensor, as JAX can hold them.
+
+    JAX drops their upper half, so that 2**32 + 1 would be 1. Those that int32
+    cannot hold become its smallest or its largest number.
+    """
+    if keras.backend.backend() != "jax" or not hasattr(ids, "__array__"):
+        return ids
+    import jax
+
+    if (
+        jax.dtypes.canonicalize_dtype(np.int64) == np.int64
+        or ops.is_tensor(ids)
+        or isinstance(ids, keras.KerasTensor)
+    ):
+        return ids
+    values = np.asarray(ids)
+    kind = values.dtype.kind
+    if kind not in "iuf" or values.dtype.itemsize < 8:
+        return ids
+    if kind == "f":
+        values = np.where(values == np.floor(values), values, _LOWEST)
+    lowest = 0 if kind == "u" else _LOWEST
+    return np.clip(values, lowest, _HIGHEST).astype(np.int32)
+
+
+def _is_eager(ids: Any) -> bool:
+    """Whether ids have values, and reading them does not wait for a GPU."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.executing_eagerly() and on_cpu()
+    if backend == "jax":
+        import jax
+
+        return not isinstance(ids, jax.core.Tracer)
+    import torch
+
+    return (
+        type(ids) is torch.Tensor
+        and ids.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _error(message: str) -> Exception:
+    if keras.backend.backend() != "tensorflow":
+        return ValueError(message)
+    import tensorflow as tf
+
+    error: Exception = tf.errors.InvalidArgumentError(None, None, message)
+    return error
+
+
+def _asserted(ids: Any, bounds: Bounds) -> Any:
+    """The ids, computed only if all are allowed: in a graph of TensorFlow."""
+    import tensorflow as tf
+
+    # As unsigned numbers, those below the lowest are larger than all others:
+    # the largest of a column tells. To compare them all takes six times.
+    unsigned = {tf.int32: tf.uint32, tf.int64: tf.uint64}[ids.dtype]
+    from_lowest = ids
+    if bounds.lowest.any():
+        from_lowest = ids - bounds.lowest.astype(ids.dtype.as_numpy_dtype)
+    largest = tf.reduce_max(
+        tf.bitcast(from_lowest, unsigned), 0 if bounds.sizes.ndim else None
+    )
+    span = bounds.sizes - bounds.lowest
+    if ids.dtype == tf.int32:
+        span = np.minimum(span, 2**31)
+
+    def fail() -> Any:
+        place = tf.where(~bounds.contain(ids))[0]
+        column = place[-1] if bounds.sizes.ndim else 0
+        found = tf.gather_nd(ids, place)
+        beyond = tf.reduce_any(tf.equal(found, tf.constant(_BEYOND, ids.dtype)))
+        found = tf.where(beyond, _NOT_HELD, tf.strings.as_string(found))
+        expected = tf.gather(tf.constant(list(bounds.expected)), column)
+        complaint = tf.strings.join(
+            [f"{bounds.problem} Found: ", found, expected]
+        )
+        return tf.group(tf.debugging.Assert(False, [complaint]))
+
+    within = largest < span.astype(unsigned.as_numpy_dtype)
+    fits = tf.cond(tf.reduce_all(within), tf.no_op, fail)
+    with tf.control_dependencies([fits]):
+        return tf.identity(ids)

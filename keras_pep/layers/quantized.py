@@ -1,0 +1,52 @@
+"""Layers that Keras has quantized, within one that makes them anew.
+
+`model.quantize` reaches every dense layer, but a configuration that tells how
+they are made does not tell what has become of them since.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keras_pep.runtime import keras_of
+
+_KEY = "quantized"
+_SETTINGS = ("dtype", "quantization_config")
+
+
+def quantized(layer: Any) -> dict[str, Any]:
+    """How the layers inside are quantized, for a configuration.
+
+    Nothing if none is.
+    """
+    found = {}
+    for key, inner in _numbered(layer):
+        if getattr(inner, "quantization_mode", None) is not None:
+            config = inner.get_config()
+            found[key] = {name: config[name] for name in _SETTINGS}
+    return {_KEY: found} if found else {}
+
+
+def quantize_as(cls: Any, config: Mapping[str, Any]) -> Any:
+    """The layer of a configuration, which says how layers inside are quantized.
+
+    Their weights are made when it is built.
+    """
+    settings = dict(config)
+    kinds = settings.pop(_KEY, {})
+    layer = cls(**settings)
+    deserialize = keras_of(cls).saving.deserialize_keras_object
+    for key, inner in _numbered(layer):
+        if key in kinds:
+            policy, quantization = (kinds[key][name] for name in _SETTINGS)
+            inner.quantization_config = deserialize(quantization)
+            inner.dtype_policy = deserialize(policy)
+    return layer
+
+
+def _numbered(layer: Any) -> Iterator[tuple[str, Any]]:
+    """Layers inside, each by its class and which of these it is."""
+    counts: dict[str, int] = {}
+    for inner in layer._flatten_layers(include_self=False):
+        kind = type(inner).__name__
+        counts[kind] = counts.get(kind, -1) + 1
+        yield f"{kind}/{counts[kind]}", inner

@@ -1,5 +1,6 @@
 """What the embedding layers share: ids in, rows of a table out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -124,3 +125,23 @@ def positive_integer(name: str, value: Any) -> int:
             f"(of type {type(value).__name__})"
         )
     return int(value)
+
+
+def lengths_of_fields(
+    field_lengths: Sequence[int] | None, field_sizes: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the number of columns of each field, by default 1.
+
+    Raises:
+        ValueError: If there is not one positive integer for each field.
+    """
+    found = tuple(
+        positive_integer("field_lengths", length)
+        for length in field_lengths or (1,) * len(field_sizes)
+    )
+    if len(found) != len(field_sizes):
+        raise ValueError(
+            "`field_lengths` must have one length for each of the "
+            f"{len(field_sizes)} fields. Received: {field_lengths}"
+        )
+    return found

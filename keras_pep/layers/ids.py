@@ -104,15 +104,21 @@ class Bounds:
         )
 
     @classmethod
-    def of_field_rows(cls, field_sizes: Sequence[int]) -> "Bounds":
-        """The rows of each field, which follow one another in a table."""
+    def of_field_rows(
+        cls, field_sizes: Sequence[int], field_lengths: Sequence[int]
+    ) -> "Bounds":
+        """The rows of each column's field; fields follow one another."""
         ends = np.cumsum(field_sizes)
         first = ends - field_sizes
+        fields = np.repeat(np.arange(len(ends)), field_lengths)
         expected = [
-            f" in field {field}. Expected: a row in [{start}, {end})."
-            for field, (start, end) in enumerate(zip(first, ends, strict=True))
+            f" in field {field}. Expected: a row in "
+            f"[{first[field]}, {ends[field]})."
+            for field in fields
         ]
-        return cls(ends, first, "A row is not in its field.", expected)
+        return cls(
+            ends[fields], first[fields], "A row is not in its field.", expected
+        )
 
     def contain(self, ids: Any) -> Any:
         """Whether each id is allowed, boolean."""

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import lookup
-from keras_pep.layers.embedding import positive_integer
+from keras_pep.layers.embedding import lengths_of_fields, positive_integer
 from keras_pep.layers.ids import (
     Bounds,
     IdsMixin,
@@ -41,13 +41,9 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
-<<<<<<< HEAD
         Integer tensor `(batch, sum(field_lengths))` of rows, those of a field
-        following those of the field before.
-=======
-        Integer tensor `(batch, fields)` of rows, those of a field following
-        those of the field before. A row of another field is an error or NaN.
->>>>>>> ids
+        following those of the field before. A row of another field is an error
+        or NaN.
 
     Output shape:
         `(batch, sum(field_lengths), output_dim)`.
@@ -87,15 +83,7 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
                 f"each field. Received: field_dims={field_dims}, "
                 f"field_sizes={field_sizes}, output_dim={output_dim}"
             )
-        self.field_lengths = tuple(
-            positive_integer("field_lengths", length)
-            for length in field_lengths or (1,) * len(self.field_sizes)
-        )
-        if len(self.field_lengths) != len(self.field_sizes):
-            raise ValueError(
-                "`field_lengths` must have one length for each of the "
-                f"{len(self.field_sizes)} fields. Received: {field_lengths}"
-            )
+        self.field_lengths = lengths_of_fields(field_lengths, self.field_sizes)
         self.embeddings_initializer = keras.initializers.get(
             embeddings_initializer
         )
@@ -133,8 +121,12 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Looks every field up in its table."""
-<<<<<<< HEAD
-        ids = lookup.as_ids(inputs)
+        columns = sum(self.field_lengths)
+        rows, valid = checked(
+            of_columns(as_ids(inputs), columns),
+            Bounds.of_field_rows(self.field_sizes, self.field_lengths),
+            kernels_check=True,
+        )
         vectors, column = [], 0
         for first, length, table, projection in zip(
             self._first,
@@ -142,31 +134,16 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
             self.tables,
             self.projections,
             strict=True,
-=======
-        ids, valid = checked(
-            of_columns(as_ids(inputs), len(self.field_sizes)),
-            Bounds.of_field_rows(self.field_sizes),
-            kernels_check=True,
-        )
-        ids = ids - ops.cast(self._first, ids.dtype)
-        vectors = []
-        for number, (table, projection) in enumerate(
-            zip(self.tables, self.projections, strict=True)
->>>>>>> ids
         ):
-            own = ids[:, column : column + length]
+            own = rows[:, column : column + length]
             column += length
-            rows, spread = lookup.distinct(own - ops.cast(first, own.dtype))
-            values = lookup.take(table, rows)
+            read, spread = lookup.distinct(own - ops.cast(first, own.dtype))
+            values = lookup.take(table, read)
             if projection is not None:
                 values = ops.matmul(values, projection)
             vectors.append(spread(values))
-<<<<<<< HEAD
-        return ops.cast(ops.concatenate(vectors, axis=1), self.compute_dtype)
-=======
-        stacked = nan_where_wrong(ops.stack(vectors, axis=1), valid)
-        return ops.cast(stacked, self.compute_dtype)
->>>>>>> ids
+        vectors = nan_where_wrong(ops.concatenate(vectors, axis=1), valid)
+        return ops.cast(vectors, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """`(batch, sum(field_lengths), output_dim)`."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.layers.embedding import positive_integer
+from keras_pep.layers.embedding import lengths_of_fields, positive_integer
 from keras_pep.layers.ids import (
     Bounds,
     IdsMixin,
@@ -74,15 +74,7 @@ class FieldModelMixin(IdsMixin):
         )
         if not self.field_sizes:
             raise ValueError("`field_sizes` must name at least one field.")
-        self.field_lengths = tuple(
-            positive_integer("field_lengths", length)
-            for length in field_lengths or (1,) * len(self.field_sizes)
-        )
-        if len(self.field_lengths) != len(self.field_sizes):
-            raise ValueError(
-                "`field_lengths` must have one length for each of the "
-                f"{len(self.field_sizes)} fields. Received: {field_lengths}"
-            )
+        self.field_lengths = lengths_of_fields(field_lengths, self.field_sizes)
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
         self.autocast = False  # ids stay integers
         self.embedding = self._embedding_layer(embedding, ticket)

@@ -1,12 +1,11 @@
 """A model as it is served: every table stored compactly, and frozen."""
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, lookup
 from keras_pep.layers.embedding import TableMixin
@@ -79,30 +78,6 @@ def served_model(
         made[name].assign_arrays(arrays.pop(name))
     _copy_others(model, own, served, made)
     return served
-
-
-def mark_unknown_ids(served: keras.Model) -> None:
-    """Make a served model's tables answer ids they do not have with NaN.
-
-    As an error, which TensorFlow raises on the CPU, one would end a batch that
-    a server has merged of several requests.
-    """
-    for layer in served._flatten_layers():
-        if isinstance(layer, PrunedEmbeddingMixin):
-            marking = _marking(layer.call, layer.input_dim)
-            layer.call = marking  # type: ignore[method-assign, assignment]
-
-
-def _marking(look_up: Callable[[Any], Any], rows: int) -> Callable[[Any], Any]:
-    def call(inputs: Any) -> Any:
-        ids = ops.convert_to_tensor(inputs)
-        if not keras.backend.is_float_dtype(ids.dtype):
-            ids = ops.cast(ids, "int64")
-        known = (ids >= 0) & (ids < rows)
-        vectors = look_up(ops.where(known, ids, 0))
-        return ops.where(known[..., None], vectors, np.nan)
-
-    return call
 
 
 def tables_of(model: keras.Model) -> Tables:

@@ -22,12 +22,7 @@ from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import QUANTIZED
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import weights_of
-from keras_pep.serving.compact import (
-    Tables,
-    mark_unknown_ids,
-    served_model,
-    tables_of,
-)
+from keras_pep.serving.compact import Tables, served_model, tables_of
 from keras_pep.serving.sizes import (
     bytes_of,
     feature_sizes,
@@ -231,7 +226,6 @@ def _write(
         if vocabularies is not None:
             made[RAW] = signatures.by_raw_values(served, root.numberings)
     else:
-        mark_unknown_ids(served)
         if _is_of_tfrs(served, "RetrievalModel"):
             made[RAW], root.constants = signatures.by_user(served)
         else:

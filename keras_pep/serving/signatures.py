@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_pep.layers.ids import nan_instead_of_error
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.serving.raw import Numbering
 from keras_pep.serving.shapes import Input, checked
@@ -51,7 +52,8 @@ def saved_function(
         argument: tf.TensorSpec(None, each.dtype, name=argument)
         for argument, each in named.items()
     }
-    return SavedFunction(score.get_concrete_function(**specs), named)
+    with nan_instead_of_error():
+        return SavedFunction(score.get_concrete_function(**specs), named)
 
 
 def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> SavedFunction:

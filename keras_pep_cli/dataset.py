@@ -73,9 +73,10 @@ _OPTIONS = (
     click.option(
         "--fields",
         metavar="A,B,C",
-        help="Own files: the columns to learn from, if not all. A kind behind "
-        "a colon replaces the guessed one, as in price:number: category, "
-        "number, log, list, time, hour or weekday.",
+        help="Own files: the columns to learn from, if not all. A kind after "
+        "a colon replaces the guessed one, as in price:number: category, text, "
+        "number, log, list, time, hour or weekday; a time may have a format, "
+        "as in 'when:time(%m/%d/%Y %H:%M)'.",
     ),
     click.option(
         "--delimiter",

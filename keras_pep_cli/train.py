@@ -496,6 +496,8 @@ def _finish(
                 "(of popularity and planted sizes "
                 f"{budget['popularity_rank_correlation']:.2f})"
             )
+    for note in directory.read_config()[1].get("data_notes", ()):
+        click.echo(note)
     click.echo(f"run directory: {directory.path}")
     click.echo(f"report: {write_report(directory.path)}")
     if directory.read_config()[0].export:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -202,17 +203,30 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
 
 def _column(array: Any) -> Column:
     if not pa.types.is_dictionary(array.type):
-        if pa.types.is_nested(array.type):
-            raise pa.ArrowInvalid(
-                f"a column of {array.type}; write lists as text divided by |"
-            )
-        array = array.cast(pa.string()).dictionary_encode()
-    values, codes = array.dictionary, array.indices
+        array = _text(array).dictionary_encode()
+    values, codes = _text(array.dictionary), array.indices
     values.validate(full=True)  # is it UTF-8?
+    if values.null_count:  # as a dictionary of another library may have
+        values = values.fill_null("")
     if array.null_count:
         codes = codes.fill_null(len(values))
         values = pa.concat_arrays([values, pa.array([""], values.type)])
     return Column(values, codes.to_numpy(zero_copy_only=False))
+
+
+def _text(array: Any) -> Any:
+    """Values as text, as a file of text has them."""
+    kind = array.type
+    if pa.types.is_nested(kind):
+        raise pa.ArrowInvalid(
+            f"a column of {kind}; write lists as text divided by |"
+        )
+    if pa.types.is_floating(kind):  # no number is no value
+        array = pa.compute.if_else(pa.compute.is_nan(array), None, array)
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        utc = array.cast(pa.timestamp(kind.unit)).cast(pa.string())
+        return pa.compute.binary_join_element_wise(utc, "Z", "")
+    return array.cast(pa.string())
 
 
 class _Errors:

@@ -1,7 +1,7 @@
 """A prepared dataset on disk: one file of integers for every field.
 
 ```
-<folder>/dataset.json        name, fields, vocabularies, rows, fingerprint
+<folder>/dataset.json        name, vocabularies, rows, notes, fingerprint
 <folder>/train/label.npy     uint8, 0 or 1
 <folder>/train/0.npy         ids of the first field, in the narrowest integers
 <folder>/train/3.npy         if the fourth is a list, a matrix, -1 for no value
@@ -21,8 +21,9 @@ import numpy as np
 from keras_pep.data.dataset import DataError, Dataset, Split
 from keras_pep.data.fields import Vocabulary
 
-# The layout above. Another one gets another number, and is prepared anew.
-FORMAT = 1
+# The layout above, and how values are spelled and read. Another one gets
+# another number, and is prepared anew.
+FORMAT = 2
 
 _DESCRIPTION = "dataset.json"
 _COPIED = 65_536  # rows that are gathered at once
@@ -36,6 +37,22 @@ def label_path(folder: Path) -> Path:
 def field_path(folder: Path, place: int) -> Path:
     """The file of a field's ids."""
     return folder / f"{place}.npy"
+
+
+def keep_fields(folder: Path, kept: Sequence[int], fields: int) -> None:
+    """Removes the files of a split's other fields, and renames the rest.
+
+    Args:
+        folder: Of the split.
+        kept: Places of those that stay, ascending.
+        fields: How many there are.
+    """
+    for place in range(fields):
+        path = field_path(folder, place)
+        if place not in kept:
+            path.unlink()
+        elif place != (now := kept.index(place)):
+            path.rename(field_path(folder, now))
 
 
 def narrowest(size: int, *, negative: bool = False) -> np.dtype[Any]:
@@ -229,6 +246,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             unknown={
                 split: np.array(content["unknown"][split]) for split in splits
             },
+            notes=tuple(content["notes"]),
             stored_fingerprint=known,
         )
     except (OSError, KeyError, TypeError, ValueError, EOFError) as error:

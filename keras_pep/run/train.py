@@ -78,6 +78,7 @@ def train(
                     "command": command,
                     "environment": environment,
                     "data_fingerprint": dataset.fingerprint(),
+                    "data_notes": dataset.notes,
                     "workers": workers.count,
                     "replicas": workers.replicas,
                 },

@@ -9,6 +9,12 @@ from keras_pep_cli import dataset, main
 
 QUICK = ["--max-epochs", "4", "--sparsity", "0.5", "--embedding-dim", "4"]
 
+# The last line, of a column of the file that is of no use.
+NOTE = (
+    "always: of no use, every training row has the same value 'same'. It is "
+    "left out; name it in --fields to keep it."
+)
+
 
 def invoke(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
@@ -45,9 +51,10 @@ def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
         *("--model", model, "--run-dir", run),
     )
     assert result.exit_code == 0, result.output
+    assert f"\n{NOTE}\nrun directory: " in result.output
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["dataset"] == "clicks"
-    assert metrics["fields"] == 5
+    assert metrics["fields"] == 4
     # Users decide: 90 % of rows can be told apart, if by a coin of 22 votes.
     assert metrics["dense"]["test"]["auc"] > 0.8
     evaluated = invoke("evaluate", run, "--json")
@@ -77,7 +84,8 @@ def test_prepare_says_what_there_is(clicks, tmp_path):
     assert result.exit_code == 0, result.output
     assert "clicks: counting values" in result.output
     assert "values without an id of their own: train 2" in result.output
-    assert "tags    list" in result.output
+    assert "tags   list" in result.output
+    assert result.output.endswith(f"\n{NOTE}\n")
     again = invoke(*arguments, "--cache-dir", tmp_path / "cache", "--quiet")
     assert "counting" not in again.output
     assert again.output in result.output

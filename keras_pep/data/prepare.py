@@ -351,9 +351,11 @@ class _Count:
 
     def _merged(self, table: Any) -> Any:
         """Adds up what is the same value in other spellings."""
-        table = table.append_column(
-            "as", spelled(table["value"].combine_chunks())
-        )
+        values = table["value"].combine_chunks()
+        made = spelled(values)
+        if made.equals(values):
+            return table
+        table = table.append_column("as", made)
         groups = table.group_by("as").aggregate(
             [
                 ("times", "sum"),
@@ -398,28 +400,34 @@ class Encoder:
         if values.dtype != object:
             values = values.astype(str)
         self._values = pa.array(values, pa.string())
-        self._spelled = None
-        if vocabulary.field.kind != "text":
-            # Others in vocabularies that an earlier version has written.
-            self._spelled = spelled(self._values)
+        # Vocabularies of an earlier version have others.
+        self._spelled = spelled(self._values)
+        self._by_text = vocabulary.field.kind == "text"
 
     def ids(self, values: Any) -> np.ndarray:
         """Ids `(n, length)`, -1 where a list has ended."""
         text = _text(values)
         places = pa.compute.index_in(text, self._values, skip_nulls=True)
-        if self._spelled is not None and places.null_count > text.null_count:
-            unknown = pa.compute.and_(places.is_null(), text.is_valid())
-            others = spelled(text.filter(unknown))
-            found = pa.compute.coalesce(
-                pa.compute.index_in(others, self._values),
-                pa.compute.index_in(others, self._spelled),
-            )
-            places = pa.compute.replace_with_mask(places, unknown, found)
+        if not self._by_text and places.null_count > text.null_count:
+            places = self._by_spelling(text, places)
         places = places.fill_null(self._unknown - self._first)
         ids = places.to_numpy(zero_copy_only=False) + self._first
         if text.null_count:
             ids[text.is_null().to_numpy(False)] = -1
         return np.asarray(ids, self.dtype).reshape(-1, self.length)
+
+    def _by_spelling(self, text: Any, places: Any) -> Any:
+        """Places of values that are spelled in another way, too."""
+        left = pa.compute.and_(places.is_null(), text.is_valid())
+        others = text.filter(left)
+        made = spelled(others)
+        if made.equals(others) and self._spelled.equals(self._values):
+            return places
+        found = pa.compute.coalesce(
+            pa.compute.index_in(made, self._values),
+            pa.compute.index_in(made, self._spelled),
+        )
+        return pa.compute.replace_with_mask(places, left, found)
 
 
 def _fitted(

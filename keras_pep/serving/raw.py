@@ -6,6 +6,7 @@ For every kind of field the same as `keras_pep.data.fields`, `times` and
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,10 @@ class Numbering(tf.Module):
         vocabulary: The values of the field.
         path: What `write_vocabulary` has written, if that is not empty.
         unknown: Id of what is not there.
+
+    Attributes:
+        input: Type of raw values.
+        spelled: Whether they are to be spelled by `spell` before.
     """
 
     def __init__(
@@ -110,6 +115,17 @@ class Numbering(tf.Module):
             raw in str(value)
             for value in vocabulary.values
             for raw, _ in _ESCAPES
+        )
+        # Vocabularies of an earlier version may have several spellings of a
+        # value, which come before the one there is now.
+        known = as_texts([str(value) for value in vocabulary.values])
+        self._several = vocabulary.field.kind != "text" and not spelled(
+            known
+        ).equals(known)
+        self.spelled = (
+            vocabulary.field.kind == "category"
+            and self.input == tf.string
+            and not self._several
         )
         self._table = None
         if path.stat().st_size:  # TensorFlow takes no file of nothing
@@ -139,20 +155,10 @@ class Numbering(tf.Module):
         if self._table is None:
             return tf.fill(tf.shape(values), self._unknown)
         ids = self._known(values)
-        if self.input == tf.int64 or self._field.kind == "text":
-            return ids
-        # Known values are spelled right. Few of the others are spelled in
-        # another way, and only they are worth looking at.
-        missed = tf.where(ids == self._unknown)
-        others = tf.gather_nd(values, missed)
-        odd = tf.strings.regex_full_match(others, ODD)
-        return tf.cond(
-            tf.reduce_any(odd),
-            lambda: tf.tensor_scatter_nd_update(
-                ids, missed[odd], self._known(_spelled(others[odd]))
-            ),
-            lambda: ids,
-        )
+        if self._several:
+            others = self._known(spell([values])[0])
+            ids = tf.where(ids == self._unknown, others, ids)
+        return ids
 
     def _known(self, values: tf.Tensor) -> tf.Tensor:
         assert self._table is not None
@@ -175,6 +181,8 @@ class Numbering(tf.Module):
             tf.range(tf.size(keys)), group, tf.size(distinct)
         )
         row, text = tf.gather(row, first), tf.gather(text, first)
+        if not self._several:
+            text = spell([text])[0]
         lists = tf.RaggedTensor.from_value_rowids(
             self._ids(text), row, nrows=tf.size(raw, tf.int64), validate=False
         )
@@ -186,6 +194,27 @@ class Numbering(tf.Module):
 
 
 _ZEROS = "0" * 1000  # more than an exponent of three digits asks for
+
+
+def spell(texts: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Spells values in the one way that there is.
+
+    Few are spelled in another, and only they are worth looking at: those of
+    all fields together, because a condition takes its time.
+
+    Args:
+        texts: Of each field, `(batch,)`.
+    """
+    every = tf.concat(texts, axis=0)
+    odd = tf.strings.regex_full_match(every, ODD)
+    every = tf.cond(
+        tf.reduce_any(odd),
+        lambda: tf.tensor_scatter_nd_update(
+            every, tf.where(odd), _spelled(every[odd])
+        ),
+        lambda: every,
+    )
+    return list(tf.split(every, [tf.size(each) for each in texts]))
 
 
 def _spelled(texts: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_pep.models.base import FieldModelMixin
-from keras_pep.serving.raw import Numbering
+from keras_pep.serving.raw import Numbering, spell
 
 
 def by_ids(
@@ -58,9 +58,13 @@ def by_raw_values(
         to be called outside.
     """
     arguments = _arguments(list(numberings))
+    spelled = [a for a, name in arguments.items() if numberings[name].spelled]
 
     @tf.function(autograph=False)
     def score(**raw: Any) -> dict[str, Any]:
+        if spelled:
+            made = spell([raw[argument] for argument in spelled])
+            raw = {**raw, **dict(zip(spelled, made, strict=True))}
         ids = [
             numberings[name](raw[argument])
             for argument, name in arguments.items()

@@ -9,7 +9,7 @@ from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.data.prepare import Encoder
 from keras_pep.data.spelling import spelled
 from keras_pep.data.times import as_texts
-from keras_pep.serving.raw import Numbering, write_vocabulary
+from keras_pep.serving.raw import Numbering, spell, write_vocabulary
 
 UNKNOWN = 1_000_000
 
@@ -20,7 +20,11 @@ def in_graph(field, values, raw, tmp_path):
     path = tmp_path / "vocabulary.tsv"
     write_vocabulary(vocabulary, path, np.zeros(len(values), dtype=bool))
     numbering = Numbering(vocabulary, path, UNKNOWN)
-    ids = tf.function(numbering)(tf.constant(raw, numbering.input)).numpy()
+
+    def number(raw):
+        return numbering(spell([raw])[0] if numbering.spelled else raw)
+
+    ids = tf.function(number)(tf.constant(raw, numbering.input)).numpy()
     named = {-1: None, UNKNOWN: "?", **dict(enumerate(values))}
     return [[named[number] for number in row] for row in ids.tolist()]
 

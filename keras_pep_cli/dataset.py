@@ -1,6 +1,7 @@
 """The options that say which data: the same for every command."""
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,10 @@ _SETTINGS = (
 )
 
 
+# A time with its format, if it is not quoted.
+_FORMAT = re.compile(r'(?:(?<=,)|^)\s*([^,"]+:(?:time|hour|weekday)\([^")]*\))')
+
+
 def data_options(function: Callable[..., None]) -> Callable[..., None]:
     """Adds the options to a command."""
     for option in reversed(_OPTIONS):
@@ -151,8 +156,9 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
             )
     if (delimiter := settings["delimiter"]) is not None:
         settings["delimiter"] = delimiter.replace("\\t", "\t")
-    # As a line of CSV, so that a name may hold a comma.
-    fields = next(csv.reader([settings["fields"] or ""], skipinitialspace=True))
+    # As a line of CSV, so that a name may hold a comma; a format may anyway.
+    line = _FORMAT.sub(r'"\1"', settings["fields"] or "")
+    fields = next(csv.reader([line], skipinitialspace=True))
     settings["fields"] = tuple(fields)
     for name in ("data_dir", "cache_dir"):
         if settings[name] is not None:

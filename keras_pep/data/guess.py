@@ -30,6 +30,11 @@ _OF_IDS = {
     *("asin", "code", "ean", "gtin", "guid", "hash", "id", "ids", "isbn"),
     *("key", "phone", "sku", "tel", "upc", "uuid", "zip"),
 }
+_OF_THINGS = {
+    *("account", "ad", "app", "article", "campaign", "category", "customer"),
+    *("device", "item", "member", "merchant", "movie", "order", "product"),
+    *("query", "session", "shop", "site", "song", "store", "user", "video"),
+}
 _WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 
 _DAYS = r"[0-9]{1,2}([/.-])[0-9]{1,2}\1(?:[0-9]{4}|[0-9]{2})(?![0-9/.-])"
@@ -171,12 +176,15 @@ def _are_times(column: str, found: np.ndarray, unit: int) -> bool:
     as nanoseconds, of which clocks know thousands at best.
     """
     words = {word.lower() for word in _WORD.findall(column)}
+    words |= {word.removesuffix("s") for word in words}
     if words & _OF_IDS or column.lower().endswith("id"):
         return False
     if words & _OF_TIMES or any(
         word.endswith(("time", "timestamp")) for word in words
     ):
         return True
+    if words & _OF_THINGS:
+        return False
     low, span = found.min(), found.max() - found.min()
     power = 10.0 ** np.floor(np.log10(low))
     return bool(

@@ -183,8 +183,9 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
 
 
 def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
-    """Of everything that a folder holds."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    """Of everything that a folder holds, but what is said of it."""
+    content = {k: v for k, v in description.items() if k != "notes"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in sorted(folder.glob("*/*.npy")):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:

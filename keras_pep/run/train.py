@@ -61,6 +61,8 @@ def train(
             dataset = config.load_data(say)
         budgets = config.budgets(config.parameters(dataset))
         check_budgets(budgets, config.searched_parameters(dataset))
+        for note in dataset.notes:
+            say(note)
         environment = _environment()
         _agree(workers, config, dataset, environment)
         files = workers.files(directory)

@@ -23,7 +23,9 @@ SECONDS = RANDOM.integers(1_506_826_800, 1_510_603_400, 200)
 
 
 @pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
-@pytest.mark.parametrize("name", ["x", "clicked_at", "eventTime"])
+@pytest.mark.parametrize(
+    "name", ["x", "clicked_at", "eventTime", "session_start"]
+)
 def test_seconds_since_1970_are_times(unit, name):
     kind, _, note = found(SECONDS * unit, name)
     assert kind == "time"
@@ -43,10 +45,11 @@ def test_seconds_of_floats_are_times(form):
     [
         (SECONDS * 1000, "session_id"),
         (SECONDS, "userId"),
+        (SECONDS, "products"),
         (SECONDS, "sku"),
-        (1_000_000_000 + RANDOM.integers(1, 10**6, 200), "user"),
-        (1_500_000_000 + np.arange(200), "user"),
-        (RANDOM.integers(10**9, 2 * 10**9, 200), "user"),
+        (1_000_000_000 + RANDOM.integers(1, 10**6, 200), "x"),
+        (1_500_000_000 + np.arange(200), "x"),
+        (RANDOM.integers(10**9, 2 * 10**9, 200), "x"),
         # Ids of tweets, which are between 10**18 and 2 * 10**18.
         (RANDOM.integers(15 * 10**17, 16 * 10**17, 200), "tweet"),
     ],

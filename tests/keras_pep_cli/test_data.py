@@ -101,6 +101,31 @@ def test_train_finds_what_is_prepared(clicks, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        "when:time(%b %d, %Y %H:%M),item",
+        'item,"when:time(%b %d, %Y %H:%M)"',
+        "item, when:time(%b %d, %Y %H:%M)",
+    ],
+)
+def test_a_format_may_have_commas(tmp_path, fields):
+    path = tmp_path / "own.csv"
+    rows = [f'"Nov {n % 9 + 1}, 2026 9:30",{n % 3},{n % 2}' for n in range(200)]
+    path.write_text("\n".join(["when,item,clicked", *rows]) + "\n")
+    result = invoke(
+        *("prepare", "--dataset", path, "--label", "clicked"),
+        *("--fields", fields, "--cache-dir", tmp_path / "cache", "-q"),
+    )
+    assert result.exit_code == 0, result.output
+    table = [line.split() for line in result.output.splitlines()[6:]]
+    assert sorted(line[:3] for line in table[:3]) == [
+        ["item", "category", "4"],
+        ["when_hour", "hour", "2"],
+        ["when_weekday", "weekday", "8"],
+    ]
+
+
+@pytest.mark.parametrize(
     ("arguments", "found"),
     [
         (["--dataset", "clicks.parquet"], "nor a file or folder that exists"),

@@ -140,7 +140,7 @@ def _parts(text: str) -> list[str]:
 
 
 def is_missing(texts: Any) -> np.ndarray:
-    """Whether texts stand for no number or time: bool."""
+    """Say which texts stand for no number and no time: bool."""
     return matches(texts, MISSING)
 
 

@@ -132,7 +132,7 @@ def guess(
 
 
 def _of_numbers(column: str, texts: Any, found: np.ndarray) -> Guess:
-    """Fields of a column of numbers alone."""
+    """Guess fields of a column of numbers alone."""
     whole = bool((found == np.floor(found)).all())
     kind = "category" if whole else "number"
     plain = Guess(of_kind(column, kind))
@@ -169,7 +169,7 @@ def _of_numbers(column: str, texts: Any, found: np.ndarray) -> Guess:
 
 
 def _are_times(column: str, found: np.ndarray, unit: int) -> bool:
-    """Whether numbers within range are times, and not ids by chance.
+    """Decide whether numbers within range are times, not ids by chance.
 
     A name says most. Without one, ids are often counted from a power of ten,
     lie side by side, or all over the range; and ids of 19 digits are as common
@@ -196,7 +196,7 @@ def _are_times(column: str, found: np.ndarray, unit: int) -> bool:
 
 
 def _by_format(column: str, every: Any, shown: Any) -> Guess | None:
-    """Fields of times that one format reads, if the values tell which.
+    """Guess fields of times that one format reads, if the values tell which.
 
     Day and month are told apart by a day after the 12th; where there is none,
     the column is not taken for times.
@@ -226,7 +226,7 @@ def _by_format(column: str, every: Any, shown: Any) -> Guess | None:
 
 
 def _formats(text: str) -> Iterator[str]:
-    """Formats in which a time may be written."""
+    """List formats in which a time may be written."""
     hours = ["%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p"]
     if re.match("[0-9]{1,2}:[0-9]{2}", text):
         yield from hours

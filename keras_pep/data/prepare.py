@@ -236,7 +236,7 @@ def _count_marks(
     marks: dict[str, Counter[str]],
     name: str,
 ) -> None:
-    """Counts the rows of texts, other than none, that count as missing."""
+    """Count the rows of texts, other than none, that count as missing."""
     rows = np.bincount(column.codes, minlength=len(missing))
     for place in np.flatnonzero(missing):
         if text := column.values[int(place)].as_py():
@@ -256,7 +256,7 @@ _TIME = (
 )
 _EXPECTED = {
     "log": "an integer",
-    "number": "a number",
+    "number": "a number; the kind category takes values as they are",
     "hour": _TIME,
     "weekday": _TIME,
 }
@@ -350,7 +350,7 @@ class _Count:
         return np.asarray(table["value"].to_numpy())
 
     def _merged(self, table: Any) -> Any:
-        """Adds up what is the same value in other spellings."""
+        """Add up what is the same value in other spellings."""
         values = table["value"].combine_chunks()
         made = spelled(values)
         if made.equals(values):
@@ -417,7 +417,7 @@ class Encoder:
         return np.asarray(ids, self.dtype).reshape(-1, self.length)
 
     def _by_spelling(self, text: Any, places: Any) -> Any:
-        """Places of values that are spelled in another way, too."""
+        """Find places of values that are spelled in another way, too."""
         left = pa.compute.and_(places.is_null(), text.is_valid())
         others = text.filter(left)
         made = spelled(others)
@@ -554,17 +554,17 @@ def _number_rows(
         raise DataError(f"{source.name}: a file has changed while it was read.")
     shares = unknown / np.maximum(unknown + known, 1)
     useless = _useless(source, vocabularies, shares)
-    names = [source.fields[place].name for place in useless]
     if len(useless) == len(encoders) or not source.guessed:
         kept = [*range(len(encoders))]
         outcome = "is kept" + ", as --fields names it" * (not source.guessed)
     else:
         kept = [n for n in range(len(encoders)) if n not in useless]
-        outcome = "is left out; name it in --fields to keep it"
-    notes = [
-        f"{name}: of no use, {why}. It {outcome}."
-        for name, why in zip(names, useless.values(), strict=True)
-    ]
+        outcome = "is left out; {}:{} in --fields keeps it"
+    notes = []
+    for place, why in useless.items():
+        of = source.fields[place]
+        what = outcome.format(of.column, of.kind)
+        notes.append(f"{of.name}: of no use, {why}. It {what}.")
     for split in SPLITS:
         stored.keep_fields(folder / split, kept, len(encoders))
     stored.write_description(
@@ -589,7 +589,7 @@ def _useless(
     vocabularies: Sequence[Vocabulary],
     shares: np.ndarray,
 ) -> dict[int, str]:
-    """Fields that tell no row from another, and why."""
+    """Find fields that tell no row from another, and why."""
     useless = {}
     for place, vocabulary in enumerate(vocabularies):
         unseen = shares[1, place]

@@ -222,11 +222,16 @@ def _text(array: Any) -> Any:
             f"a column of {kind}; write lists as text divided by |"
         )
     if pa.types.is_floating(kind):  # no number is no value
+        if pa.types.is_float16(kind):
+            array = array.cast(pa.float32())
         array = pa.compute.if_else(pa.compute.is_nan(array), None, array)
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         utc = array.cast(pa.timestamp(kind.unit)).cast(pa.string())
         return pa.compute.binary_join_element_wise(utc, "Z", "")
-    return array.cast(pa.string())
+    text = array.cast(pa.string())
+    if pa.types.is_time(kind):  # of a day
+        text = pa.compute.replace_substring_regex(text, "[.]0+$", "")
+    return text
 
 
 class _Errors:

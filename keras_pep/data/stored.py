@@ -40,7 +40,7 @@ def field_path(folder: Path, place: int) -> Path:
 
 
 def keep_fields(folder: Path, kept: Sequence[int], fields: int) -> None:
-    """Removes the files of a split's other fields, and renames the rest.
+    """Remove the files of a split's other fields, and rename the rest.
 
     Args:
         folder: Of the split.

@@ -68,7 +68,7 @@ _GROUPS = {"z": "+zZ", "B": "b", "f": "", "a": "", "A": "", "%": ""}
 
 
 def pattern_of(time_format: str) -> tuple[str, str]:
-    """Regular expression of a format, and the parts that its groups are.
+    """Make the regular expression of a format, and say what its groups are.
 
     Args:
         time_format: As `datetime.strptime` takes it; `""` is `ISO`.
@@ -103,13 +103,13 @@ def pattern_of(time_format: str) -> tuple[str, str]:
 
 
 def matches(texts: Any, pattern: str) -> np.ndarray:
-    """Whether each text as a whole is what a pattern says: bool."""
+    """Say of each text whether a pattern matches the whole of it: bool."""
     found = pa.compute.match_substring_regex(texts, f"^(?:{pattern})$")
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def numbers(texts: Any) -> np.ndarray:
-    """Numbers that are written as text: float64, NaN where there is none."""
+    """Read numbers that are written as text: float64, NaN if it is none."""
     texts = as_texts(texts)
     try:
         return np.asarray(texts.cast(pa.float64()))
@@ -124,14 +124,14 @@ def numbers(texts: Any) -> np.ndarray:
 
 
 def as_texts(texts: Any) -> Any:
-    """Text as PyArrow has it."""
+    """Make text an array of PyArrow."""
     if isinstance(texts, (pa.Array, pa.ChunkedArray)):
         return texts
     return pa.array(texts, pa.string())
 
 
 def minutes(texts: Any, time_format: str) -> tuple[np.ndarray, np.ndarray]:
-    """Minutes since 1970, in UTC, of times.
+    """Read times as minutes since 1970, in UTC.
 
     Args:
         texts: A PyArrow array of text, `(n,)`.
@@ -154,7 +154,7 @@ def minutes(texts: Any, time_format: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _since_1970(texts: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Of numbers: integers stay integers, nanoseconds fit no float."""
+    """Read times that are numbers; integers stay integers, for nanoseconds."""
     try:
         return of_numbers(np.array(texts.cast(pa.int64())))
     except pa.ArrowInvalid:
@@ -175,7 +175,7 @@ def _since_1970(texts: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def of_numbers(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Minutes since 1970 of integers, and whether each is within range."""
+    """Make minutes since 1970 of integers, and say which are within range."""
     found = np.zeros_like(whole)
     valid = np.zeros(whole.shape, dtype=bool)
     for unit in UNITS:
@@ -196,7 +196,7 @@ _WIDTH = len("2026-11-22 10:00")
 
 
 def _of_fixed_width(texts: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Of times as computers write them, which PyArrow parses fastest."""
+    """Read times as computers write them, which PyArrow parses fastest."""
     found = np.zeros(len(texts), dtype=np.int64)
     valid = matches(texts, _FIXED)
     texts = texts.filter(pa.array(valid))
@@ -249,7 +249,7 @@ def _by_pattern(
 
 
 def _whole(texts: Any, valid: np.ndarray) -> np.ndarray:
-    """Digits as integers; 0 where there are none."""
+    """Read digits as integers; 0 where there are none."""
     some = pa.compute.if_else(
         pa.compute.and_(pa.array(valid), pa.compute.not_equal(texts, "")),
         texts,
@@ -261,7 +261,7 @@ def _whole(texts: Any, valid: np.ndarray) -> np.ndarray:
 def civil(
     found: dict[str, Any], valid: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minutes since 1970 of the parts of times.
+    """Make minutes since 1970 of the parts of times.
 
     Args:
         found: By their letters; all of integers but month names, AM and PM,

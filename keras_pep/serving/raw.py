@@ -197,7 +197,7 @@ _ZEROS = "0" * 1000  # more than an exponent of three digits asks for
 
 
 def spell(texts: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Spells values in the one way that there is.
+    """Spell values in the one way that there is.
 
     Few are spelled in another, and only they are worth looking at: those of
     all fields together, because a condition takes its time.
@@ -218,7 +218,7 @@ def spell(texts: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _spelled(texts: tf.Tensor) -> tf.Tensor:
-    """Spells values that `ODD` matches in the one way that there is."""
+    """Spell values that `ODD` matches in the one way that there is."""
     texts = tf.strings.regex_replace(texts, *BLANKS)
     large = tf.strings.regex_full_match(texts, EXPONENT)
     texts = tf.where(large, _written_out(tf.where(large, texts, "0e+0")), texts)
@@ -230,7 +230,7 @@ def _spelled(texts: tf.Tensor) -> tf.Tensor:
 
 
 def _written_out(texts: tf.Tensor) -> tf.Tensor:
-    """Numbers without their exponents."""
+    """Write numbers without their exponents."""
     sign, whole, fraction, exponent = (
         tf.strings.regex_replace(texts, EXPONENT, group)
         for group in (r"\1", r"\2", r"\3", r"\4\5")
@@ -259,7 +259,7 @@ def _written_out(texts: tf.Tensor) -> tf.Tensor:
 
 
 def _in_utc(texts: tf.Tensor) -> tf.Tensor:
-    """Times that `ZONED` matches, in UTC, where they are times."""
+    """Write times that `ZONED` matches in UTC, where they are times."""
     minutes, valid = _written(
         tf.strings.regex_replace(texts, ZONED, r"\1\3"), ISO, ISO_PARTS
     )

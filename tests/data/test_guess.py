@@ -238,8 +238,8 @@ def test_values_of_validation_that_training_has_not_seen(tmp_path):
     assert dataset.fields == ("item",)
     assert dataset.notes == (
         "session: of no use, 100.0% of its values in validation do not occur "
-        "in 2 training rows or more. It is left out; name it in --fields to "
-        "keep it.",
+        "in 2 training rows or more. It is left out; "
+        "session:category in --fields keeps it.",
     )
     assert dataset.train.ids.shape[1] == 1
     assert dataset.unknown["test"].shape == (1,)

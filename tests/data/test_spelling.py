@@ -96,6 +96,7 @@ def columns():
         "utc": pd.Series(
             (pd.to_datetime(days) + pd.Timedelta("9h")).tz_localize("UTC")
         ),
+        "clock": pd.Series([datetime.time(9, d) for d in n]),
         "zeros": pd.Series([f"{d:03}" for d in n]),
         "text": pd.Series(np.array(["NA", "-", "b", "c", "", "1.0"])[n]),
         "categories": pd.Series(n).astype("category"),

@@ -141,7 +141,7 @@ def test_rows_equal_those_of_a_slow_reader(table, tmp_path, name):
     )
     assert dataset.notes == (
         "always: of no use, every training row has the same value 'the same'. "
-        "It is left out; name it in --fields to keep it.",
+        "It is left out; always:category in --fields keeps it.",
     )
     expected = sorted(slow_rows(table, dataset), key=repr)
     assert sorted(rows_of(dataset), key=repr) == expected

@@ -12,7 +12,7 @@ QUICK = ["--max-epochs", "4", "--sparsity", "0.5", "--embedding-dim", "4"]
 # The last line, of a column of the file that is of no use.
 NOTE = (
     "always: of no use, every training row has the same value 'same'. It is "
-    "left out; name it in --fields to keep it."
+    "left out; always:category in --fields keeps it."
 )
 
 

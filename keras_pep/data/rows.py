@@ -221,9 +221,10 @@ def _text(array: Any) -> Any:
         raise pa.ArrowInvalid(
             f"a column of {kind}; write lists as text divided by |"
         )
+    if pa.types.is_float16(kind):  # PyArrow would write more digits
+        halves = array.to_numpy(zero_copy_only=False)
+        return pa.array(halves.astype(str), mask=np.isnan(halves))
     if pa.types.is_floating(kind):  # no number is no value
-        if pa.types.is_float16(kind):
-            array = array.cast(pa.float32())
         array = pa.compute.if_else(pa.compute.is_nan(array), None, array)
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         utc = array.cast(pa.timestamp(kind.unit)).cast(pa.string())

@@ -81,6 +81,9 @@ def columns():
         "tiny": pd.Series(n.astype(np.int8) - 3),
         "decimals": pd.Series([decimal.Decimal(int(d)) / 4 for d in n]),
         "half": pd.Series(n / 2 - 1).astype(np.float32),
+        "quarter": pd.Series(np.where(n == 0, np.nan, n / 10)).astype(
+            "float16"
+        ),
         "huge": pd.Series(n * 1e20),
         "small": pd.Series(n * 1e-7),
         "bool": pd.Series(n % 2 == 0),

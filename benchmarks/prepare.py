@@ -1,7 +1,8 @@
-"""How fast Criteo is prepared and read back, and in how much memory.
+"""How fast Criteo and columns of times are prepared, and Criteo is read back.
 
-Example:
+Examples:
     python -m benchmarks.prepare --data-dir /path/to/criteo --copies 20
+    python -m benchmarks.prepare --times 300000
 
 The rows of `train.txt` are copied, and prepared by a process of its own, whose
 peak memory Linux tells. Both are in the system's folder for temporary files
@@ -42,12 +43,22 @@ print(time.perf_counter() - began, before, peak())
 
 @click.command()
 @click.option(
-    "--data-dir", type=click.Path(path_type=Path, exists=True), required=True
+    "--data-dir", type=click.Path(path_type=Path, exists=True), help="Criteo's."
 )
 @click.option("--copies", multiple=True, type=int, default=(20,))
 @click.option("--epochs", default=5, show_default=True, help="Read back.")
-def main(data_dir: Path, copies: tuple[int, ...], epochs: int) -> None:
+@click.option("--times", type=int, help="Rows of columns of times.")
+def main(
+    data_dir: Path | None,
+    copies: tuple[int, ...],
+    epochs: int,
+    times: int | None,
+) -> None:
     """Print rows per second and peak memory."""
+    if times:
+        _times(times)
+    if data_dir is None:
+        return
     for number in copies:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -60,6 +71,69 @@ def main(data_dir: Path, copies: tuple[int, ...], epochs: int) -> None:
                 f"{number} copies, {rows:,} rows prepared: "
                 f"{rows / seconds:,.0f} rows a second, peak "
                 f"{peak / 1024:,.0f} MiB (before: {before / 1024:,.0f})"
+            )
+
+
+_FIELDS = (
+    "",
+    "ms:category",
+    "ms:time",
+    "seconds:time",
+    "iso:time",
+    "iso_text:time",
+    "zone_text:time",
+    "us_text:time(%m/%d/%Y %H:%M:%S)",
+)
+
+
+def _times(rows: int) -> None:
+    """Prints rows per second of CPU, nearly all of whose times differ."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    from keras_pep import data
+
+    random = np.random.default_rng(0)
+    ms = random.integers(1_506_826_800_000, 1_510_603_400_000, rows)
+    stamps = pd.to_datetime(pd.Series(ms), unit="ms")
+    table = {
+        "user": random.integers(0, 50_000, rows),
+        "item": random.integers(0, 9_000, rows),
+        "ms": ms,
+        "seconds": ms // 1000,
+        "iso": pa.array(ms, pa.timestamp("ms", tz="UTC")),
+        "iso_text": stamps.astype(str),
+        "zone_text": stamps.astype(str) + "+02:00",
+        "us_text": stamps.dt.strftime("%m/%d/%Y %H:%M:%S").str.lstrip("0"),
+        "label": random.random(rows) < 0.3,
+    }
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "clicks.parquet"
+        pyarrow.parquet.write_table(pa.table(table), path)
+
+        def seconds(field: str) -> float:
+            took = []
+            for turn in range(3):
+                began = time.process_time()
+                data.load(
+                    path,
+                    label="label",
+                    fields=["user", "item", *filter(None, [field])],
+                    min_count=1,
+                    cache_dir=Path(name) / f"{turn}{field[:3]}",
+                )
+                took.append(time.process_time() - began)
+            return min(took)
+
+        plain, *others = (seconds(field) for field in _FIELDS)
+        for field, took in zip(_FIELDS, (plain, *others), strict=True):
+            ratio = (took - plain) / (others[0] - plain)
+            click.echo(
+                f"{'user,item' + f',{field}' * bool(field):41} "
+                f"{rows / took:11,.0f} rows a second of CPU, the column "
+                f"{ratio:.2f} times a category's"
             )
 
 

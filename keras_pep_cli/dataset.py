@@ -1,6 +1,7 @@
 """The options that say which data: the same for every command."""
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,10 @@ _OPTIONS = (
     click.option(
         "--fields",
         metavar="A,B,C",
-        help="Own files: the columns to learn from, if not all. A kind behind "
-        "a colon replaces the guessed one, as in price:number: category, "
-        "number, log, list, time, hour or weekday.",
+        help="Own files: the columns to learn from, if not all. A kind after "
+        "a colon replaces the guessed one, as in price:number: category, text, "
+        "number, log, list, time, hour or weekday; a time may have a format, "
+        "as in 'when:time(%m/%d/%Y %H:%M)'.",
     ),
     delimiter_option(
         "Own files: what divides columns.  [default: a comma; .tsv, .txt: a "
@@ -128,6 +130,10 @@ _SETTINGS = (
 )
 
 
+# A time with its format, if it is not quoted.
+_FORMAT = re.compile(r'(?:(?<=,)|^)\s*([^,"]+:(?:time|hour|weekday)\([^")]*\))')
+
+
 def data_options(function: Callable[..., None]) -> Callable[..., None]:
     """Adds the options to a command."""
     for option in reversed(_OPTIONS):
@@ -156,8 +162,9 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
             raise click.BadParameter(
                 f"not an option of {what}.", param_hint=flag
             )
-    # As a line of CSV, so that a name may hold a comma.
-    fields = next(csv.reader([settings["fields"] or ""], skipinitialspace=True))
+    # As a line of CSV, so that a name may hold a comma; a format may anyway.
+    line = _FORMAT.sub(r'"\1"', settings["fields"] or "")
+    fields = next(csv.reader([line], skipinitialspace=True))
     settings["fields"] = tuple(fields)
     for name in ("data_dir", "cache_dir"):
         if settings[name] is not None:

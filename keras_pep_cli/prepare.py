@@ -40,3 +40,5 @@ def prepare(*, quiet: bool, seed: int, **options: Any) -> None:
     click.echo(f"{dataset}\n\n{dataset.table()}")
     if dataset.malformed:
         click.echo(f"left out: {dataset.malformed:,} malformed rows")
+    for note in dataset.notes:
+        click.echo(note)

@@ -508,6 +508,8 @@ def _finish(
                 "(of popularity and planted sizes "
                 f"{budget['popularity_rank_correlation']:.2f})"
             )
+    for note in directory.read_config()[1].get("data_notes", ()):
+        click.echo(note)
     click.echo(f"run directory: {directory.path}")
     failed = [*failed_parts(metrics)]
 

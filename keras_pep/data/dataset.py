@@ -59,6 +59,8 @@ class Dataset:
         malformed: How many rows of the source were left out as malformed.
         unknown: For every split and field, the share of values that have no
             id of their own; of all 0 if not given.
+        notes: A line for each column that was taken in a way that somebody
+            might not expect, or left out, and how to say otherwise.
         stored_fingerprint: What `fingerprint` returns, where it is known.
         planted_sizes: For synthetic data, the embedding size each feature was
             generated with, `(features,)`; else None.
@@ -72,6 +74,7 @@ class Dataset:
     vocabularies: Mapping[str, Vocabulary]
     malformed: int = 0
     unknown: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     stored_fingerprint: str | None = None
     planted_sizes: np.ndarray | None = None
 

@@ -1,29 +1,35 @@
 """How raw values become features: what a field is made of, and its ids."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
 
-KINDS = ("category", "log", "number", "hour", "weekday", "list")
+from keras_pep.data.times import (
+    THURSDAY,
+    as_texts,
+    matches,
+    minutes,
+    numbers,
+    pattern_of,
+)
+
+KINDS = ("category", "text", "log", "number", "hour", "weekday", "list")
 
 SEPARATOR = "|"  # between the values of a list
 LONGEST_LIST = 64
-_ISO = r"\d{4}-?\d{2}-?\d{2}([ T]\d{2}:?\d{2}(:?\d{2}(\.\d+)?)?.*)?$"
-# Written with marks between digits or without, whatever the zone.
-ISO = (
-    "(?:([0-9]{4})-([0-9]{2})-([0-9]{2})|([0-9]{4})([0-9]{2})([0-9]{2}))"
-    "(?:[ T](?:([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.][0-9]+)?)?"
-    "|([0-9]{2})([0-9]{2})(?:([0-9]{2})(?:[.][0-9]+)?)?)"
-    "(?: ?(?:Z|([+-])([0-9]{2})(?::?([0-9]{2}))?))?)?"
+# Texts that stand for no number and no time, in capitals or not, with blanks
+# around them or not: those of databases, pandas, R, and spreadsheets.
+MISSING = (
+    r"[ \t]*(?i:"
+    r"|na|n/a|n\.a\.|#n/a|#n/a n/a|#na|<na>|-?nan|nat|null|\(null\)|nil|none"
+    r"|#null!|#value!|#ref!|#name\?|#num!|#div/0!"
+    r"|undefined|missing|\\n|[.]|-|--|\?"
+    r")[ \t]*"
 )
-# What its groups are: year, month, day, hour, minute, second, sign and zone.
-ISO_PARTS = "YmdYmdHMSHMS+zZ"
-# Of a number or a time, whatever the case.
-MISSING = ("", "na", "nan", "nat", "null", "none", r"\n")
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,15 @@ class Field:
     """How a field is made of a column.
 
     Missing values, which a file has as nothing at all, are the value `""`,
-    whatever the kind; so are NaN, NA, NULL and their like of numbers and times.
+    whatever the kind; so is what `MISSING` matches of numbers and times.
 
     Attributes:
         name: Of the field.
         column: The column it is made of.
         kind: What becomes of a raw value, which is text:
 
-            - `"category"`: it is the value.
+            - `"category"`: it is the value, spelled as `spelling` has it.
+            - `"text"`: it is the value as it is.
             - `"log"`: an integer `v`; above 2 the value is the integer part of
               `log(v)**2`, else `v - 2`, as the PEP authors have it.
             - `"number"`: the number of `edges` that are not above it.
@@ -46,8 +53,8 @@ class Field:
             - `"list"`: several values, divided by `|`.
         edges: Ascending, of a number.
         time_format: Of a time, as `datetime.strptime` takes it; `""`: what
-            `ISO` matches, or seconds or milliseconds since 1970, from 1973 to
-            2099.
+            `times.ISO` matches, or seconds, milliseconds, microseconds or
+            nanoseconds since 1970, from 1973 to 2099.
         length: How many values of a list count, up to 64.
     """
 
@@ -59,7 +66,7 @@ class Field:
     length: int = 1
 
     def values(self, raw: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Values of raw values, all at once.
+        """Make values of raw values, all at once.
 
         Args:
             raw: Text, `(n,)`.
@@ -68,16 +75,34 @@ class Field:
             Text `(n,)`, or `(n, length)` for a list, where `None` is no value
             at all; and for each whether it is malformed, bool `(n,)`.
         """
+        if self.kind in _MAKERS:
+            made = self.made(as_texts(raw), {})
+            return made.values[made.places], made.malformed
         text = np.asarray(raw, dtype=object)
-        if self.kind == "category":
-            return text, np.zeros(text.size, dtype=bool)
+        malformed = np.zeros(text.size, dtype=bool)
+        return self._list(text) if self.kind == "list" else text, malformed
+
+    def made(self, raw: Any, parsed: dict[Any, Any]) -> "Made":
+        """Make values of raw ones, each value once.
+
+        Args:
+            raw: Text, a PyArrow array `(n,)`.
+            parsed: Keeps the times of the same column for other fields that
+                are made of it.
+        """
         if self.kind == "list":
-            return self._list(text), np.zeros(text.size, dtype=bool)
-        made, malformed = _MAKERS[self.kind](self, text)
-        missing = _missing(text)
-        values = made.astype(str).astype(object)
-        values[missing] = ""
-        return values, malformed & ~missing
+            values = self._list(raw.to_numpy(zero_copy_only=False))
+            nothing = np.zeros(len(raw), dtype=bool)
+            return Made(values, np.arange(len(raw)), nothing, nothing)
+        found, valid = _MAKERS[self.kind](self, raw, parsed)
+        missing = np.zeros_like(valid)
+        if not valid.all():
+            missing[~valid] = is_missing(raw.filter(pa.array(~valid)))
+        whole, places = np.unique(found[valid], return_inverse=True)
+        every = np.zeros(len(raw), dtype=np.int64)
+        every[valid] = places + 1
+        values = np.array(["", *whole.astype(str).tolist()], dtype=object)
+        return Made(values, every, ~valid & ~missing, missing)
 
     def _list(self, text: np.ndarray) -> np.ndarray:
         values = np.full((text.size, self.length), None, dtype=object)
@@ -85,6 +110,23 @@ class Field:
             parts = _parts(raw)[: self.length]
             values[row, : len(parts)] = parts
         return values
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Values that were made of raw ones.
+
+    Attributes:
+        values: Each once, text `(m,)`, or `(m, length)` of lists.
+        places: For every raw value its place among them, int64 `(n,)`.
+        malformed: Whether it is neither a value nor missing, bool `(n,)`.
+        missing: Whether it stands for no number or time, bool `(n,)`.
+    """
+
+    values: np.ndarray
+    places: np.ndarray
+    malformed: np.ndarray
+    missing: np.ndarray
 
 
 def lengths(raw: Sequence[str]) -> np.ndarray:
@@ -97,70 +139,9 @@ def _parts(text: str) -> list[str]:
     return [*dict.fromkeys(p for p in text.split(SEPARATOR) if p)] or [""]
 
 
-def numbers(text: np.ndarray) -> np.ndarray:
-    """Numbers that are written as text: float64, NaN where there is none."""
-    return pd.to_numeric(
-        pd.Series(text, dtype=object), errors="coerce"
-    ).to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _missing(text: np.ndarray) -> np.ndarray:
-    lower = pd.Series(text, dtype=object).str.lower()
-    return lower.isin(MISSING).to_numpy(bool)
-
-
-def times(text: np.ndarray, time_format: str) -> np.ndarray:
-    """Minutes since 1970, of UTC, of times that are written as text.
-
-    Args:
-        text: `(n,)`.
-        time_format: See `Field`.
-
-    Returns:
-        float64 `(n,)`, NaN where there is no time.
-    """
-    series = pd.Series(text, dtype=object)
-    if time_format:
-        found = pd.to_datetime(series, format=time_format, errors="coerce")
-        return ((found - pd.Timestamp(0)) // pd.Timedelta(minutes=1)).to_numpy(
-            dtype=np.float64, na_value=np.nan
-        )
-    seconds = numbers(text)
-    in_thousands = seconds >= 1000 * FIRST_SECOND
-    seconds = np.where(in_thousands, seconds / 1000, seconds)
-    with np.errstate(invalid="ignore"):
-        plausible = (seconds >= FIRST_SECOND) & (seconds < LAST_SECOND)
-    return np.where(plausible, np.floor(seconds / 60), _written(series))
-
-
-def _written(series: "pd.Series[Any]") -> np.ndarray:
-    """Minutes of what is written as `ISO` has it."""
-    groups = series.str.extract(rf"\A{ISO}\Z")
-    parts = dict.fromkeys(ISO_PARTS, pd.Series("", groups.index))
-    for place, part in enumerate(ISO_PARTS):
-        parts[part] = parts[part] + groups[place].fillna("")
-    found = {
-        part: pd.to_numeric("0" + texts).to_numpy(np.int64)
-        for part, texts in parts.items()
-        if part != "+"
-    }
-    leap = (found["Y"] % 4 == 0) & (
-        (found["Y"] % 100 != 0) | (found["Y"] % 400 == 0)
-    )
-    in_month = np.array(DAYS)[found["m"].clip(0, 13)]
-    in_month = in_month + (leap & (found["m"] == 2))
-    # What does not match has a day of 0.
-    valid = (found["d"] >= 1) & (found["d"] <= in_month) & (found["H"] < 24)
-    for part in "MSZ":
-        valid = valid & (found[part] < 60)
-    # Days since 1970 by the calendar of years that begin in March.
-    year = found["Y"] - (found["m"] <= 2)
-    in_year = (153 * ((found["m"] + 9) % 12) + 2) // 5 + found["d"] - 1
-    days = 365 * year + year // 4 - year // 100 + year // 400 + in_year - _1970
-    minutes = (days * 24 + found["H"]) * 60 + found["M"]
-    offset = found["z"] * 60 + found["Z"]  # local time is ahead of UTC
-    minutes = minutes - np.where(parts["+"] == "-", -offset, offset)
-    return np.where(valid, minutes, np.nan)
+def is_missing(texts: Any) -> np.ndarray:
+    """Say which texts stand for no number and no time: bool."""
+    return matches(texts, MISSING)
 
 
 def log_bins(values: np.ndarray) -> np.ndarray:
@@ -175,45 +156,37 @@ def log_bins(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _log(_: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found = numbers(text)
+def _log(_: Field, raw: Any, __: Any) -> tuple[np.ndarray, np.ndarray]:
+    found = numbers(raw)
     exact = np.abs(found) < EXACT  # neither infinite nor no number
-    malformed = ~(exact & (found == np.floor(found)))
-    return log_bins(np.where(malformed, 0, found)), malformed
+    valid = exact & (found == np.floor(found))
+    return log_bins(np.where(valid, found, 0)), valid
 
 
-def _number(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found = numbers(text)
+def _number(field: Field, raw: Any, _: Any) -> tuple[np.ndarray, np.ndarray]:
+    found = numbers(raw)
     places = np.searchsorted(np.asarray(field.edges), found, side="right")
-    return places, np.isnan(found)
+    return places, ~np.isnan(found)
 
 
-def _hour(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    minutes = times(text, field.time_format)
-    return _whole(minutes // 60 % 24), np.isnan(minutes)
+def _time(
+    field: Field, raw: Any, parsed: dict[Any, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    key = field.column, field.time_format
+    if key not in parsed:
+        parsed[key] = minutes(raw, field.time_format)
+    found, valid = parsed[key]
+    if field.kind == "hour":
+        return found // 60 % 24, valid
+    return (found // (24 * 60) + THURSDAY) % 7, valid
 
-
-def _weekday(field: Field, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    minutes = times(text, field.time_format)
-    days = minutes // (24 * 60)
-    return _whole((days + THURSDAY) % 7), np.isnan(minutes)
-
-
-def _whole(numbers: np.ndarray) -> np.ndarray:
-    return np.asarray(np.nan_to_num(numbers), dtype=np.int64)
-
-
-THURSDAY = 3  # on which 1970 began
-_1970 = 719_468  # days from the first of March of the year 0
-DAYS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0)
 
 EXACT = 2.0**53  # what float64 holds of integers
-FIRST_SECOND = 1e8  # March 1973
-LAST_SECOND = 4_102_444_800  # 2100
 
 _MAKERS: Mapping[
-    str, Callable[[Field, np.ndarray], tuple[np.ndarray, np.ndarray]]
-] = {"log": _log, "number": _number, "hour": _hour, "weekday": _weekday}
+    str,
+    Callable[[Field, Any, dict[Any, Any]], tuple[np.ndarray, np.ndarray]],
+] = {"log": _log, "number": _number, "hour": _time, "weekday": _time}
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,45 +243,23 @@ class Vocabulary:
         return cls(field, np.array(values, dtype=dtype), unknown)
 
 
-_LISTS = 0.01  # share of values with a separator that makes a column lists
-_SHOWN = 2000  # values of a column that are looked at
-
-
-def guess(column: str, raw: Sequence[str]) -> tuple[Field, ...]:
-    """Fields to make of a column of which some values are known.
-
-    Text and whole numbers are categories, other numbers are binned, times
-    become hour and weekday, and text that has `|` in at least 1 % of its values
-    is a list.
-
-    Args:
-        column: Its name.
-        raw: Some of its values, each once.
-    """
-    text = np.asarray(raw, dtype=object)
-    shown = text[~_missing(text)][:_SHOWN]
-    if not shown.size:
-        return (Field(column, column),)
-    found = numbers(shown)
-    if not np.isnan(found).any():
-        whole = (found == np.floor(found)).all()
-        return (Field(column, column, "category" if whole else "number"),)
-    if all(re.match(_ISO, value) for value in shown):
-        return of_kind(column, "time")
-    lists = sum(SEPARATOR in value for value in shown) >= _LISTS * shown.size
-    return (Field(column, column, "list" if lists else "category"),)
-
-
-def of_kind(column: str, kind: str) -> tuple[Field, ...]:
+def of_kind(column: str, kind: str, time_format: str = "") -> tuple[Field, ...]:
     """Fields of a column whose kind is given.
 
     Args:
         column: Its name.
-        kind: One of `KINDS`, or `"time"`, which is hour and weekday.
+        kind: One of `KINDS`, or `"time"`, which is hour and weekday, of a
+            format without hours or without days the other alone.
+        time_format: Of times.
     """
-    if kind == "time":
-        return tuple(
-            Field(f"{column}_{part}", column, part)
-            for part in ("hour", "weekday")
-        )
-    return (Field(column, column, kind),)
+    if kind != "time":
+        return (Field(column, column, kind, time_format=time_format),)
+    parts = [
+        part
+        for part, letters in (("hour", "HI"), ("weekday", "dmb"))
+        if not time_format or {*letters} & {*pattern_of(time_format)[1]}
+    ]
+    return tuple(
+        Field(f"{column}_{part}", column, part, time_format=time_format)
+        for part in parts
+    )

@@ -73,7 +73,7 @@ def load(
         dataset = synthetic.generate(seed)
     else:
         source = _source(
-            name, data_dir, features, label, fields, delimiter, min_count, say
+            name, data_dir, features, label, fields, delimiter, min_count
         )
         dataset = _prepared(
             source, seed, max_bad_rows, in_memory, cache_dir, say
@@ -114,7 +114,6 @@ def _source(
     fields: Sequence[str],
     delimiter: str | None,
     min_count: int,
-    say: Callable[[str], None],
 ) -> "Source":
     from keras_pep.data import avazu, criteo, tabular
 
@@ -127,7 +126,7 @@ def _source(
             f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
             "files and folders."
         )
-    return tabular.source(name, label, fields, delimiter, min_count, say)
+    return tabular.source(name, label, fields, delimiter, min_count)
 
 
 def _prepared(

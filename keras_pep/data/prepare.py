@@ -7,7 +7,8 @@ lengths. None keeps rows in memory; what grows is the number of distinct values.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from keras_pep.data.fields import (
     Field,
     Vocabulary,
     lengths,
-    numbers,
 )
 from keras_pep.data.rows import Block, Column, Files, Malformed
+from keras_pep.data.spelling import spelled
+from keras_pep.data.times import FORMS, numbers
 from keras_pep.files import whole_folder
 
 SPLITS = ("train", "validation", "test")
@@ -48,6 +50,9 @@ class Source:
         label: The column of labels, 0 or 1.
         fields: The fields.
         min_count: Values that occur in fewer training rows share one id.
+        guessed: Whether the columns were not named, so that those of no use
+            are left out.
+        notes: What somebody might not expect of how columns are taken.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Source:
     label: str
     fields: tuple[Field, ...]
     min_count: int = 10
+    guessed: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -123,9 +130,10 @@ def _write(
         source = replace(source, fields=_fitted(source, seed, say))
     say(f"{source.name}: counting values")
     malformed = Malformed()
-    counts = [_Count() for _ in source.fields]
+    counts = [_Count(each.kind != "text") for each in source.fields]
     sizes = np.zeros(len(SPLITS), dtype=np.int64)
-    for block in _rows(source, seed, malformed):
+    marks: dict[str, Counter[str]] = {}
+    for block in _rows(source, seed, malformed, marks):
         sizes += np.bincount(block.split, minlength=len(SPLITS))
         for count, made in zip(counts, block.made, strict=True):
             count.add(made, block.split == 0)
@@ -134,9 +142,27 @@ def _write(
         Vocabulary(field, count.values(source.min_count), unknown=True)
         for field, count in zip(source.fields, counts, strict=True)
     ]
+    merged = [
+        f"{each.name}: {count.merged}. {each.column}:text in --fields takes "
+        "values as they are written."
+        for each, count in zip(source.fields, counts, strict=True)
+        if count.merged
+    ]
+    missing = [
+        f"{column}: {_list(found)} {'is' if len(found) == 1 else 'are'} taken "
+        f"as missing, in {found.total():,} rows."
+        for column, found in marks.items()
+    ]
+    source = replace(source, notes=(*source.notes, *missing, *merged))
     del counts
     say(f"{source.name}: numbering {sizes.sum():,} rows")
     _number_rows(source, folder, seed, vocabularies, sizes, malformed.rows)
+
+
+def _list(found: Iterable[str]) -> str:
+    """Some texts, for a note."""
+    shown = [repr(text) for text in itertools.islice(found, 5)]
+    return ", ".join(shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +174,21 @@ class _Rows:
     made: list[Column]  # of every field; the values of a list are (n, length)
 
 
-def _rows(source: Source, seed: int, malformed: Malformed) -> Iterator[_Rows]:
-    """Every block of the files, the same in every pass."""
+def _rows(
+    source: Source,
+    seed: int,
+    malformed: Malformed,
+    marks: dict[str, Counter[str]] | None = None,
+) -> Iterator[_Rows]:
+    """Every block of the files, the same in every pass.
+
+    Args:
+        source: Files and fields.
+        seed: Of the split.
+        malformed: Where malformed rows are counted.
+        marks: Where the rows of texts are counted that stand for no value, by
+            column.
+    """
     random = np.random.default_rng(seed)
     for block in raw.blocks(source.files, source.columns, malformed):
         split = np.searchsorted(
@@ -163,16 +202,22 @@ def _rows(source: Source, seed: int, malformed: Malformed) -> Iterator[_Rows]:
             bad = lines > 0
             malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
             wrong = _wrong(block, name, bad, FEWER_LINES, malformed, wrong)
-        made = []
+        made: list[Column] = []
+        parsed: dict[Any, Any] = {}
         for each in source.fields:
             column = block.columns[each.column]
-            if each.kind == "category":
+            if each.kind in ("category", "text"):
                 made.append(column)
                 continue
-            values, bad = each.values(column.values.to_numpy(False))
+            found = each.made(column.values, parsed)
             expected = _EXPECTED.get(each.kind, "")
+            if each.time_format:
+                expected = f"a time as {each.time_format} has it"
+            bad = found.malformed
             wrong = _wrong(block, each.column, bad, expected, malformed, wrong)
-            made.append(Column(values, column.codes))
+            if marks is not None and found.missing.any():
+                _count_marks(column, found.missing, marks, each.column)
+            made.append(Column(found.values, found.places[column.codes]))
         labels = positive[label.codes]
         if wrong is not None:
             good = ~wrong
@@ -180,6 +225,19 @@ def _rows(source: Source, seed: int, malformed: Malformed) -> Iterator[_Rows]:
             split, labels = split[good], labels[good]
             made = [Column(each.values, each.codes[good]) for each in made]
         yield _Rows(split, labels, made)
+
+
+def _count_marks(
+    column: Column,
+    missing: np.ndarray,
+    marks: dict[str, Counter[str]],
+    name: str,
+) -> None:
+    """Count the rows of texts, other than none, that count as missing."""
+    rows = np.bincount(column.codes, minlength=len(missing))
+    for place in np.flatnonzero(missing):
+        if text := column.values[int(place)].as_py():
+            marks.setdefault(name, Counter())[text] += int(rows[place])
 
 
 def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,11 +248,15 @@ def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 FEWER_LINES = "fewer lines: is a quote missing?"
+_TIME = (
+    f"a time: {FORMS}; for others --fields takes a format, as in "
+    "when:time(%m/%d/%Y %H:%M)"
+)
 _EXPECTED = {
     "log": "an integer",
-    "number": "a number",
-    "hour": "a time",
-    "weekday": "a time",
+    "number": "a number; the kind category takes values as they are",
+    "hour": _TIME,
+    "weekday": _TIME,
 }
 
 
@@ -238,8 +300,16 @@ def _check(
 
 @dataclass
 class _Count:
-    """In how many training rows each value of a field occurs."""
+    """In how many training rows each value of a field occurs.
 
+    Attributes:
+        spelled: Whether values are spelled in one way.
+        merged: Says which values were written in several ways, once they have
+            been counted.
+    """
+
+    spelled: bool = True
+    merged: str = ""
     pending: list[Any] = field(default_factory=list)
     pending_values: int = 0
     counted: int = 0
@@ -268,10 +338,37 @@ class _Count:
         """The values that occur often enough, sorted."""
         self._add_up()
         table = self.pending[0]
+        table = table.filter(pa.compute.is_valid(table["value"]))
+        if self.spelled:
+            table = self._merged(table)
         often = pa.compute.greater_equal(table["times"], min_count)
         table = table.filter(often).sort_by("value")
-        table = table.filter(pa.compute.is_valid(table["value"]))
         return np.asarray(table["value"].to_numpy())
+
+    def _merged(self, table: Any) -> Any:
+        """Add up what is the same value in other spellings."""
+        values = table["value"].combine_chunks()
+        made = spelled(values)
+        if made.equals(values):
+            return table
+        table = table.append_column("as", made)
+        groups = table.group_by("as").aggregate(
+            [
+                ("times", "sum"),
+                *(("value", what) for what in ("min", "max", "count")),
+            ]
+        )
+        several = groups.filter(pa.compute.greater(groups["value_count"], 1))
+        if several.num_rows:
+            one, other = several["value_min"][0], several["value_max"][0]
+            others = several.num_rows - 1
+            self.merged = (
+                f"{one.as_py()!r} and {other.as_py()!r} count as one value"
+                + f", and so do {others:,} pairs more" * bool(others)
+            )
+        return groups.select(["as", "times_sum"]).rename_columns(
+            ["value", "times"]
+        )
 
 
 def _text(values: Any) -> Any:
@@ -299,16 +396,34 @@ class Encoder:
         if values.dtype != object:
             values = values.astype(str)
         self._values = pa.array(values, pa.string())
+        # Vocabularies of an earlier version have others.
+        self._spelled = spelled(self._values)
+        self._by_text = vocabulary.field.kind == "text"
 
     def ids(self, values: Any) -> np.ndarray:
         """Ids `(n, length)`, -1 where a list has ended."""
         text = _text(values)
         places = pa.compute.index_in(text, self._values, skip_nulls=True)
+        if not self._by_text and places.null_count > text.null_count:
+            places = self._by_spelling(text, places)
         places = places.fill_null(self._unknown - self._first)
         ids = places.to_numpy(zero_copy_only=False) + self._first
         if text.null_count:
             ids[text.is_null().to_numpy(False)] = -1
         return np.asarray(ids, self.dtype).reshape(-1, self.length)
+
+    def _by_spelling(self, text: Any, places: Any) -> Any:
+        """Find places of values that are spelled in another way, too."""
+        left = pa.compute.and_(places.is_null(), text.is_valid())
+        others = text.filter(left)
+        made = spelled(others)
+        if made.equals(others) and self._spelled.equals(self._values):
+            return places
+        found = pa.compute.coalesce(
+            pa.compute.index_in(made, self._values),
+            pa.compute.index_in(made, self._spelled),
+        )
+        return pa.compute.replace_with_mask(places, left, found)
 
 
 def _fitted(
@@ -337,9 +452,7 @@ def _fitted(
         training = random.random(len(block)) < _ENDS[0]
         for place, sample in samples.items():
             column = block.columns[source.fields[place].column]
-            sample.add(
-                numbers(column.values.to_numpy(False))[column.codes[training]]
-            )
+            sample.add(numbers(column.values)[column.codes[training]])
         for place, found in lists.items():
             column = block.columns[source.fields[place].column]
             long = lengths(column.values.to_pylist())
@@ -436,6 +549,20 @@ def _number_rows(
     if not all(writer.complete for writer in every):
         raise DataError(f"{source.name}: a file has changed while it was read.")
     shares = unknown / np.maximum(unknown + known, 1)
+    useless = _useless(source, vocabularies, shares)
+    if len(useless) == len(encoders) or not source.guessed:
+        kept = [*range(len(encoders))]
+        outcome = "is kept" + ", as --fields names it" * (not source.guessed)
+    else:
+        kept = [n for n in range(len(encoders)) if n not in useless]
+        outcome = "is left out; {}:{} in --fields keeps it"
+    notes = []
+    for place, why in useless.items():
+        of = source.fields[place]
+        what = outcome.format(of.column, of.kind)
+        notes.append(f"{of.name}: of no use, {why}. It {what}.")
+    for split in SPLITS:
+        stored.keep_fields(folder / split, kept, len(encoders))
     stored.write_description(
         folder,
         {
@@ -443,7 +570,36 @@ def _number_rows(
             "features": source.features,
             "malformed": malformed,
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
-            "unknown": dict(zip(SPLITS, shares.tolist(), strict=True)),
-            "fields": [vocabulary.to_dict() for vocabulary in vocabularies],
+            "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),
+            "fields": [vocabularies[place].to_dict() for place in kept],
+            "notes": [*source.notes, *notes],
         },
     )
+
+
+_UNSEEN = 0.95  # share of validation's values from which a field is of no use
+
+
+def _useless(
+    source: Source,
+    vocabularies: Sequence[Vocabulary],
+    shares: np.ndarray,
+) -> dict[int, str]:
+    """Find fields that tell no row from another, and why."""
+    useless = {}
+    for place, vocabulary in enumerate(vocabularies):
+        unseen = shares[1, place]
+        values = len(vocabulary.values)
+        if not values:
+            useless[place] = (
+                f"no value occurs in {source.min_count} training rows or more"
+            )
+        elif values == 1 and not shares[0, place]:
+            value = str(vocabulary.values[0])
+            useless[place] = f"every training row has the same value {value!r}"
+        elif unseen >= _UNSEEN:
+            useless[place] = (
+                f"{unseen:.1%} of its values in validation do not occur in "
+                f"{source.min_count} training rows or more"
+            )
+    return useless

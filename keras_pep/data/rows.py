@@ -400,15 +400,13 @@ def _ahead(batches: Iterator[Any]) -> Generator[Any]:
 def _column(array: Any, path: Path) -> Column:
     text = pa.types.is_dictionary(array.type)
     if not text:
-        if pa.types.is_nested(array.type):
-            raise pa.ArrowInvalid(
-                f"a column of {array.type}; write lists as text divided by |"
-            )
-        array = array.cast(pa.string()).dictionary_encode()
-    values, codes = array.dictionary, array.indices
+        array = _text(array).dictionary_encode()
+    values, codes = _text(array.dictionary), array.indices
     values.validate(full=True)  # is it UTF-8?
     if text and _has_nul(values):
         raise nul_in(path)
+    if values.null_count:  # as a dictionary of another library may have
+        values = values.fill_null("")
     if array.null_count:
         codes = codes.fill_null(len(values))
         values = pa.concat_arrays([values, pa.array([""], values.type)])
@@ -418,6 +416,27 @@ def _column(array: Any, path: Path) -> Column:
 def _has_nul(values: Any) -> bool:
     content = values.buffers()[2]
     return content is not None and b"\0" in content.to_pybytes()
+
+
+def _text(array: Any) -> Any:
+    """Values as text, as a file of text has them."""
+    kind = array.type
+    if pa.types.is_nested(kind):
+        raise pa.ArrowInvalid(
+            f"a column of {kind}; write lists as text divided by |"
+        )
+    if pa.types.is_float16(kind):  # PyArrow would write more digits
+        halves = array.to_numpy(zero_copy_only=False)
+        return pa.array(halves.astype(str), mask=np.isnan(halves))
+    if pa.types.is_floating(kind):  # no number is no value
+        array = pa.compute.if_else(pa.compute.is_nan(array), None, array)
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        utc = array.cast(pa.timestamp(kind.unit)).cast(pa.string())
+        return pa.compute.binary_join_element_wise(utc, "Z", "")
+    text = array.cast(pa.string())
+    if pa.types.is_time(kind):  # of a day
+        text = pa.compute.replace_substring_regex(text, "[.]0+$", "")
+    return text
 
 
 class _Errors:

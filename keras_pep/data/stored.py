@@ -1,7 +1,7 @@
 """A prepared dataset on disk: one file of integers for every field.
 
 ```
-<folder>/dataset.json        name, fields, vocabularies, rows, fingerprint
+<folder>/dataset.json        name, vocabularies, rows, notes, fingerprint
 <folder>/train/label.npy     uint8, 0 or 1
 <folder>/train/0.npy         ids of the first field, in the narrowest integers
 <folder>/train/3.npy         if the fourth is a list, a matrix, -1 for no value
@@ -21,7 +21,8 @@ import numpy as np
 from keras_pep.data.dataset import DataError, Dataset, Split
 from keras_pep.data.fields import Vocabulary
 
-# The layout above. Another one gets another number, and is prepared anew.
+# The layout above, and how values are spelled and read. Another one gets
+# another number, and is prepared anew.
 FORMAT = 2
 
 _DESCRIPTION = "dataset.json"
@@ -36,6 +37,22 @@ def label_path(folder: Path) -> Path:
 def field_path(folder: Path, place: int) -> Path:
     """The file of a field's ids."""
     return folder / f"{place}.npy"
+
+
+def keep_fields(folder: Path, kept: Sequence[int], fields: int) -> None:
+    """Remove the files of a split's other fields, and rename the rest.
+
+    Args:
+        folder: Of the split.
+        kept: Places of those that stay, ascending.
+        fields: How many there are.
+    """
+    for place in range(fields):
+        path = field_path(folder, place)
+        if place not in kept:
+            path.unlink()
+        elif place != (now := kept.index(place)):
+            path.rename(field_path(folder, now))
 
 
 def narrowest(size: int, *, negative: bool = False) -> np.dtype[Any]:
@@ -166,8 +183,9 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
 
 
 def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
-    """Of everything that a folder holds."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    """Of everything that a folder holds, but what is said of it."""
+    content = {k: v for k, v in description.items() if k != "notes"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in sorted(folder.glob("*/*.npy")):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
@@ -229,6 +247,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             unknown={
                 split: np.array(content["unknown"][split]) for split in splits
             },
+            notes=tuple(content["notes"]),
             stored_fingerprint=known,
         )
     except (OSError, KeyError, TypeError, ValueError, EOFError) as error:

@@ -1,14 +1,21 @@
 """Files of the user's own: CSV, TSV or Parquet, one file or many parts."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from keras_pep.data import rows
 from keras_pep.data.dataset import DataError
-from keras_pep.data.fields import KINDS, Field, guess, of_kind
+from keras_pep.data.fields import KINDS, Field, of_kind
+from keras_pep.data.guess import guess
 from keras_pep.data.prepare import Source
-from keras_pep.data.rows import Files, Malformed
+from keras_pep.data.rows import Block, Files, Malformed
+from keras_pep.data.times import pattern_of
 
 
 def source(
@@ -17,7 +24,6 @@ def source(
     fields: Sequence[str] = (),
     delimiter: str | None = None,
     min_count: int = 10,
-    say: Callable[[str], None] = lambda _: None,
 ) -> Source:
     """What to prepare.
 
@@ -29,20 +35,20 @@ def source(
         fields: The columns to learn from; by default all others, but for row
             numbers without a name, as pandas adds them. The kind of a field,
             which else is guessed from the values that the first rows have, can
-            be given behind a colon: `"price:number"`. It is one of `category`,
-            `number`, `log`, `list`, `hour`, `weekday`, and `time` for the last
-            two.
+            be given after a colon: `"price:number"`. It is one of `category`,
+            `text`, `number`, `log`, `list`, `hour`, `weekday`, and `time` for
+            the last two, which may have a format in brackets:
+            `"when:time(%m/%d/%Y %H:%M)"`.
         delimiter: Between columns; by default `,`, and a tab for `.tsv` and
             `.txt`.
         min_count: Values in fewer training rows share one id of their field.
-        say: Called with a line for all that is read in a way that the user
-            might not expect.
 
     Raises:
         DataError: If the files or the columns are not as described.
     """
-    files = rows.files_of(Path(path), delimiter, say)
-    columns = rows.header(files, say)
+    notes: list[str] = []
+    files = rows.files_of(Path(path), delimiter, notes.append)
+    columns = rows.header(files, notes.append)
     kinds = dict(_kind(field, columns) for field in fields)
     if len(kinds) < len(fields):
         raise DataError(
@@ -60,14 +66,18 @@ def source(
         raise DataError(
             f"{label!r} is the label, and cannot be a field as well."
         )
-    kinds = kinds or _all_others(files, columns, label, say)
+    guessed = not kinds
+    kinds = kinds or _all_others(files, columns, label, notes.append)
+    made = _fields(files, kinds, notes.append)
     return Source(
         name=Path(path).name.split(".")[0],
         features="own",
         files=files,
         label=label,
-        fields=_fields(files, kinds),
+        fields=made,
         min_count=min_count,
+        guessed=guessed,
+        notes=tuple(notes),
     )
 
 
@@ -76,7 +86,7 @@ def _all_others(
     columns: Sequence[str],
     label: str,
     say: Callable[[str], None],
-) -> dict[str, str | None]:
+) -> dict[str, "_Kind"]:
     """The columns to learn from if none are given."""
     path = files.paths[0]
     left_out = [c for c in columns if rows.unnamed(c) and c != label]
@@ -99,25 +109,48 @@ def _all_others(
                 "differ in capitals or blanks alone. Name those to learn from "
                 "with --fields (in Python: fields=)."
             )
-    return dict.fromkeys(kept)
+    return {name: _Kind() for name in kept}
 
 
-def _kind(field: str, columns: Sequence[str]) -> tuple[str, str | None]:
-    """Name and kind of a field: `"price:number"`."""
+@dataclass(frozen=True)
+class _Kind:
+    """What is said of a field: nothing, its kind, or that and its format."""
+
+    kind: str | None = None
+    time_format: str = ""
+
+
+_TIMES = ("time", "hour", "weekday")
+
+
+def _kind(field: str, columns: Sequence[str]) -> tuple[str, _Kind]:
+    """Name and kind of a field: `"price:number"`, `"when:time(%H:%M)"`."""
+    if field in columns:
+        return field, _Kind()
+    if found := re.fullmatch(rf"(.*?):({'|'.join(_TIMES)})\((.*)\)", field):
+        name, kind, time_format = found.groups()
+        try:
+            pattern_of(time_format or "%")
+        except ValueError as error:
+            raise DataError(f"{error}.") from error
+        return name, _Kind(kind, time_format)
     name, colon, kind = field.rpartition(":")
-    if not colon or field in columns:
-        return field, None
+    if not colon:
+        return field, _Kind()
     if kind not in (*KINDS, "time"):
         raise DataError(
             f"found the kind {kind!r} in {field!r}, expected one of "
-            f"{', '.join((*KINDS, 'time'))}."
+            f"{', '.join((*KINDS, 'time'))}, or a time with its format, as in "
+            "when:time(%m/%d/%Y %H:%M)."
         )
-    return name, kind
+    return name, _Kind(kind)
 
 
-def _fields(files: Files, kinds: dict[str, str | None]) -> tuple[Field, ...]:
+def _fields(
+    files: Files, kinds: dict[str, _Kind], say: Callable[[str], None]
+) -> tuple[Field, ...]:
     """Fields of columns, of a kind that is given or guessed."""
-    unknown = [name for name, kind in kinds.items() if kind is None]
+    unknown = [name for name, kind in kinds.items() if kind.kind is None]
     first = None
     if unknown:
         malformed = Malformed()
@@ -126,11 +159,26 @@ def _fields(files: Files, kinds: dict[str, str | None]) -> tuple[Field, ...]:
             raise rows.no_rows(files, malformed)
     fields: list[Field] = []
     for name, kind in kinds.items():
-        if kind is not None:
-            fields += of_kind(name, kind)
+        if kind.kind is not None:
+            fields += of_kind(name, kind.kind, kind.time_format)
         elif first is not None:
-            fields += guess(name, first.columns[name].values.to_pylist())
+            found = guess(
+                name,
+                first.columns[name].values,
+                partial(_row, first, name),
+            )
+            fields += found.fields
+            if found.note:
+                say(found.note)
     for name, times in Counter(field.name for field in fields).items():
         if times > 1:
             raise DataError(f"two fields would be called {name!r}.")
     return tuple(fields)
+
+
+def _row(block: Block, name: str, text: str) -> str:
+    """Where a value is first found in a block, for a note."""
+    column = block.columns[name]
+    places = np.flatnonzero(column.values.to_numpy(False) == text)
+    row = int(np.isin(column.codes, places).argmax())
+    return f" (row {block.first + row + 1:,})"

@@ -66,6 +66,8 @@ def train(
             dataset = config.load_data(say)
         budgets = config.budgets(config.parameters(dataset))
         check_budgets(budgets, config.searched_parameters(dataset))
+        for note in dataset.notes:
+            say(note)
         environment = _environment()
         _agree(workers, config, dataset, environment)
         files = workers.files(directory)
@@ -83,6 +85,7 @@ def train(
                     "command": command,
                     "environment": environment,
                     "data_fingerprint": dataset.fingerprint(),
+                    "data_notes": dataset.notes,
                     "workers": workers.count,
                     "replicas": workers.replicas,
                 },

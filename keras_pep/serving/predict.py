@@ -14,9 +14,11 @@ import pyarrow.parquet
 from keras_pep import metrics
 from keras_pep.data import DataError
 from keras_pep.data import rows as raw
-from keras_pep.data.fields import Field, Vocabulary, numbers
+from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.data.prepare import FEWER_LINES, Encoder
 from keras_pep.data.rows import Block, Files, Malformed
+from keras_pep.data.spelling import spelled
+from keras_pep.data.times import as_texts, numbers
 from keras_pep.files import whole
 from keras_pep.serving.compact import served_model
 from keras_pep.serving.description import Description, TensorInfo
@@ -245,8 +247,8 @@ def _typed(texts: np.ndarray, dtype: str) -> np.ndarray:
         return numbers(texts)
     unknown = np.iinfo(np.int64).min
     made = np.full(len(texts), unknown, dtype=np.int64)
-    for place, text in enumerate(texts):
-        # As a vocabulary has it: "7", and neither "007" nor "7.0".
+    for place, text in enumerate(spelled(as_texts(texts)).to_pylist()):
+        # As a vocabulary has it: "7", not "007".
         if _INTEGER.fullmatch(text):
             made[place] = min(int(text), np.iinfo(np.int64).max)
     return made

@@ -1,28 +1,47 @@
 """Raw values to ids inside of a TensorFlow graph, as the readers do it.
 
-For every kind of field the same as `keras_pep.data.fields` does with NumPy and
-pandas, by standard ops alone.
+For every kind of field the same as `keras_pep.data.fields`, `times` and
+`spelling` do with NumPy and PyArrow, by standard ops alone.
 """
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_pep.data.fields import (
-    DAYS,
     EXACT,
+    MISSING,
+    SEPARATOR,
+    Field,
+    Vocabulary,
+)
+from keras_pep.data.spelling import (
+    BLANKS,
+    EXPONENT,
+    ODD,
+    RULES,
+    ZONED,
+    spelled,
+)
+from keras_pep.data.times import (
+    DAYS,
+    EPOCH,
     FIRST_SECOND,
+    GROUP,
+    INTEGER,
     ISO,
     ISO_PARTS,
     LAST_SECOND,
-    MISSING,
-    SEPARATOR,
+    MONTHS,
+    NUMBER,
     THURSDAY,
-    Field,
-    Vocabulary,
+    UNITS,
+    as_texts,
+    pattern_of,
 )
 
 _MALFORMED = "\n"  # in no vocabulary: a line end is escaped there
@@ -41,9 +60,11 @@ def input_of(vocabulary: Vocabulary) -> tf.DType:
 def write_vocabulary(
     vocabulary: Vocabulary, path: Path, gone: np.ndarray
 ) -> int:
-    r"""Writes a line for each value: itself, a tabulator, and its id.
+    r"""Writes a line for each value: itself, a tab, and its id.
 
-    In a value `\n`, `\r`, `\t` and `\\` stand for what would divide lines.
+    In a value `\n`, `\r`, `\t` and `\\` stand for what would divide lines. A
+    value that is spelled in another way now, as in a vocabulary that an earlier
+    version has written, has a line for that spelling too.
 
     Args:
         vocabulary: The values of a field.
@@ -54,10 +75,15 @@ def write_vocabulary(
         Bytes of the file.
     """
     lines = []
-    for place, value in enumerate(vocabulary.values):
-        number = place + vocabulary.unknown
+    known = [str(value) for value in vocabulary.values]
+    numbers = {text: n for n, text in enumerate(known, vocabulary.unknown)}
+    if vocabulary.field.kind != "text":
+        for text, now in zip(
+            known, spelled(as_texts(known)).to_pylist(), strict=True
+        ):
+            numbers.setdefault(now, numbers[text])
+    for text, number in numbers.items():
         if not gone[number]:
-            text = str(value)
             for raw, escaped in _ESCAPES:
                 text = text.replace(raw, escaped)
             lines.append(f"{text}\t{number}\n")
@@ -72,6 +98,10 @@ class Numbering(tf.Module):
         vocabulary: The values of the field.
         path: What `write_vocabulary` has written, if that is not empty.
         unknown: Id of what is not there.
+
+    Attributes:
+        input: Type of raw values.
+        spelled: Whether they are to be spelled by `spell` before.
     """
 
     def __init__(
@@ -85,6 +115,17 @@ class Numbering(tf.Module):
             raw in str(value)
             for value in vocabulary.values
             for raw, _ in _ESCAPES
+        )
+        # Vocabularies of an earlier version may have several spellings of a
+        # value, which come before the one there is now.
+        known = as_texts([str(value) for value in vocabulary.values])
+        self._several = vocabulary.field.kind != "text" and not spelled(
+            known
+        ).equals(known)
+        self.spelled = (
+            vocabulary.field.kind == "category"
+            and self.input == tf.string
+            and not self._several
         )
         self._table = None
         if path.stat().st_size:  # TensorFlow takes no file of nothing
@@ -113,6 +154,14 @@ class Numbering(tf.Module):
     def _ids(self, values: tf.Tensor) -> tf.Tensor:
         if self._table is None:
             return tf.fill(tf.shape(values), self._unknown)
+        ids = self._known(values)
+        if self._several:
+            others = self._known(spell([values])[0])
+            ids = tf.where(ids == self._unknown, others, ids)
+        return ids
+
+    def _known(self, values: tf.Tensor) -> tf.Tensor:
+        assert self._table is not None
         if self._escaped:
             for raw, escaped in _ESCAPES:
                 values = tf.strings.regex_replace(
@@ -132,6 +181,8 @@ class Numbering(tf.Module):
             tf.range(tf.size(keys)), group, tf.size(distinct)
         )
         row, text = tf.gather(row, first), tf.gather(text, first)
+        if not self._several:
+            text = spell([text])[0]
         lists = tf.RaggedTensor.from_value_rowids(
             self._ids(text), row, nrows=tf.size(raw, tf.int64), validate=False
         )
@@ -140,6 +191,103 @@ class Numbering(tf.Module):
         nothing = self._ids(tf.constant([""]))  # a list of nothing has ""
         empty = tf.concat([nothing, tf.fill([length - 1], -1)], axis=0)
         return tf.where(lists.row_lengths()[:, None] == 0, empty, ids)
+
+
+_ZEROS = "0" * 1000  # more than an exponent of three digits asks for
+
+
+def spell(texts: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Spell values in the one way that there is.
+
+    Few are spelled in another, and only they are worth looking at: those of
+    all fields together, because a condition takes its time.
+
+    Args:
+        texts: Of each field, `(batch,)`.
+    """
+    every = tf.concat(texts, axis=0)
+    odd = tf.strings.regex_full_match(every, ODD)
+    every = tf.cond(
+        tf.reduce_any(odd),
+        lambda: tf.tensor_scatter_nd_update(
+            every, tf.where(odd), _spelled(every[odd])
+        ),
+        lambda: every,
+    )
+    return list(tf.split(every, [tf.size(each) for each in texts]))
+
+
+def _spelled(texts: tf.Tensor) -> tf.Tensor:
+    """Spell values that `ODD` matches in the one way that there is."""
+    texts = tf.strings.regex_replace(texts, *BLANKS)
+    large = tf.strings.regex_full_match(texts, EXPONENT)
+    texts = tf.where(large, _written_out(tf.where(large, texts, "0e+0")), texts)
+    for pattern, replacement in RULES:
+        texts = tf.strings.regex_replace(texts, pattern, replacement)
+    return tf.where(
+        tf.strings.regex_full_match(texts, ZONED), _in_utc(texts), texts
+    )
+
+
+def _written_out(texts: tf.Tensor) -> tf.Tensor:
+    """Write numbers without their exponents."""
+    sign, whole, fraction, exponent = (
+        tf.strings.regex_replace(texts, EXPONENT, group)
+        for group in (r"\1", r"\2", r"\3", r"\4\5")
+    )
+    digits = tf.strings.join([whole, fraction])
+    point = tf.strings.length(whole) + tf.strings.to_number(
+        tf.strings.regex_replace(exponent, "[+]", ""), tf.int32
+    )
+    before = tf.maximum(1 - point, 0)
+    after = tf.maximum(point - tf.strings.length(digits), 0)
+    zeros = tf.fill(tf.shape(texts), _ZEROS)
+    digits = tf.strings.join(
+        [
+            tf.strings.substr(zeros, tf.zeros_like(before), before),
+            digits,
+            tf.strings.substr(zeros, tf.zeros_like(after), after),
+        ]
+    )
+    point += before
+    length = tf.strings.length(digits)
+    parts = [
+        tf.strings.substr(digits, tf.zeros_like(point), point),
+        tf.strings.substr(digits, point, length - point),
+    ]
+    return tf.strings.join([sign, parts[0], ".", parts[1], "0"])
+
+
+def _in_utc(texts: tf.Tensor) -> tf.Tensor:
+    """Write times that `ZONED` matches in UTC, where they are times."""
+    minutes, valid = _written(
+        tf.strings.regex_replace(texts, ZONED, r"\1\3"), ISO, ISO_PARTS
+    )
+    since = minutes // (24 * 60) + EPOCH
+    # By the calendar of years that begin in March, of which 400 have 146,097
+    # days.
+    era, of_era = since // 146_097, since % 146_097
+    leaps = of_era // 1460 - of_era // 36_524 + of_era // 146_096
+    year = (of_era - leaps) // 365
+    day = of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * day + 2) // 153
+    day -= (153 * month + 2) // 5
+    month = (month + 2) % 12 + 1
+    year += 400 * era + tf.cast(month <= 2, tf.int64)
+    parts = [(year, "-"), (month, "-"), (day + 1, " ")]
+    parts += [(minutes // 60 % 24, ":"), (minutes % 60, "")]
+    utc = tf.strings.join(
+        [
+            *(
+                tf.strings.join(
+                    [tf.strings.as_string(part, width=2, fill="0"), mark]
+                )
+                for part, mark in parts
+            ),
+            tf.strings.regex_replace(texts, ZONED, r"\2Z"),
+        ]
+    )
+    return tf.where(valid, utc, texts)
 
 
 class _File(tf.lookup.TextFileInitializer):
@@ -174,52 +322,18 @@ def _log(raw: tf.Tensor) -> tf.Tensor:
 
 def _time(field: Field, raw: tf.Tensor) -> tf.Tensor:
     """Hour or weekday of times that are written as text."""
-    if field.time_format:
-        minutes, valid = _written(raw, *_pattern(field.time_format))
-    else:
-        written, valid = _written(raw, ISO, ISO_PARTS)
-        minutes, by_number = _since_1970(raw)
-        minutes = tf.where(by_number, minutes, written)
-        valid = valid | by_number
+    minutes, valid = _written(raw, *pattern_of(field.time_format))
+    if not field.time_format:
+        by_number, is_number = _since_1970(raw)
+        minutes = tf.where(is_number, by_number, minutes)
+        valid = valid | is_number
     if field.kind == "hour":
         part = minutes // 60 % 24
     else:
         part = (minutes // (24 * 60) + THURSDAY) % 7
     text = tf.where(valid, tf.strings.as_string(part), _MALFORMED)
-    lower = tf.strings.lower(raw)  # of ASCII: UTF-8 would end at a zero byte
-    missing = tf.reduce_any(lower[:, None] == tf.constant(MISSING), axis=1)
+    missing = tf.strings.regex_full_match(raw, MISSING) & ~valid
     return tf.where(missing, "", text)
-
-
-_NUMBER = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
-# As `datetime.strptime` has them.
-_DIRECTIVES = {
-    "Y": r"(\d{4})",
-    "y": r"(\d{2})",
-    "m": "(1[0-2]|0[1-9]|[1-9])",
-    "d": r"(3[0-1]|[1-2]\d|0[1-9]|[1-9])",
-    "H": r"(2[0-3]|[0-1]\d|\d)",
-    "M": r"([0-5]\d|\d)",
-    "S": r"([0-5]\d|\d)",
-}
-
-
-def _pattern(time_format: str) -> tuple[str, str]:
-    """Regular expression of a format, and what its groups are.
-
-    Raises:
-        ValueError: If it has a directive other than `%Y %y %m %d %H %M %S`.
-    """
-    pattern, parts = "", ""
-    for piece in re.findall("%.|[^%]", time_format):
-        if not piece.startswith("%"):
-            pattern += re.escape(piece)
-        elif piece[1] in _DIRECTIVES:
-            pattern += _DIRECTIVES[piece[1]]
-            parts += piece[1]
-        else:
-            raise ValueError(f"no {piece} in times that are served")
-    return pattern, parts
 
 
 def _written(
@@ -236,7 +350,7 @@ def _written(
     found = {
         part: tf.strings.to_number(tf.strings.join(["0", group]), tf.int64)
         for part, group in groups.items()
-        if part != "+"
+        if part in "YymdHIMSzZ"
     }
     nothing = tf.zeros_like(matches, tf.int64)
     year = found.get("Y", nothing)
@@ -245,7 +359,17 @@ def _written(
             found["y"] < 69, tf.constant(2000, tf.int64), 1900
         )
     month, day = found.get("m", nothing + 1), found.get("d", nothing + 1)
+    if "b" in groups:
+        first = tf.strings.lower(tf.strings.substr(groups["b"], 0, 3))
+        month = 1 + tf.argmax(first[:, None] == tf.constant(MONTHS), axis=1)
     hour, minute = found.get("H", nothing), found.get("M", nothing)
+    if "I" in found:
+        hour = found["I"] % 12
+    if "p" in groups:
+        afternoon = tf.strings.lower(groups["p"]) == "pm"
+        hour = hour % 12 + tf.where(
+            afternoon, tf.constant(12, tf.int64), nothing
+        )
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     days = tf.constant(DAYS)
     in_month = tf.cast(
@@ -260,7 +384,7 @@ def _written(
     shifted = year - tf.cast(month <= 2, tf.int64)
     in_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     leaps = shifted // 4 - shifted // 100 + shifted // 400
-    since = 365 * shifted + leaps + in_year - 719_468
+    since = 365 * shifted + leaps + in_year - EPOCH
     minutes = (since * 24 + hour) * 60 + minute
     if "+" in groups:  # local time is ahead of UTC
         offset = found["z"] * 60 + found["Z"]
@@ -270,7 +394,7 @@ def _written(
 
 def _capturing(pattern: str, parts: str, part: str) -> str:
     """The pattern with the groups of a part alone; a rewrite knows nine."""
-    before, *groups = re.split(r"(?<!\\)\((?!\?)", pattern)
+    before, *groups = GROUP.split(pattern)
     return before + "".join(
         ("(" if name == part else "(?:") + group
         for name, group in zip(parts, groups, strict=True)
@@ -278,11 +402,20 @@ def _capturing(pattern: str, parts: str, part: str) -> str:
 
 
 def _since_1970(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Minutes of seconds or milliseconds since 1970, and whether it is one."""
-    matches = tf.strings.regex_full_match(raw, _NUMBER)
-    text = tf.strings.strip(tf.where(matches, raw, "0"))
-    seconds = tf.strings.to_number(text, tf.float64)
-    in_thousands = seconds >= 1000 * FIRST_SECOND
-    seconds = tf.where(in_thousands, seconds / 1000, seconds)
-    valid = (seconds >= FIRST_SECOND) & (seconds < LAST_SECOND)
-    return tf.cast(tf.where(valid, seconds, 0.0), tf.int64) // 60, valid
+    """Minutes of seconds since 1970, or of thousandths, and whether it is one.
+
+    Integers stay integers: no float holds nanoseconds.
+    """
+    exact = tf.strings.regex_full_match(raw, INTEGER)
+    number = tf.strings.regex_full_match(raw, NUMBER) & ~exact
+    text = tf.strings.strip(tf.where(number, raw, "0"))
+    float_ = tf.strings.to_number(text, tf.float64)
+    float_ = tf.where(tf.abs(float_) < 2.0**63, tf.floor(float_), 0.0)
+    whole = tf.strings.to_number(tf.where(exact, raw, "0"), tf.int64)
+    whole = tf.where(exact, whole, tf.cast(float_, tf.int64))
+    minutes, valid = tf.zeros_like(whole), tf.zeros_like(exact)
+    for unit in UNITS:
+        fits = (whole >= FIRST_SECOND * unit) & (whole < LAST_SECOND * unit)
+        minutes = tf.where(fits, whole // (60 * unit), minutes)
+        valid |= fits
+    return minutes, valid

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_pep.layers.ids import nan_instead_of_error
 from keras_pep.models.base import FieldModelMixin
-from keras_pep.serving.raw import Numbering
+from keras_pep.serving.raw import Numbering, spell
 from keras_pep.serving.shapes import Input, checked
 
 
@@ -83,8 +83,13 @@ def by_raw_values(
     served: FieldModelMixin, numberings: Mapping[str, Numbering]
 ) -> SavedFunction:
     """Take the raw value of each field, `(batch,)`."""
+    spelled = [n for n, each in enumerate(numberings.values()) if each.spelled]
 
     def answer(given: list[Any]) -> dict[str, Any]:
+        if spelled:
+            made = spell([given[place] for place in spelled])
+            for place, values in zip(spelled, made, strict=True):
+                given[place] = values
         ids = [
             numbering(values)
             for numbering, values in zip(

@@ -139,6 +139,20 @@ def test_what_is_prepared_is_found_again(small_criteo, tmp_path):
     assert "criteo: counting values" in said
 
 
+def test_what_another_version_has_prepared_is_not_read(
+    small_criteo, tmp_path, monkeypatch
+):
+    """Its values may have other spellings."""
+    cache = tmp_path / "cache"
+    with monkeypatch.context() as before:
+        before.setattr("keras_pep.data.stored.FORMAT", 1)
+        data.load("criteo", small_criteo, cache_dir=cache)
+    said = []
+    data.load("criteo", small_criteo, cache_dir=cache, say=said.append)
+    assert "criteo: counting values" in said
+    assert len([*cache.iterdir()]) == 2
+
+
 def test_the_fingerprint_is_of_the_content(small_criteo, tmp_path):
     """The same rows elsewhere, prepared later, are the same data."""
     first = data.load("criteo", small_criteo).fingerprint()

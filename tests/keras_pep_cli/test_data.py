@@ -10,6 +10,12 @@ from keras_pep_cli import dataset, main
 
 QUICK = ["--max-epochs", "4", "--sparsity", "0.5", "--embedding-dim", "4"]
 
+# The last line, of a column of the file that is of no use.
+NOTE = (
+    "always: of no use, every training row has the same value 'same'. It is "
+    "left out; always:category in --fields keeps it."
+)
+
 
 def invoke(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
@@ -46,9 +52,10 @@ def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
         *("--model", model, "--run-dir", run),
     )
     assert result.exit_code == 0, result.output
+    assert f"\n{NOTE}\nrun directory: " in result.output
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["dataset"] == "clicks"
-    assert metrics["fields"] == 5
+    assert metrics["fields"] == 4
     # Users decide: 90 % of rows can be told apart, if by a coin of 22 votes.
     assert metrics["dense"]["test"]["auc"] > 0.8
     evaluated = invoke("evaluate", run, "--json")
@@ -112,7 +119,8 @@ def test_prepare_says_what_there_is(clicks, tmp_path):
     assert result.exit_code == 0, result.output
     assert "clicks: counting values" in result.output
     assert "values without an id of their own: train 2" in result.output
-    assert "tags    list" in result.output
+    assert "tags   list" in result.output
+    assert result.output.endswith(f"\n{NOTE}\n")
     again = invoke(*arguments, "--cache-dir", tmp_path / "cache", "--quiet")
     assert "counting" not in again.output
     assert again.output in result.output
@@ -137,6 +145,31 @@ def test_train_finds_what_is_prepared(clicks, tmp_path):
     result = invoke("train", *data, *QUICK, "--run-dir", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert "counting" not in result.output
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "when:time(%b %d, %Y %H:%M),item",
+        'item,"when:time(%b %d, %Y %H:%M)"',
+        "item, when:time(%b %d, %Y %H:%M)",
+    ],
+)
+def test_a_format_may_have_commas(tmp_path, fields):
+    path = tmp_path / "own.csv"
+    rows = [f'"Nov {n % 9 + 1}, 2026 9:30",{n % 3},{n % 2}' for n in range(200)]
+    path.write_text("\n".join(["when,item,clicked", *rows]) + "\n")
+    result = invoke(
+        *("prepare", "--dataset", path, "--label", "clicked"),
+        *("--fields", fields, "--cache-dir", tmp_path / "cache", "-q"),
+    )
+    assert result.exit_code == 0, result.output
+    table = [line.split() for line in result.output.splitlines()[6:]]
+    assert sorted(line[:3] for line in table[:3]) == [
+        ["item", "category", "4"],
+        ["when_hour", "hour", "2"],
+        ["when_weekday", "weekday", "8"],
+    ]
 
 
 @pytest.mark.parametrize(

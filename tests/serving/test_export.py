@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -18,6 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import keras_pep
 import keras_pep_cli
 from keras_pep.serving import ExportError, next_version
+from keras_pep.serving.predict import score_file, scorer_of_model
 from tests.clicks import drawn, raw_rows, write_csv
 from tests.serving import c_runtime
 from tests.serving.serving import in_c_runtime, raw_inputs
@@ -957,3 +959,54 @@ def test_the_description_is_in_the_directory(exported):
     assert {**content, "files_bytes": exported.report["files_bytes"]} == {
         **exported.report
     }
+
+
+def test_a_value_is_one_in_every_spelling_and_every_file(tmp_path):
+    """A frame with gaps as CSV, as Parquet, and asked of a server."""
+    random = np.random.default_rng(0)
+    user = random.integers(100, 112, 400).astype(float)
+    user[::7] = np.nan
+    frame = pd.DataFrame({"user": user, "seen": user % 2 == 0})
+    frame["day"] = pd.to_datetime("2026-11-07") + pd.to_timedelta(
+        random.integers(0, 5, 400), unit="D"
+    )
+    frame["label"] = random.integers(0, 2, 400)
+    frame.to_csv(tmp_path / "clicks.csv", index=False)
+    frame.to_parquet(tmp_path / "clicks.parquet", index=False)
+    dataset = keras_pep.data.load(
+        tmp_path / "clicks.csv",
+        label="label",
+        fields=["user", "seen", "day:category"],
+        min_count=1,
+    )
+    model = keras_pep.models.FM(dataset.field_sizes, 4)
+    model.build()
+    drawn(model, density=1.0)
+    score, columns = scorer_of_model(model, dataset.vocabularies)
+    found = []
+    for name in ("clicks.csv", "clicks.parquet"):
+        target = tmp_path / f"{name}.scores.csv"
+        assert score_file(score, columns, tmp_path / name, target) == 400
+        found.append(pd.read_csv(target)["probability"].to_numpy())
+    np.testing.assert_array_equal(*found)
+    result = keras_pep.export_saved_model(model, tmp_path / "1", dataset)
+    row = int(np.flatnonzero(user == 107)[0])
+    day = f"{frame['day'][row]:%Y-%m-%d}"
+    spellings = [
+        ("107", "false", day),
+        ("107.0", "False", f"{day} 00:00:00"),
+        (" 1.07E+2", "FALSE", f"{day}T00:00"),
+        ("107.000", "false", f"{day} 00:00:00.000000000"),
+    ]
+    inputs = dict(
+        zip(columns, np.array(spellings, dtype=object).T, strict=True)
+    )
+    (answer,) = in_c_runtime(result.path, [("serving_default", inputs)])
+    np.testing.assert_allclose(
+        answer["probability"], [found[0][row]] * 4, atol=CLOSE
+    )
+    # Another user is another value, and so are leading zeros.
+    inputs["user"] = np.array(["108", "0107", "1070", "nobody"], object)
+    (other,) = in_c_runtime(result.path, [("serving_default", inputs)])
+    assert abs(other["probability"][0] - found[0][row]) > 1e-3
+    assert len(set(other["probability"][1:])) == 1

@@ -1,0 +1,254 @@
+"""What a column holds, guessed from its first values, and what to say of it."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from keras_pep.data.fields import SEPARATOR, Field, is_missing, of_kind
+from keras_pep.data.times import UNITS, as_texts, matches, minutes, numbers
+
+_LISTS = 0.01  # share of values with a separator that makes a column lists
+_SHOWN = 2000  # values of a column that are looked at
+_MOST = 0.8  # share of values of a kind from which the others look like slips
+
+_SECONDS = (631_152_000, 2_208_988_800)  # 1990 to 2040
+_TIMES = 20  # different numbers, at least, that are taken for times
+_SPAN = (86_400, 20 * 365 * 86_400)  # of a log, in seconds: a day to 20 years
+_ROUND = 1e-3  # how close above a power of ten numbers are counted from it
+_UNIT_NAMES = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+_OF_TIMES = {
+    *("at", "created", "date", "dates", "datetime", "day", "end", "epoch"),
+    *("micros", "millis", "modified", "ms", "nanos", "since", "start", "time"),
+    *("times", "timestamp", "timestamps", "ts", "unix", "until", "updated"),
+    *("utc", "when"),
+}
+_OF_IDS = {
+    *("asin", "code", "ean", "gtin", "guid", "hash", "id", "ids", "isbn"),
+    *("key", "phone", "sku", "tel", "upc", "uuid", "zip"),
+}
+_OF_THINGS = {
+    *("account", "ad", "app", "article", "campaign", "category", "customer"),
+    *("device", "item", "member", "merchant", "movie", "order", "product"),
+    *("query", "session", "shop", "site", "song", "store", "user", "video"),
+}
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+
+_DAYS = r"[0-9]{1,2}([/.-])[0-9]{1,2}\1(?:[0-9]{4}|[0-9]{2})(?![0-9/.-])"
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_LIKE_A_TIME = (
+    r"(?:.*[^0-9.])?(?:[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{2,4}"
+    rf"|[0-9]{{1,2}}:[0-9]{{2}})(?:[^0-9.].*)?|.*[0-9].*(?i:{_MONTHS}).*"
+    rf"|.*(?i:{_MONTHS})[a-z]*[ .,-]+[0-9].*"
+)
+_CURRENCY = "[$\u20ac\u00a3\u00a5]?"
+_LIKE_A_NUMBER = (
+    f"[ \t]*[-+]?{_CURRENCY} ?[-+]?"
+    "(?:[0-9]+(?:[,' ][0-9]{3})*(?:[.][0-9]+)?|[0-9]+(?:[. ][0-9]{3})*,[0-9]+)"
+    f" ?(?:%|{_CURRENCY})[ \t]*"
+)
+_COMPACT = (
+    "(?:19[5-9][0-9]|20[0-4][0-9])(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What to make of a column.
+
+    Attributes:
+        fields: Made of it.
+        note: What somebody might not expect, and how to say otherwise; `""`
+            if nothing.
+    """
+
+    fields: tuple[Field, ...]
+    note: str = ""
+
+
+def guess(
+    column: str,
+    raw: Sequence[str],
+    where: Callable[[str], str] = lambda _: "",
+) -> Guess:
+    """Guess fields to make of a column of which some values are known.
+
+    Text and whole numbers are categories, other numbers are binned, times
+    become hour and weekday, and text that has `|` in at least 1 % of its values
+    is a list. Numbers that look like seconds since 1970, or their thousandths,
+    are times.
+
+    Args:
+        column: Its name.
+        raw: Some of its values, each once.
+        where: Says in which row a value is, `" (row 7)"`.
+    """
+    every = as_texts(raw)
+    every = every.filter(pa.array(~is_missing(every)))
+    shown = every.slice(0, _SHOWN)
+    as_it_is = of_kind(column, "category")
+    if not len(shown):
+        return Guess(as_it_is)
+    are_numbers = ~np.isnan(numbers(shown))
+    if are_numbers.all():
+        found = numbers(every)
+        return _of_numbers(column, every, found[~np.isnan(found)])
+    are_times = minutes(shown, "")[1]
+    if are_times.all():
+        return Guess(of_kind(column, "time"))
+    if (by_format := _by_format(column, every, shown)) is not None:
+        return by_format
+    texts = shown.to_pylist()
+    if sum(SEPARATOR in text for text in texts) >= _LISTS * len(texts):
+        return Guess(of_kind(column, "list"))
+    for kind, are in (("number", are_numbers), ("time", are_times)):
+        if are.mean() >= _MOST:
+            other = texts[int(are.argmin())]
+            return Guess(
+                as_it_is,
+                f"{column}: taken as categories, because of {other!r}"
+                f"{where(other)}, which is no {kind}. {column}:{kind} in "
+                f"--fields reads {kind}s, and counts such rows as malformed.",
+            )
+    example = f"such as {texts[0]!r}{where(texts[0])}"
+    if matches(shown, _LIKE_A_NUMBER).mean() >= _MOST:
+        return Guess(
+            as_it_is,
+            f"{column}: taken as categories. Values {example} look like "
+            "numbers, but numbers are read without signs of currency, without "
+            "marks between thousands, and with a point before decimals.",
+        )
+    if matches(shown, _LIKE_A_TIME).mean() >= _MOST:
+        return Guess(
+            as_it_is,
+            f"{column}: taken as categories. Values {example} look like times; "
+            "their format in --fields would tell how to read them, as in "
+            f"{column}:time(%d %b %Y %H:%M).",
+        )
+    return Guess(as_it_is)
+
+
+def _of_numbers(column: str, texts: Any, found: np.ndarray) -> Guess:
+    """Guess fields of a column of numbers alone."""
+    whole = bool((found == np.floor(found)).all())
+    kind = "category" if whole else "number"
+    plain = Guess(of_kind(column, kind))
+    taken = "categories" if whole else "numbers"
+    if found.size < _TIMES:
+        return plain
+    for unit, name in zip(UNITS, _UNIT_NAMES, strict=True):
+        first, last = found.min() / unit, found.max() / unit
+        if first >= _SECONDS[0] and last < _SECONDS[1]:
+            days = " to ".join(
+                str(np.datetime64(int(t), "s"))[:10] for t in (first, last)
+            )
+            like = f"{name} since 1970 ({days})"
+            if _are_times(column, found, unit):
+                return Guess(
+                    of_kind(column, "time"),
+                    f"{column}: taken as times, because its numbers look like "
+                    f"{like}. {column}:{kind} in --fields takes them as "
+                    f"{taken}.",
+                )
+            return Guess(
+                plain.fields,
+                f"{column}: taken as {taken}, though its numbers could be "
+                f"{like}. {column}:time in --fields reads times.",
+            )
+    if whole and matches(texts, _COMPACT).all():
+        return Guess(
+            plain.fields,
+            f"{column}: taken as {taken}, though its numbers could be days, "
+            f"such as {texts[0].as_py()!r}. {column}:time in --fields reads "
+            "times.",
+        )
+    return plain
+
+
+def _are_times(column: str, found: np.ndarray, unit: int) -> bool:
+    """Decide whether numbers within range are times, not ids by chance.
+
+    A name says most. Without one, ids are often counted from a power of ten,
+    lie side by side, or all over the range; and ids of 19 digits are as common
+    as nanoseconds, of which clocks know thousands at best.
+    """
+    words = {word.lower() for word in _WORD.findall(column)}
+    words |= {word.removesuffix("s") for word in words}
+    if words & _OF_IDS or column.lower().endswith("id"):
+        return False
+    if words & _OF_TIMES or any(
+        word.endswith(("time", "timestamp")) for word in words
+    ):
+        return True
+    if words & _OF_THINGS:
+        return False
+    low, span = found.min(), found.max() - found.min()
+    power = 10.0 ** np.floor(np.log10(low))
+    return bool(
+        low >= power * (1 + _ROUND)
+        and _SPAN[0] * unit <= span <= _SPAN[1] * unit
+        and found.size < span / 2
+        and (unit < UNITS[-1] or (found % 1000 == 0).all())
+    )
+
+
+def _by_format(column: str, every: Any, shown: Any) -> Guess | None:
+    """Guess fields of times that one format reads, if the values tell which.
+
+    Day and month are told apart by a day after the 12th; where there is none,
+    the column is not taken for times.
+    """
+    text = shown[0].as_py().strip()
+    fits = [
+        time_format
+        for time_format in _formats(text)
+        if minutes(shown, time_format)[1].all()
+        and minutes(every, time_format)[1].all()
+    ]
+    if not fits:
+        return None
+    options = " or ".join(f"{column}:time({each})" for each in fits)
+    if len(fits) > 1 and "%m" in fits[0]:
+        return Guess(
+            of_kind(column, "category"),
+            f"{column}: taken as categories. Its values, such as {text!r}, "
+            "look like times, but do not tell which number is the day, and "
+            f"which the month. Say it in --fields: {options}.",
+        )
+    return Guess(
+        of_kind(column, "time", fits[0]),
+        f"{column}: taken as times by the format {fits[0]}, such as {text!r}. "
+        f"{column}:category in --fields takes them as categories.",
+    )
+
+
+def _formats(text: str) -> Iterator[str]:
+    """List formats in which a time may be written."""
+    hours = ["%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p"]
+    if re.match("[0-9]{1,2}:[0-9]{2}", text):
+        yield from hours
+        return
+    dates: list[str] = []
+    if found := re.match(_DAYS, text):
+        mark = found[1]
+        year = "%y" if len(found[0].split(mark)[2]) == 2 else "%Y"
+        orders = [f"%m{mark}%d{mark}{year}", f"%d{mark}%m{mark}{year}"]
+        dates = orders + [f"%y{mark}%m{mark}%d"] * (year == "%y")
+    elif re.search(f"(?i){_MONTHS}", text):
+        for month in ("%b", "%B"):
+            dates += [f"%d {month} %Y", f"%d-{month}-%Y", f"%d/{month}/%Y"]
+            dates += [f"{month} %d, %Y", f"{month} %d %Y", f"%d-{month}-%y"]
+    elif not re.match("[0-9]{4}[-/]", text):
+        return
+    else:
+        dates = [f"%Y{text[4]}%m{text[4]}%d"]
+    if len(dates) > 3 and ":" in text:
+        yield "%d/%b/%Y:%H:%M:%S %z"
+    for date in dates:
+        if ":" not in text:
+            yield date
+        for hour in hours if ":" in text else ():
+            yield f"{date} {hour}"

@@ -1,0 +1,303 @@
+"""Times that are written as text or as numbers: minutes since 1970, in UTC."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+# Year first, an hour of one digit or two, the zone if there is one. The groups
+# are named by ISO_PARTS: a letter of `strptime`, or sign and zone.
+ISO = (
+    "(?:([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})"
+    "|([0-9]{4})/([0-9]{1,2})/([0-9]{1,2})"
+    "|([0-9]{4})([0-9]{2})([0-9]{2}))"
+    "(?:[ T](?:([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.][0-9]+)?)?"
+    "|([0-9]{2})([0-9]{2})(?:([0-9]{2})(?:[.][0-9]+)?)?)"
+    "(?: ?(?:Z|UTC|([+-])([0-9]{2})(?::?([0-9]{2}))?))?)?"
+)
+ISO_PARTS = "YmdYmdYmdHMSHMS+zZ"
+FORMS = (
+    "2026-11-22, 2026-11-22 9:30, 2026-11-22T09:30:00+01:00, or seconds (to "
+    "nanoseconds) since 1970"
+)
+
+# Of numbers: seconds, and what is in thousands of thousandths of them.
+UNITS = (1, 1000, 1_000_000, 1_000_000_000)
+FIRST_SECOND = 100_000_000  # March 1973
+LAST_SECOND = 4_102_444_800  # 2100
+
+THURSDAY = 3  # on which 1970 began
+DAYS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0)
+EPOCH = 719_468  # days from the first of March of the year 0 to 1970
+MONTHS = (
+    *("jan", "feb", "mar", "apr", "may", "jun"),
+    *("jul", "aug", "sep", "oct", "nov", "dec"),
+)
+
+NUMBER = (
+    "^[ \t]*(?:[+-]?(?:[0-9]+[.]?[0-9]*|[.][0-9]+)(?:[eE][+-]?[0-9]+)?"
+    "|(?i:[+-]?(?:inf|infinity)|nan))[ \t]*$"
+)
+# Digits that fit an int64.
+INTEGER = "^-?[0-9]{1,18}$"
+
+# What a directive of a format is, as `datetime.strptime` has it.
+_DIRECTIVES = {
+    "Y": r"([0-9]{4})",
+    "y": r"([0-9]{2})",
+    "m": "(1[0-2]|0[1-9]|[1-9])",
+    "d": "(3[0-1]|[1-2][0-9]|0[1-9]|[1-9])",
+    "H": "(2[0-3]|[0-1][0-9]|[0-9])",
+    "I": "(1[0-2]|0[1-9]|[1-9])",
+    "M": "([0-5][0-9]|[0-9])",
+    "S": "([0-5][0-9]|[0-9])",
+    "f": "[0-9]{1,9}",
+    "p": "([AaPp][Mm])",
+    "b": "((?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))",
+    "B": "((?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?"
+    "|aug(?:ust)?|sep(?:tember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?))",
+    "a": "(?i:mon|tue|wed|thu|fri|sat|sun)",
+    "A": "(?i:(?:mon|tues|wednes|thurs|fri|satur|sun)day)",
+    "z": "(?:Z|([+-])([0-9]{2}):?([0-9]{2}))",
+    "%": "%",
+}
+GROUP = re.compile(r"(?<!\\)\((?!\?)")  # where a group begins
+_GROUPS = {"z": "+zZ", "B": "b", "f": "", "a": "", "A": "", "%": ""}
+
+
+def pattern_of(time_format: str) -> tuple[str, str]:
+    """Make the regular expression of a format, and say what its groups are.
+
+    Args:
+        time_format: As `datetime.strptime` takes it; `""` is `ISO`.
+
+    Raises:
+        ValueError: If it has a directive that is not known, or one twice, or
+            none.
+    """
+    if not time_format:
+        return ISO, ISO_PARTS
+    pattern, parts = "", ""
+    for piece in re.findall(r"%.?|\s+|[^%\s]", time_format):
+        if piece.isspace():
+            pattern += "[ \t]+"
+        elif not piece.startswith("%"):
+            pattern += re.escape(piece)
+        elif piece[1:] in _DIRECTIVES and piece != "%":
+            pattern += _DIRECTIVES[piece[1]]
+            parts += _GROUPS.get(piece[1], piece[1])
+        else:
+            known = " ".join(f"%{letter}" for letter in _DIRECTIVES)
+            raise ValueError(
+                f"found {piece} in the time format {time_format!r}, expected "
+                f"only {known}"
+            )
+    if not parts or len(set(parts)) < len(parts):
+        raise ValueError(
+            f"found the time format {time_format!r}, expected parts of a time, "
+            "each once, as in %Y-%m-%d %H:%M"
+        )
+    return pattern, parts
+
+
+def matches(texts: Any, pattern: str) -> np.ndarray:
+    """Say of each text whether a pattern matches the whole of it: bool."""
+    found = pa.compute.match_substring_regex(texts, f"^(?:{pattern})$")
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def numbers(texts: Any) -> np.ndarray:
+    """Read numbers that are written as text: float64, NaN if it is none."""
+    texts = as_texts(texts)
+    try:
+        return np.asarray(texts.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        pass
+    found = np.full(len(texts), np.nan)
+    are = matches(texts, NUMBER[1:-1])
+    plain = pa.compute.utf8_ltrim(texts.filter(pa.array(are)), " \t+")
+    plain = pa.compute.utf8_rtrim(plain, " \t")
+    found[are] = np.asarray(plain.cast(pa.float64()))
+    return found
+
+
+def as_texts(texts: Any) -> Any:
+    """Make text an array of PyArrow."""
+    if isinstance(texts, (pa.Array, pa.ChunkedArray)):
+        return texts
+    return pa.array(texts, pa.string())
+
+
+def minutes(texts: Any, time_format: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read times as minutes since 1970, in UTC.
+
+    Args:
+        texts: A PyArrow array of text, `(n,)`.
+        time_format: As `datetime.strptime` takes it; `""`: see `Field`.
+
+    Returns:
+        int64 `(n,)`, and whether each is a time.
+    """
+    if time_format:
+        return _by_pattern(texts, *pattern_of(time_format))
+    found, valid = _since_1970(texts)
+    if valid.all():
+        return found, valid
+    for some in (_of_fixed_width, _by_iso):
+        left = ~valid
+        found[left], valid[left] = some(texts.filter(pa.array(left)))
+        if valid.all():
+            break
+    return found, valid
+
+
+def _since_1970(texts: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Read times that are numbers; integers stay integers, for nanoseconds."""
+    try:
+        return of_numbers(np.array(texts.cast(pa.int64())))
+    except pa.ArrowInvalid:
+        pass
+    whole = np.zeros(len(texts), dtype=np.int64)
+    are = matches(texts, NUMBER[1:-1])
+    if not are.any():
+        return whole, are
+    some = texts.filter(pa.array(are))
+    exact = matches(some, INTEGER[1:-1])
+    floats = numbers(some)
+    fits = np.abs(floats) < 2.0**63  # and is a number
+    values = np.floor(np.where(fits, floats, 0)).astype(np.int64)
+    values[exact] = np.asarray(some.filter(pa.array(exact)).cast(pa.int64()))
+    whole[are] = values
+    found, valid = of_numbers(whole)
+    return found, valid & are
+
+
+def of_numbers(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make minutes since 1970 of integers, and say which are within range."""
+    found = np.zeros_like(whole)
+    valid = np.zeros(whole.shape, dtype=bool)
+    for unit in UNITS:
+        fits = (whole >= FIRST_SECOND * unit) & (whole < LAST_SECOND * unit)
+        if fits.all():
+            return whole // (60 * unit), fits
+        found[fits] = whole[fits] // (60 * unit)
+        valid |= fits
+    return found, valid
+
+
+_FIXED = (
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9]{2}:[0-9]{2}(?::[0-5][0-9]"
+    "(?:[.][0-9]+)?)?(?: ?(?:Z|UTC|[+-][0-9]{2}:?[0-5][0-9]))?)?"
+)
+_SHIFTED = "[+-][0-9]{2}:?[0-9]{2}$"
+_WIDTH = len("2026-11-22 10:00")
+
+
+def _of_fixed_width(texts: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Read times as computers write them, which PyArrow parses fastest."""
+    found = np.zeros(len(texts), dtype=np.int64)
+    valid = matches(texts, _FIXED)
+    texts = texts.filter(pa.array(valid))
+    to_minutes = pa.compute.utf8_slice_codeunits(texts, 0, _WIDTH)
+    try:
+        seconds = to_minutes.cast(pa.timestamp("s")).cast(pa.int64())
+    except pa.ArrowInvalid:  # the 30th of February, say
+        return found, np.zeros_like(valid)
+    made = np.asarray(seconds) // 60
+    longer = pa.compute.binary_length(texts).to_numpy() > _WIDTH
+    tails = pa.compute.utf8_slice_codeunits(texts, _WIDTH)
+    shifted = pa.compute.match_substring_regex(tails, _SHIFTED)
+    if longer.any() and pa.compute.any(shifted).as_py():
+        zones = pa.compute.replace_substring_regex(
+            tails, f"^.*?({_SHIFTED[:-1]}|)$", r"\1"
+        ).dictionary_encode()
+        ahead = [
+            int(f"{z[0]}1") * (int(z[1:3]) * 60 + int(z[-2:])) if z else 0
+            for z in zones.dictionary.to_pylist()
+        ]
+        made = made - np.array(ahead)[zones.indices.to_numpy()]
+    found[valid] = made
+    return found, valid
+
+
+def _by_iso(texts: Any) -> tuple[np.ndarray, np.ndarray]:
+    return _by_pattern(texts, ISO, ISO_PARTS)
+
+
+def _by_pattern(
+    texts: Any, pattern: str, parts: str
+) -> tuple[np.ndarray, np.ndarray]:
+    names = iter(range(len(parts)))
+    named = GROUP.sub(lambda _: f"(?P<g{next(names)}>", pattern)
+    groups = pa.compute.extract_regex(texts, f"^(?:{named})$")
+    valid = np.asarray(groups.is_valid())
+    found: dict[str, Any] = {}
+    for place, part in enumerate(parts):
+        group = pa.compute.fill_null(groups.field(place), "")
+        if part in found:  # of one of several forms; the others are empty
+            group = pa.compute.binary_join_element_wise(found[part], group, "")
+        found[part] = group
+    return civil(
+        {
+            part: _whole(group, valid) if part in "YymdHIMSzZ" else group
+            for part, group in found.items()
+        },
+        valid,
+    )
+
+
+def _whole(texts: Any, valid: np.ndarray) -> np.ndarray:
+    """Read digits as integers; 0 where there are none."""
+    some = pa.compute.if_else(
+        pa.compute.and_(pa.array(valid), pa.compute.not_equal(texts, "")),
+        texts,
+        "0",
+    )
+    return np.asarray(some.cast(pa.int64()))
+
+
+def civil(
+    found: dict[str, Any], valid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make minutes since 1970 of the parts of times.
+
+    Args:
+        found: By their letters; all of integers but month names, AM and PM,
+            and the sign of a zone.
+        valid: Whether each is a time as far as its form goes.
+    """
+    nothing = np.zeros(len(valid), dtype=np.int64)
+    year = found.get("Y", nothing)
+    if "y" in found:
+        year = found["y"] + np.where(found["y"] < 69, 2000, 1900)
+    month = found.get("m", nothing + 1)
+    if "b" in found:
+        first = pa.compute.utf8_lower(
+            pa.compute.utf8_slice_codeunits(found["b"], 0, 3)
+        )
+        place = pa.compute.index_in(first, pa.array(MONTHS)).fill_null(0)
+        month = np.asarray(place).astype(np.int64) + 1
+    day, hour = found.get("d", nothing + 1), found.get("H", nothing)
+    if "I" in found:
+        hour = found["I"] % 12
+    if "p" in found:
+        lower = pa.compute.utf8_lower(found["p"])
+        hour = hour % 12 + 12 * np.asarray(pa.compute.equal(lower, "pm"))
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    in_month = np.array(DAYS)[month.clip(0, 13)] + (leap & (month == 2))
+    valid = valid & (day >= 1) & (day <= in_month) & (hour < 24)
+    for part in "MSZ":
+        valid = valid & (found.get(part, nothing) < 60)
+    # Days since 1970 by the calendar of years that begin in March.
+    shifted = year - (month <= 2)
+    in_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    leaps = shifted // 4 - shifted // 100 + shifted // 400
+    days = 365 * shifted + leaps + in_year - EPOCH
+    made = (days * 24 + hour) * 60 + found.get("M", nothing)
+    if "+" in found:  # local time is ahead of UTC
+        offset = found["z"] * 60 + found["Z"]
+        behind = np.asarray(pa.compute.equal(found["+"], "-"))
+        made = made - np.where(behind, -offset, offset)
+    return np.where(valid, made, 0), valid

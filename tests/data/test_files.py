@@ -31,13 +31,9 @@ def read(tmp_path):
         if isinstance(content, str):
             content = content.encode()
         path.write_bytes(content)
-        said = []
         settings = {"label": "label", "min_count": 1, **settings}
-        loaded = data.load(
-            path, cache_dir=tmp_path / "cache", say=said.append, **settings
-        )
-        notes = [line.removeprefix(f"{path}: ") for line in said]
-        return loaded, [note for note in notes if ": " not in note[:9]]
+        loaded = data.load(path, cache_dir=tmp_path / "cache", **settings)
+        return loaded, [x.removeprefix(f"{path}: ") for x in loaded.notes]
 
     return read
 
@@ -131,7 +127,9 @@ def test_row_numbers_can_be_asked_for(read):
         fields=["Unnamed: 0", "user"],
     )
     assert loaded.fields == ("Unnamed: 0", "user")
-    assert not notes
+    (note,) = notes  # row numbers are never seen again
+    assert note.startswith("Unnamed: 0: of no use")
+    assert note.endswith("It is kept, as --fields names it.")
 
 
 _QUOTES = {  # how a file has them, and what is meant

@@ -302,11 +302,12 @@ def test_only_a_killed_process_has_its_remains_removed(small_criteo, tmp_path):
     cache = tmp_path / "cache"
     with pausing(small_criteo, cache) as process:
         assert process.stdout.readline() == b"writing\n"
-        (remains,) = cache.iterdir()
+        remains, lock = sorted(cache.iterdir())
         assert remains.name.endswith(".partial")
+        assert lock.name == f"{remains.name}.lock"
         # While it is alive, another one prepares the same on its own.
         data.load("criteo", small_criteo, cache_dir=cache)
-        (folder,) = {*cache.iterdir()} - {remains}
+        (folder,) = {*cache.iterdir()} - {remains, lock}
         assert remains.exists()
         process.kill()
     shutil.rmtree(folder)

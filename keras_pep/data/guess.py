@@ -94,8 +94,7 @@ def guess(
         return Guess(as_it_is)
     are_numbers = ~np.isnan(numbers(shown))
     if are_numbers.all():
-        found = numbers(every)
-        return _of_numbers(column, every, found[~np.isnan(found)])
+        return _of_numbers(column, every, numbers(every), where)
     are_times = minutes(shown, "")[1]
     if are_times.all():
         return Guess(of_kind(column, "time"))
@@ -131,8 +130,12 @@ def guess(
     return Guess(as_it_is)
 
 
-def _of_numbers(column: str, texts: Any, found: np.ndarray) -> Guess:
-    """Guess fields of a column of numbers alone."""
+def _of_numbers(
+    column: str, texts: Any, found: np.ndarray, where: Callable[[str], str]
+) -> Guess:
+    """Guess fields of a column of numbers, as far as it was looked at."""
+    are = ~np.isnan(found)
+    texts, found = texts.filter(pa.array(are)), found[are]
     whole = bool((found == np.floor(found)).all())
     kind = "category" if whole else "number"
     plain = Guess(of_kind(column, kind))
@@ -140,12 +143,24 @@ def _of_numbers(column: str, texts: Any, found: np.ndarray) -> Guess:
     if found.size < _TIMES:
         return plain
     for unit, name in zip(UNITS, _UNIT_NAMES, strict=True):
-        first, last = found.min() / unit, found.max() / unit
-        if first >= _SECONDS[0] and last < _SECONDS[1]:
+        seconds = found / unit
+        inside = (seconds >= _SECONDS[0]) & (seconds < _SECONDS[1])
+        if inside.mean() >= _MOST:
+            seconds = seconds[inside]
             days = " to ".join(
-                str(np.datetime64(int(t), "s"))[:10] for t in (first, last)
+                str(np.datetime64(int(t), "s"))[:10]
+                for t in (seconds.min(), seconds.max())
             )
             like = f"{name} since 1970 ({days})"
+            if not inside.all():
+                other = texts[int(inside.argmin())].as_py()
+                return Guess(
+                    plain.fields,
+                    f"{column}: taken as {taken}, because of {other!r}"
+                    f"{where(other)}, though its other numbers could be "
+                    f"{like}. {column}:time in --fields reads times, and "
+                    "counts such rows as malformed.",
+                )
             if _are_times(column, found, unit):
                 return Guess(
                     of_kind(column, "time"),

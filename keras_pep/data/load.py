@@ -37,6 +37,9 @@ def load(
 ) -> Dataset:
     """Loads a dataset and splits it 80/10/10 at random.
 
+    The `notes` of the dataset say which columns were taken in a way that
+    somebody might not expect.
+
     Criteo, Avazu and files of one's own are prepared once, and found again
     where the same is asked for of the same files.
 

@@ -66,13 +66,19 @@ def test_ids_that_might_be_times_are_ids_and_it_is_told(raw, name):
     [
         (np.arange(1000), "category"),
         (SECONDS[:5], "category"),
-        (np.append(SECONDS, 7), "category"),
         (SECONDS / 1e9, "number"),
         (SECONDS * 100, "category"),
     ],
 )
 def test_other_numbers_are_taken_silently(raw, kind):
     assert found(raw) == (kind, "", "")
+
+
+def test_a_number_that_stands_for_no_time_is_told():
+    kind, _, note = found(np.append(SECONDS * 1000, 0), "last_login")
+    assert kind == "category"
+    assert "because of '0' (row 7), though its other numbers could be m" in note
+    assert "(2017-10-01 to 2017-11-13). last_login:time in --fields" in note
 
 
 def test_days_as_numbers_are_told():

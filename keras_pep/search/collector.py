@@ -66,6 +66,14 @@ class TicketCollector(keras.callbacks.Callback):
         self.kept = self.size
         check_budgets(self.missing, self.size)
         for layer in layers:
+            kind = keras.backend.standardize_dtype(layer.embeddings.dtype)
+            if kind in ("float16", "bfloat16"):
+                raise ValueError(
+                    f"The table of {layer.name!r} is of {kind}: many of its "
+                    "entries are equal, so that no threshold leaves as many as "
+                    f"a budget allows. Make the model with dtype='mixed_{kind}'"
+                    ", which computes in it, too, but keeps weights in float32."
+                )
             blocks = zip(
                 layer.embedding_blocks(), layer.initial_blocks(), strict=True
             )

@@ -72,7 +72,7 @@ def summed(values: Any, positions: Any, count: Any) -> Any:
     """
     import tensorflow as tf
 
-    width = math.prod(values.shape[1:])
+    width = tf.TensorShape(values.shape[1:]).num_elements() or 0
     parts = _parts(width)
     known = values.dtype in (tf.float32, tf.float64)
     if not parts or not known or not on_cpu():

@@ -249,7 +249,8 @@ class LazyAdamMixin(AdamL2Mixin):
     def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
         """Brings all rows up to date; Keras calls it at the end of `fit`."""
         super().finalize_variable_values(var_list)
-        self.catch_up()
+        if self.built and not _are_gone(self.variables):
+            self.catch_up()
 
     def _catch_up(self, index: int) -> None:
         """Brings the rows of a variable up to date."""
@@ -610,6 +611,14 @@ def _adam_kernel(
         results.append(tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype))
         tf.raw_ops.DestroyResourceOp(resource=handle)
     return results
+
+
+def _are_gone(variables: list[Any]) -> bool:
+    """Whether an interrupted step has taken their values along, on JAX."""
+    if keras.backend.backend() != "jax":
+        return False
+    values = [variable._value for variable in variables]
+    return any(value is None or value.is_deleted() for value in values)
 
 
 def _power(beta: float, steps: Any) -> Any:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_pep.metrics import evaluate
+from keras_pep.optimizers import catch_up
 from keras_pep.runtime import EitherKeras, refuse_model
 from keras_pep.search.callback import PEPRetraining
 
@@ -39,10 +40,15 @@ class ExactValidationMixin(EitherKeras):
         refuse_model(self, model)
         super().set_model(model)
 
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Brings rows up to date that the optimizer has left behind."""
+        catch_up(self.model.optimizer)
+
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Predicts the split and adds the two figures."""
+        catch_up(self.model.optimizer)
         figures = evaluate(
             self.model, self.inputs, self.labels, self.batch_size
         )

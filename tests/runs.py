@@ -95,7 +95,10 @@ def write_run(
         directory.save_ticket(ticket(budget, features))
     directory.write_kept(
         [
-            {"stage": stage, "step": step, "embedding_parameters": kept}
+            {
+                **{"stage": stage, "step": step, "embedding_parameters": kept},
+                "standard_error": 7.4 if step == 400 else 0.0,
+            }
             for stage in ("search", "magnitude")[: 1 + baselines]
             for step, kept in ((8, features * DIM), (400, 90), (600, 20))
         ]

@@ -96,6 +96,18 @@ def test_search_and_retraining_in_half_precision(tmp_path):
     )
 
 
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_a_table_in_half_precision_is_not_searched(policy):
+    """Halves have few values, so that many entries would go at once."""
+    data = tf.data.Dataset.from_tensors(batch())
+    model = compiled(keras_pep.models.FM(SIZES, 8, dtype=policy), False)
+    with pytest.raises(ValueError, match=f"dtype='mixed_{policy}'"):
+        keras_pep.search(model, data, budgets=[100], epochs=2)
+    retraining = keras_pep.callbacks.PEPRetraining(100, monitor="loss")
+    with pytest.raises(ValueError, match=f"dtype='mixed_{policy}'"):
+        model.fit(data, epochs=2, shuffle=False, callbacks=[retraining])
+
+
 @pytest.mark.parametrize("name", ["DeepFM", "AutoInt"])
 def test_jax_computes_the_same_in_half_precision(name):
     if importlib.util.find_spec("jax") is None:

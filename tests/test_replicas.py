@@ -74,9 +74,11 @@ two.fit(train.take(30), validation_data=(ids, labels), epochs=2, verbose=0,
 
 weights = [*values(one), *values(small), *values(two)]
 copies = [
-    getattr(variable.value, "values", [variable.value])
+    getattr(value, "values", [value])
     for m in (one, small, two)
     for variable in (*m.variables, *m.optimizer.variables)
+    # Both moments of a table are columns of one slot.
+    for value in [getattr(variable, "variable", variable).value]
 ]
 
 def table_sized(model):

@@ -23,7 +23,7 @@ from keras_pep.data.fields import Vocabulary
 
 # The layout above, and how values are spelled and read. Another one gets
 # another number, and is prepared anew.
-FORMAT = 2
+FORMAT = 3
 
 _DESCRIPTION = "dataset.json"
 _COPIED = 65_536  # rows that are gathered at once

@@ -1,5 +1,6 @@
 """Reading rows of a variable by id, at a cost that follows the batch."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -71,7 +72,7 @@ def summed(values: Any, positions: Any, count: Any) -> Any:
     """
     import tensorflow as tf
 
-    width = values.shape[1:].num_elements() or 0
+    width = tf.TensorShape(values.shape[1:]).num_elements() or 0
     parts = _parts(width)
     known = values.dtype in (tf.float32, tf.float64)
     if not parts or not known or not on_cpu():
@@ -105,6 +106,8 @@ def take(variable: keras.Variable, rows: Any) -> Any:
 
     `keras.ops.take` reads the whole variable on TensorFlow.
     """
+    if isinstance(variable, Columns):
+        return variable.take(rows)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -115,9 +118,80 @@ def take(variable: keras.Variable, rows: Any) -> Any:
     return ops.take(variable, rows, axis=0)
 
 
-def blocks(variable: keras.Variable) -> Iterator[np.ndarray]:
+def update(variable: keras.Variable, rows: Any, values: Any) -> None:
+    """Assigns some rows, in place. JAX cannot do that."""
+    if isinstance(variable, Columns):
+        variable.update(rows, values)
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        native(variable).scatter_update(tf.IndexedSlices(values, rows))
+    else:
+        variable.value.data[rows] = values
+
+
+class Columns:
+    """Some columns of a variable, to be read and assigned as a variable is.
+
+    Args:
+        variable: `(rows, all)`, on TensorFlow.
+        columns: Which of them.
+        name: Of these.
+    """
+
+    trainable = False
+
+    def __init__(
+        self, variable: keras.Variable, columns: slice, name: str
+    ) -> None:
+        self.variable = variable
+        self.columns = columns
+        self.name = name
+        self.path = "/".join([*variable.path.split("/")[:-1], name])
+        self.shape = variable.shape[0], columns.stop - columns.start
+        self.dtype = variable.dtype
+
+    @property
+    def value(self) -> Any:
+        """Their values, a tensor."""
+        return ops.convert_to_tensor(self.variable)[:, self.columns]
+
+    def take(self, rows: Any) -> Any:
+        """Some rows of them."""
+        return take(self.variable, rows)[:, self.columns]
+
+    def update(self, rows: Any, values: Any) -> None:
+        """Assigns some rows of them; the other columns stay as they are."""
+        whole, columns = take(self.variable, rows), self.columns
+        parts = [
+            whole[:, : columns.start],
+            ops.convert_to_tensor(values, self.dtype),
+            whole[:, columns.stop :],
+        ]
+        update(self.variable, rows, ops.concatenate(parts, axis=1))
+
+    def assign(self, values: Any) -> None:
+        """Assigns all rows of them, block by block."""
+        if tuple(values.shape) != self.shape:
+            raise ValueError(
+                f"{self.name} has the shape {self.shape}. "
+                f"Received: values of shape {tuple(values.shape)}"
+            )
+        for rows in row_slices(self):
+            self.update(ops.arange(rows.start, rows.stop), values[rows])
+
+    def numpy(self) -> np.ndarray:
+        """A copy of their values."""
+        return joined(blocks(self), self.shape[0])
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        """A copy of their values."""
+        return self.numpy().astype(dtype or self.dtype, copy=False)
+
+
+def blocks(variable: keras.Variable | Columns) -> Iterator[np.ndarray]:
     """The rows of a variable, `(rows, ...)`, not too many at once."""
-    for rows in _rows(variable):
+    for rows in row_slices(variable):
         numbers = np.arange(rows.start, rows.stop)
         block = take(variable, ops.convert_to_tensor(numbers))
         yield np.asarray(ops.convert_to_numpy(block))
@@ -129,11 +203,8 @@ def assign_blocks(variable: keras.Variable, values: Iterable[Any]) -> None:
     On TensorFlow in place; elsewhere a new table takes the place of the old.
     """
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        for rows, block in zip(_rows(variable), values, strict=True):
-            numbers = tf.range(rows.start, rows.stop)
-            native(variable).scatter_update(tf.IndexedSlices(block, numbers))
+        for rows, block in zip(row_slices(variable), values, strict=True):
+            update(variable, ops.arange(rows.start, rows.stop), block)
         return
     if _is_divided(variable):
         _assign_divided(variable, values)
@@ -152,7 +223,7 @@ def values_of(variable: keras.Variable) -> np.ndarray:
 def assign(variable: keras.Variable, values: np.ndarray) -> None:
     """Assigns values, without a second copy of them."""
     if _is_large(variable):
-        assign_blocks(variable, (values[rows] for rows in _rows(variable)))
+        assign_blocks(variable, (values[rows] for rows in row_slices(variable)))
     else:
         variable.assign(values)
 
@@ -160,7 +231,8 @@ def assign(variable: keras.Variable, values: np.ndarray) -> None:
 def fill(variable: keras.Variable, number: Any) -> None:
     """Assigns one number everywhere."""
     in_place = keras.backend.backend() == "tensorflow"
-    if not in_place or not _is_large(variable):
+    whole = not _is_large(variable) and not isinstance(variable, Columns)
+    if not in_place or whole:
         # On JAX of the same layout, where `ops.full` would fill one device.
         variable.assign(ops.full_like(native(variable), number))
         return
@@ -169,7 +241,7 @@ def fill(variable: keras.Variable, number: Any) -> None:
         variable,
         (
             ops.full((rows.stop - rows.start, *shape[1:]), number, dtype)
-            for rows in _rows(variable)
+            for rows in row_slices(variable)
         ),
     )
 
@@ -178,7 +250,8 @@ def _is_large(variable: keras.Variable) -> bool:
     return int(math.prod(variable.shape)) > LARGE
 
 
-def _rows(variable: keras.Variable) -> Iterator[slice]:
+def row_slices(variable: keras.Variable) -> Iterator[slice]:
+    """The rows of a variable, as `row_blocks` divides them."""
     rows, *others = variable.shape
     return row_blocks(rows, math.prod(others))
 
@@ -203,7 +276,7 @@ def _assign_divided(variable: keras.Variable, values: Iterable[Any]) -> None:
         out_shardings=variable.value.sharding,
     )
     table = ops.zeros_like(variable.value)
-    for rows, block in zip(_rows(variable), values, strict=True):
+    for rows, block in zip(row_slices(variable), values, strict=True):
         table = scatter(table, np.arange(rows.start, rows.stop), block)
     variable.assign(table)
 
@@ -211,6 +284,16 @@ def _assign_divided(variable: keras.Variable, values: Iterable[Any]) -> None:
 def native(variable: Any) -> Any:
     """The backend's variable in one of Keras 3, or `tf_keras`' own."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def without_gradients() -> contextlib.AbstractContextManager[Any]:
+    """Where PyTorch does not note down what gradients would need."""
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    off: contextlib.AbstractContextManager[Any] = torch.no_grad()
+    return off
 
 
 def made_as(dtype: str) -> str:

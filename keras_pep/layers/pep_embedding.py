@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -230,22 +230,29 @@ class PEPEmbeddingMixin(TableMixin):
         size = self.input_dim * self.output_dim
         return 1.0 - self.nonzero_parameters() / size
 
-    def lifetimes(self, rows: Any = None) -> np.ndarray:
+    def lifetimes(
+        self, rows: Any = None, take: Callable[[Any, Any], Any] = lookup.take
+    ) -> np.ndarray:
         """The clock at which every entry is pruned, `log(|V| / sigmoid(s))`.
 
         Args:
             rows: Integer array of row numbers, `(rows,)`; by default all.
+            take: What reads rows of `V`, such as `LazyAdam.take`.
 
         Returns:
             Array of shape `(rows, output_dim)`; `-inf` where `V` is 0.
         """
         if rows is None:
             blocks = self.row_blocks()
-            return joined(map(self._lifetimes, blocks), self.input_dim)
+            read = (self._lifetimes(x, take) for x in blocks)
+            return joined(read, self.input_dim)
         parts = row_blocks(len(rows), self.output_dim)
-        return joined((self._lifetimes(rows[x]) for x in parts), len(rows))
+        read = (self._lifetimes(rows[x], take) for x in parts)
+        return joined(read, len(rows))
 
-    def _lifetimes(self, rows: np.ndarray) -> np.ndarray:
+    def _lifetimes(
+        self, rows: np.ndarray, take: Callable[[Any, Any], Any]
+    ) -> np.ndarray:
         rows = ops.convert_to_tensor(rows)
         logits = (
             lookup.take(self.threshold_logits, rows)
@@ -253,7 +260,7 @@ class PEPEmbeddingMixin(TableMixin):
             else self._of_fields(self.threshold_logits, rows)
         )
         # The logarithm reaches where a sigmoid is zero, from -104 on.
-        size = ops.abs(lookup.take(self.embeddings, rows))
+        size = ops.abs(take(self.embeddings, rows))
         lifetimes = ops.log(size) - ops.log_sigmoid(logits)
         return np.asarray(ops.convert_to_numpy(lifetimes))
 

@@ -99,7 +99,8 @@ class RunContent:
         failed: Why models could not be trained, by their names in the table.
         stages: What was trained, in order.
         unfinished: How far the run is; None if it is finished.
-        kept: Kept parameters over the steps of each search; None if the run
+        kept: Kept parameters over the steps of each search, with their
+            standard errors, 0 where they were counted; None if the run
             has not noted them.
         features: What became of the features; None if the run has not noted
             what they are.
@@ -321,6 +322,7 @@ def _over_steps(
         curves[printable(stage)] = {
             "steps": thinned["step"].tolist(),
             "kept": thinned["embedding_parameters"].tolist(),
+            "errors": [round(x) for x in thinned["standard_error"].fillna(0)],
         }
     return curves
 

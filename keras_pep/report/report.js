@@ -180,7 +180,10 @@ function drawSteps() {
         hoverinfo: "text",
         hovertext: curve.steps.map((step, i) => hover([
           several ? run.name : null, label,
-          `step ${number(step)}: ${number(curve.kept[i])} kept`,
+          `step ${number(step)}: ` + (curve.errors[i]
+            ? `about ${number(curve.kept[i])} kept, estimated, `
+              + `standard error ${number(curve.errors[i])}`
+            : `${number(curve.kept[i])} kept`),
         ])),
       });
       const taken = run.models.filter(

@@ -362,7 +362,10 @@ class RunDirectory:
         return counts.astype(np.int64)
 
     def write_kept(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes `kept.csv`: what searches kept at which step."""
+        """Writes `kept.csv`: what searches kept at which step.
+
+        A number whose standard error is not 0 was not counted, but estimated.
+        """
         with self._writing(_KEPT) as path:
             pd.DataFrame(rows).to_csv(path, index=False)
 
@@ -370,7 +373,9 @@ class RunDirectory:
         """Reads `kept.csv`; None if the run has not written any.
 
         Returns:
-            Columns `stage` (text), `step` and `embedding_parameters` (int64).
+            Columns `stage` (text), `step` and `embedding_parameters` (int64),
+            `standard_error` (float64, NaN where an earlier version, which did
+            not know it, has written the row).
 
         Raises:
             RunError: If it is damaged.
@@ -379,7 +384,9 @@ class RunDirectory:
         types = {"stage": str, "step": int, "embedding_parameters": int}
         try:
             rows = pd.read_csv(path, usecols=[*types], keep_default_na=False)
-            return rows.astype(types)
+            errors = pd.read_csv(path, usecols=lambda x: x == "standard_error")
+            found = rows.astype(types).join(errors.astype(float))
+            return found.reindex(columns=[*types, "standard_error"])
         except FileNotFoundError:
             return None
         except ValueError as error:  # what pandas raises is one

@@ -177,6 +177,9 @@ class StopsAtNaN(keras.callbacks.Callback):
 class KeptOverSteps(keras.callbacks.Callback):
     """Remembers how many entries a search keeps, whenever that has changed.
 
+    Of tables with more than four million entries the numbers within an epoch
+    are estimates, with a standard error; where they were counted it is 0.
+
     Args:
         collector: That of the search.
         stage: Name of the search.
@@ -225,6 +228,7 @@ class KeptOverSteps(keras.callbacks.Callback):
                 "stage": self.stage,
                 "step": self.collector.step,
                 "embedding_parameters": self._last,
+                "standard_error": float(self.collector.kept_error),
             }
         )
 

@@ -57,7 +57,9 @@ class BudgetSchedule(TimedCollector):
             self.prune_to(self.missing[0])
             self.take_ticket()
         if self.missing and allowed < self.size:
-            self.kept = approach_clock(self.layers, allowed, self._random)
+            self.kept, self.kept_error = approach_clock(
+                self.layers, allowed, self._random, self.model.optimizer
+            )
 
     def _allowed(self) -> int:
         """How many entries the schedule leaves at this step."""

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_pep.layers import lookup
+from keras_pep.optimizers import catch_up, parts
 from keras_pep.runtime import EitherKeras, refuse_model
 from keras_pep.search.search import BudgetNotReachedWarning, make_collector
 from keras_pep.search.ticket import Ticket, other_weights, pep_layers, values_of
@@ -188,6 +189,10 @@ class PEPRetrainingMixin(EitherKeras):
             if self.ticket_path is not None:
                 self.ticket.save(self.ticket_path)
 
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Brings rows up to date that the optimizer has left behind."""
+        catch_up(self.model.optimizer)
+
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
@@ -288,12 +293,12 @@ class PEPRetrainingMixin(EitherKeras):
         else:
             self._assign(ticket.learned_tables(), ticket.learned_weights)
         optimizer = self.model.optimizer
-        rate = getattr(optimizer, "_learning_rate", None)
+        # A schedule or another callback decides on the learning rate.
+        rates = {id(getattr(x, "_learning_rate", x)) for x in parts(optimizer)}
         for variable, first in zip(
             optimizer.variables, self._first, strict=True
         ):
-            # A schedule or another callback decides on the learning rate.
-            if first.size and variable is not rate:
+            if first.size and id(variable) not in rates:
                 lookup.fill(variable, first[0])
         self._retraining = True
 

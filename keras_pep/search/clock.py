@@ -1,14 +1,18 @@
 """Setting the clock so that a given number of entries survives."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_pep.layers import PEPEmbedding
+from keras_pep.layers import PEPEmbedding, lookup
+from keras_pep.optimizers import catch_up, taken_by
 
 # More entries are not sorted at once; between tickets a sample of so many
-# says where the clock should be.
+# says where the clock should be, and another, of a quarter, what that leaves.
 _ENTRIES_AT_ONCE = 2**22
+_SHARE_TO_COUNT = 0.25
 _BINS = 4096  # of about as many entries each
 
 
@@ -49,8 +53,11 @@ def set_clock(layers: Sequence[PEPEmbedding], allowed: int) -> int:
 
 
 def approach_clock(
-    layers: Sequence[PEPEmbedding], allowed: int, random: np.random.Generator
-) -> int:
+    layers: Sequence[PEPEmbedding],
+    allowed: int,
+    random: np.random.Generator,
+    optimizer: Any = None,
+) -> tuple[int, float]:
     """Leaves about `allowed` entries, judged by a sample of the rows.
 
     With tables small enough to be sampled whole, it is `set_clock`.
@@ -58,19 +65,34 @@ def approach_clock(
     Args:
         layers: Whose entries compete; they get the same clock.
         allowed: How many may survive, less than there are.
-        random: Draws the sample.
+        random: Draws the samples.
+        optimizer: That of the layers. If it leaves rows behind (`LazyAdam`),
+            they are judged by what it would make of them.
 
     Returns:
-        How many should be left.
+        How many do, and the standard error of this number: 0 if they were
+        counted. Otherwise it is an estimate, by rows that had no part in
+        setting the clock.
     """
     size = _size(layers)
     if size <= _ENTRIES_AT_ONCE:
-        return set_clock(layers, allowed)
-    sample = _sample(layers, random)
+        catch_up(optimizer)
+        return set_clock(layers, allowed), 0.0
+    take = taken_by(optimizer)
+    sample = np.concatenate(
+        [x.ravel() for x in _sample(layers, random, 1.0, take)]
+    )
     clock = np.quantile(sample, 1 - allowed / size, method="nearest")
     for layer in layers:
         layer.clock.assign(clock)
-    return allowed
+    kept, variance = 0.0, 0.0
+    for layer, lifetimes in zip(
+        layers, _sample(layers, random, _SHARE_TO_COUNT, take), strict=True
+    ):
+        of_rows = np.count_nonzero(lifetimes > clock, axis=1)
+        kept += layer.input_dim * of_rows.mean()
+        variance += layer.input_dim**2 * of_rows.var() / of_rows.size
+    return round(kept), math.sqrt(variance)
 
 
 class _Order:
@@ -86,7 +108,9 @@ class _Order:
         self._edges = np.array([-np.inf, np.inf])
         self._larger = np.zeros(1, dtype=np.int64)
         if _size(layers) > _ENTRIES_AT_ONCE:
-            sample = _sample(layers, np.random.default_rng(0))
+            sample = np.concatenate(
+                [x.ravel() for x in _sample(layers, np.random.default_rng(0))]
+            )
             shares = np.linspace(0, 1, _BINS + 1)[1:-1]
             inner = np.quantile(sample, shares, method="nearest")
             self._edges = np.unique([-np.inf, *inner, np.inf])
@@ -123,23 +147,27 @@ class _Order:
 
 
 def _sample(
-    layers: Sequence[PEPEmbedding], random: np.random.Generator
-) -> np.ndarray:
-    """Lifetimes of some rows, as many of each table as its share."""
-    share = _ENTRIES_AT_ONCE / _size(layers)
-    return _checked(
-        np.concatenate(
-            [
-                layer.lifetimes(
-                    random.integers(
-                        layer.input_dim,
-                        size=max(1, round(share * layer.input_dim)),
-                    )
-                ).ravel()
-                for layer in layers
-            ]
-        )
-    )
+    layers: Sequence[PEPEmbedding],
+    random: np.random.Generator,
+    of_most: float = 1.0,
+    take: Callable[[Any, Any], Any] = lookup.take,
+) -> Iterator[np.ndarray]:
+    """Lifetimes of some rows, as many of each table as its share.
+
+    Args:
+        layers: Whose they are.
+        random: Draws the rows.
+        of_most: How many entries, as a share of those that are sorted at once.
+        take: Reads rows of a table.
+
+    Yields:
+        Arrays of shape `(rows, output_dim)`, one for each layer.
+    """
+    share = of_most * _ENTRIES_AT_ONCE / _size(layers)
+    for layer in layers:
+        rows = max(1, round(share * layer.input_dim))
+        drawn = random.integers(layer.input_dim, size=rows)
+        yield _checked(layer.lifetimes(drawn, take))
 
 
 def _blocks(layers: Sequence[PEPEmbedding]) -> Iterator[np.ndarray]:

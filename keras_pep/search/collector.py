@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_pep.layers import PEPEmbedding
+from keras_pep.optimizers import catch_up
 from keras_pep.replicas import agree, strategy_of
 from keras_pep.runtime import keras_of
 from keras_pep.search.clock import set_clock
@@ -29,7 +30,8 @@ class TicketCollector(keras.callbacks.Callback):
     Attributes:
         tickets: Tickets found so far, by falling budget.
         missing: Budgets not reached yet, falling.
-        kept: Embedding parameters left at the last count.
+        kept: Embedding parameters left at the last count, or estimate.
+        kept_error: Standard error of the estimate; 0 if they were counted.
         step: Training steps so far.
     """
 
@@ -39,13 +41,14 @@ class TicketCollector(keras.callbacks.Callback):
     # Whether thresholds are part of what is learned.
     learns_thresholds = True
     # What it remembers from one epoch to the next, besides the tickets.
-    _remembered: tuple[str, ...] = ("missing", "kept", "step")
+    _remembered: tuple[str, ...] = ("missing", "kept", "kept_error", "step")
 
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__()
         self.missing = sorted({_whole(b) for b in budgets}, reverse=True)
         self.tickets: list[Ticket] = []
         self.kept = 0
+        self.kept_error = 0.0
         self.step = 0
         self._epoch_start = 0
 
@@ -63,6 +66,14 @@ class TicketCollector(keras.callbacks.Callback):
         self.kept = self.size
         check_budgets(self.missing, self.size)
         for layer in layers:
+            kind = keras.backend.standardize_dtype(layer.embeddings.dtype)
+            if kind in ("float16", "bfloat16"):
+                raise ValueError(
+                    f"The table of {layer.name!r} is of {kind}: many of its "
+                    "entries are equal, so that no threshold leaves as many as "
+                    f"a budget allows. Make the model with dtype='mixed_{kind}'"
+                    ", which computes in it, too, but keeps weights in float32."
+                )
             blocks = zip(
                 layer.embedding_blocks(), layer.initial_blocks(), strict=True
             )
@@ -129,16 +140,23 @@ class TicketCollector(keras.callbacks.Callback):
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Adds what is left to the logs."""
+        """Counts what is left, and adds it to the logs."""
+        self.count()
         clocks = [layer.clock.numpy() for layer in self.layers]
         what = f"what is left after epoch {epoch + 1}"
         agree(strategy_of(self.model), what, self.kept, *clocks)
         if logs is not None:
             logs["embedding_parameters"] = self.kept
 
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Brings rows up to date that the optimizer has left behind."""
+        catch_up(self.model.optimizer)
+
     def count(self) -> int:
         """Counts the embedding parameters that are left. Reads the table."""
+        catch_up(self.model.optimizer)
         self.kept = sum(layer.nonzero_parameters() for layer in self.layers)
+        self.kept_error = 0.0
         return self.kept
 
     def prune_to(self, budget: int) -> None:
@@ -147,8 +165,9 @@ class TicketCollector(keras.callbacks.Callback):
         Raises:
             ValueError: If training has diverged, or no clock does that.
         """
+        catch_up(self.model.optimizer)
         try:
-            self.kept = set_clock(self.layers, budget)
+            self.kept, self.kept_error = set_clock(self.layers, budget), 0.0
         except ValueError as error:
             raise ValueError(f"At step {self.step:,}: {error}") from error
 

@@ -25,13 +25,13 @@ class RisingThresholds(TicketCollector):
     pulls_thresholds = True
     _remembered = (
         *TicketCollector._remembered,
-        *("_pace", "_counted_at", "_next_count"),
+        *("_pace", "_counted", "_next_count"),
     )
 
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__(budgets)
         self._pace = 0.0
-        self._counted_at = 0
+        self._counted: tuple[int, int] | None = None  # at a step, how many
         self._next_count = _LONGEST_GAP
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -39,10 +39,10 @@ class RisingThresholds(TicketCollector):
         super().on_train_batch_end(batch, logs)
         if self.step < self._next_count:
             return
-        before = self.kept
-        pace = (before - self.count()) / (self.step - self._counted_at)
+        step, before = self._counted or (0, self.size)
+        pace = (before - self.count()) / (self.step - step)
         self._pace = max(self._pace, pace)
-        self._counted_at = self.step
+        self._counted = self.step, self.kept
         while self.missing and self.kept <= self.missing[0]:
             self.take_ticket()
         gap = _LONGEST_GAP

@@ -13,6 +13,7 @@ from keras_pep.files import check_archive, whole
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.pep_embedding import PEPEmbedding, PEPEmbeddingMixin
+from keras_pep.optimizers import catch_up
 from keras_pep.runtime import weights_of
 from keras_pep.sparse import SparseTable
 
@@ -79,6 +80,7 @@ class Ticket:
                 less their thresholds, or those of the table.
         """
         tables, learned = {}, {}
+        catch_up(getattr(model, "optimizer", None))
         for layer in pep_layers(model):
             kept = layer.sparse()
             tables[layer.name] = kept.with_values_of(layer.initial_blocks())

@@ -65,6 +65,7 @@ def test_figures_are_those_of_the_metrics(run, parsed):
     assert content["kept"]["search"] == {
         "steps": [8, 400, 600],
         "kept": [280, 90, 20],
+        "errors": [0, 7, 0],
     }
     words = "\n".join(parsed.words)
     for entry in known:

@@ -193,6 +193,43 @@ def test_any_optimizer_starts_afresh(batches, optimizer):
         np.testing.assert_array_equal(value, expected.numpy())
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_lowered_learning_rate_stays_low(batches, policy):
+    """In half precision Keras wraps the optimizer in one that scales losses."""
+
+    class Lower(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                self.model.optimizer.learning_rate = 0.005
+
+    rates = []
+
+    class Watched(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            optimizer = self.model.optimizer
+            rates.append(float(optimizer.learning_rate))
+            steps.append(int(optimizer.iterations.numpy()))
+
+    steps = []
+    layer = keras_pep.PEPEmbedding(20, DIM, threshold_init=-5.0, name="table")
+    model = keras_pep.models.FM(SIZES, DIM, layer, dtype=policy)
+    model.build()
+    model.compile(
+        keras_pep.optimizers.AdamL2(0.02),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    callback = PEPRetraining(60, search_epochs=2, monitor="loss")
+    model.fit(
+        batches.take(4),
+        epochs=3,
+        verbose=0,
+        shuffle=False,
+        callbacks=[callback, Lower(), Watched()],
+    )
+    assert rates == pytest.approx([0.02] * 4 + [0.005] * 8)
+    assert steps[-4:] == [1, 2, 3, 4]  # all else begins afresh
+
+
 def test_a_budget_out_of_reach_leaves_the_search_as_it_is(batches):
     model = fm(threshold_init=-15.0)
     callback = PEPRetraining(5, method="paper", monitor="loss")

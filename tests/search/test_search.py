@@ -4,7 +4,9 @@ import pytest
 import tensorflow as tf
 
 import keras_pep
-from keras_pep.search import BudgetNotReachedWarning, pruned_model
+from keras_pep.run.progress import KeptOverSteps
+from keras_pep.search import BudgetNotReachedWarning, clock, pruned_model
+from keras_pep.search.search import make_collector
 from keras_pep.thresholds import GRANULARITIES
 
 SIZES = (10, 10)
@@ -465,3 +467,74 @@ def test_a_small_model_is_trained_with_an_optimizer_of_its_own(batches):
     # Halfway down.
     assert float(small.optimizer.learning_rate) == pytest.approx(0.05)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.02)
+
+
+def test_rare_features_win_no_places_for_being_idle():
+    """The tickets of `LazyAdam` are those of `AdamL2`, or nearly."""
+    random = np.random.default_rng(0)
+    shape = 60 * 16, 2
+    ids = (random.zipf(1.3, shape) % 200).astype("int32")
+    labels = (ids.sum(axis=1, keepdims=True) % 2).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(16)
+
+    class Stale(keras_pep.optimizers.LazyAdam):
+        def catch_up(self):
+            pass
+
+    masks = []
+    for optimizer in (
+        keras_pep.optimizers.AdamL2(1e-3, l2=1e-4),
+        keras_pep.optimizers.LazyAdam(1e-3, l2=1e-4),
+        Stale(1e-3, l2=1e-4),
+    ):
+        keras.utils.set_random_seed(0)
+        model = keras_pep.models.FM((200, 200), 4)
+        model.compile(
+            optimizer, keras.losses.BinaryCrossentropy(from_logits=True)
+        )
+        (ticket,) = keras_pep.search(
+            model, data, budgets=[300], epochs=1, method="magnitude"
+        )
+        masks.append(ticket.tables["embedding"].mask())
+    dense, lazy, stale = masks
+    assert (dense & lazy).sum() > 0.95 * 300
+    assert (dense & stale).sum() < 0.75 * 300
+
+
+def test_what_is_kept_is_counted_after_an_epoch(monkeypatch):
+    """Within it, of a table too large to be sorted, it is an estimate."""
+    monkeypatch.setattr(clock, "_ENTRIES_AT_ONCE", 64)
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 50, (20 * 16, 2)).astype("int32")
+    labels = (ids.sum(axis=1, keepdims=True) % 2).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(16)
+    rows, counted = [], []
+
+    class Count(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            counted.append(self.model.embedding.nonzero_parameters())
+
+    model = keras_pep.models.FM((50, 50), 4)
+    model.compile(
+        keras_pep.optimizers.LazyAdam(1e-2, l2=1e-4),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    model.build()
+    collector = make_collector("budget", [40], 2)
+    over_steps = KeptOverSteps(collector, "search", rows)
+    history = model.fit(
+        data,
+        epochs=2,
+        verbose=0,
+        shuffle=False,
+        callbacks=[collector, Count(), over_steps],
+    ).history
+    assert history["embedding_parameters"] == counted
+    assert 38 <= counted[1] <= 40
+    ends = [row for row in rows if row["step"] in (20, 40)]
+    within = [row for row in rows if 9 < row["step"] < 20]
+    assert {row["embedding_parameters"] for row in ends} >= set(counted)
+    last = {row["step"]: row for row in rows}  # an epoch ends with a count
+    assert [last[step]["standard_error"] for step in (20, 40)] == [0, 0]
+    assert within
+    assert all(row["standard_error"] > 0 for row in within)

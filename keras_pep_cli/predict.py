@@ -59,6 +59,7 @@ def predict(
         find_saved_model,
         score_file,
         scorer_of_saved_model,
+        vocabularies_of,
     )
 
     if target.exists() and not force:
@@ -74,12 +75,18 @@ def predict(
     if saved_model is None:
         run = RunDirectory(path)
         score, columns = scorer_of_run(run, budget, dense=dense)
+        vocabularies = [*run.read_vocabularies().values()]
         config = run.read_json("config.json")
         usual = usual_form(str(config.get("dataset")), config.get("delimiter"))
     else:
         refuse_choice(path, budget, dense)
-        score, columns = scorer_of_saved_model(describe(saved_model))
+        description = describe(saved_model)
+        score, columns = scorer_of_saved_model(description)
+        vocabularies = vocabularies_of(description)
     say = (lambda _: None) if quiet else click.echo
-    rows = score_file(score, columns, source, target, delimiter, usual, say)
+    rows = score_file(
+        *(score, columns, source, target, delimiter, usual, say),
+        vocabularies=vocabularies,
+    )
     if not quiet:
         click.echo(f"{rows:,} rows: {target}")

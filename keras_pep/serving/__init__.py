@@ -19,6 +19,7 @@ from keras_pep.serving.predict import (
     score_file,
     scorer_of_model,
     scorer_of_saved_model,
+    vocabularies_of,
 )
 from keras_pep.serving.sizes import (
     field_rows,
@@ -47,4 +48,5 @@ __all__ = [
     "size_table",
     "table_sizes",
     "tables_of",
+    "vocabularies_of",
 ]

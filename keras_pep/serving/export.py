@@ -298,6 +298,7 @@ def _numberings(
         field.update(
             column=vocabulary.field.column,
             kind=vocabulary.field.kind,
+            edges=list(vocabulary.field.edges),
             time_format=vocabulary.field.time_format,
             input=input_of(vocabulary).name,
             example=_example(vocabulary),

@@ -1,7 +1,7 @@
 """`keras-pep predict`: probabilities of the rows of a file."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet
 from keras_pep import metrics
 from keras_pep.data import DataError
 from keras_pep.data import rows as raw
-from keras_pep.data.fields import Field, Vocabulary
+from keras_pep.data.fields import LONGEST_LIST, Field, Vocabulary
 from keras_pep.data.prepare import FEWER_LINES, Encoder
 from keras_pep.data.rows import Block, Files, Malformed
 from keras_pep.data.spelling import spelled
@@ -39,6 +39,7 @@ def score_file(
     delimiter: str | None = None,
     usual: Files | None = None,
     say: Callable[[str], None] = lambda _: None,
+    vocabularies: Collection[Vocabulary] = (),
 ) -> int:
     """Writes the probability of each row of a file, in the same order.
 
@@ -54,6 +55,8 @@ def score_file(
             the endings of their names do not say it.
         say: Called with a line for all that is read in a way that the user
             might not expect.
+        vocabularies: What the model knows. For each column of which it knows
+            nearly no value there is a line, too.
 
     Returns:
         Number of rows.
@@ -70,17 +73,72 @@ def score_file(
     if not target.parent.is_dir():
         raise DataError(f"{target.parent}: no such folder.")
     count = 0
+    familiar = [_Familiar(each) for each in vocabularies]
     try:
         with whole(target) as partial, _writer(partial, ending) as writer:
             for block in _well_formed(files, columns):
                 probabilities = pa.array(score(block), pa.float32())
                 writer.write_table(pa.table([probabilities], schema=_SCHEMA))
                 count += len(block)
+                for each in familiar:
+                    each.add(block)
     except OSError as error:
         raise DataError(
             f"{target}: cannot be written: {error.strerror or error}."
         ) from error
+    notes = {each.column: note for each in familiar if (note := each.note())}
+    for note in notes.values():
+        say(note)
     return count
+
+
+_FEW = 0.05  # share of known values below which a column looks misread
+
+
+class _Familiar:
+    """Counts the rows whose value of a field a model knows.
+
+    Args:
+        vocabulary: What it knows.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.column = vocabulary.field.column
+        self._field = vocabulary.field
+        self._values = vocabulary.values
+        self._encoder = Encoder(vocabulary, len(vocabulary))
+        self._unknown = len(vocabulary)
+        self._example = ""
+        self._rows = self._known = 0
+
+    def add(self, block: Block) -> None:
+        """Count the rows of a block."""
+        column = block.columns[self.column]
+        values = column.values
+        if self._field.kind not in ("category", "text"):
+            values, _ = self._field.values(values)
+        ids = self._encoder.ids(values)
+        known = ((ids >= 0) & (ids != self._unknown)).any(axis=1)[column.codes]
+        if not self._known and not known.all():
+            code = int(column.codes[int(known.argmin())])
+            self._example = self._example or column.values[code].as_py()[:80]
+        self._rows += len(block)
+        self._known += int(known.sum())
+
+    def note(self) -> str:
+        """Say that nearly no value is known; `""` if more are."""
+        if not self._values.size or self._known >= max(_FEW * self._rows, 1):
+            return ""
+        learned = ""
+        if self._field.kind in ("category", "text", "list"):
+            value = str(self._values[self._values.size // 2])[:80]
+            learned = f", expected such as {value!r}"
+        return (
+            f"{self.column}: of {self._rows:,} rows {self._known:,} have a "
+            f"value that the model knows; found such as {self._example!r}"
+            f"{learned}. Is it written as it was for training? All other "
+            "values count as unknown."
+        )
 
 
 def _files(
@@ -231,6 +289,35 @@ def scorer_of_saved_model(
         return np.concatenate(parts)
 
     return score, tuple(dict.fromkeys(field["column"] for field in fields))
+
+
+def vocabularies_of(description: Description) -> list[Vocabulary]:
+    """Read what a SavedModel knows of each field.
+
+    Fields are left out of which nothing was kept, and those whose vocabulary
+    lacks the features of which nothing was kept: there it is no surprise that
+    a value is unknown.
+
+    Args:
+        description: Of a SavedModel with raw values as its default inputs.
+    """
+    from keras_pep.serving.raw import read_vocabulary
+
+    found = []
+    for place, field in enumerate(description.report["fields"]):
+        if field.get("vocabulary", 0) < field["features"] - 1:
+            continue
+        assets = description.path / "assets"
+        for path in assets.glob(f"vocabulary-{place}-*.tsv"):
+            of = Field(
+                *(field["name"], field["column"], field["kind"]),
+                edges=tuple(field.get("edges", ())),
+                time_format=field["time_format"],
+                length=LONGEST_LIST if field["kind"] == "list" else 1,
+            )
+            values = np.array(read_vocabulary(path), dtype=object)
+            found.append(Vocabulary(of, values, unknown=True))
+    return found
 
 
 def _argument(info: TensorInfo) -> str:

@@ -91,6 +91,18 @@ def write_vocabulary(
     return path.stat().st_size
 
 
+def read_vocabulary(path: Path) -> list[str]:
+    """Read the values that `write_vocabulary` has written."""
+    letters = {escaped[1]: raw for raw, escaped in _ESCAPES}
+    lines = path.read_bytes().decode().split("\n")[:-1]
+    return [
+        re.sub(
+            r"\\(.)", lambda found: letters[found[1]], line.partition("\t")[0]
+        )
+        for line in lines
+    ]
+
+
 class Numbering(tf.Module):
     """From the raw values of a field to its ids.
 

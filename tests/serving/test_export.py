@@ -961,6 +961,36 @@ def test_the_description_is_in_the_directory(exported):
     }
 
 
+def test_a_saved_model_says_what_it_knows(exported, clicks, tmp_path):
+    description = keras_pep.serving.describe(exported.path)
+    found = keras_pep.serving.vocabularies_of(description)
+    # Not of fields whose vocabulary lacks what was pruned away.
+    whole = [
+        field["name"]
+        for field in exported.report["fields"]
+        if field["vocabulary"] >= field["features"] - 1
+    ]
+    assert [each.field.name for each in found] == whole
+    assert {"city", "price", "tags"} < {*whole}
+    for vocabulary in found:
+        known = clicks.vocabularies[vocabulary.field.name]
+        assert vocabulary.field.edges == known.field.edges
+        assert vocabulary.to_dict()["values"] == [*map(str, known)][1:]
+
+    row = raw_rows(1)[0]
+    write_csv(tmp_path / "rows.csv", [{**row, "city": "nowhere"}])
+    score, columns = keras_pep.serving.scorer_of_saved_model(description)
+    said = []
+    score_file(
+        *(score, columns, tmp_path / "rows.csv", tmp_path / "scores.csv"),
+        say=said.append,
+        vocabularies=found,
+    )
+    (note,) = [note for note in said if note.startswith("city")]
+    assert "city: of 1 rows 0 have a value" in note
+    assert "found such as 'nowhere', expected such as " in note
+
+
 def test_a_value_is_one_in_every_spelling_and_every_file(tmp_path):
     """A frame with gaps as CSV, as Parquet, and asked of a server."""
     random = np.random.default_rng(0)

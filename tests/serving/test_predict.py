@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_pep.data import DataError
+from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.data.rows import Files
 from keras_pep.serving import score_file
 
@@ -118,3 +119,44 @@ def test_nothing_is_scored_that_is_not_read_whole(
     with pytest.raises(DataError, match=rf"(?s)new\.csv.*{found}"):
         scored(content)
     assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "known", "said"),
+    [
+        ("user", [f"u{n}" for n in range(10)], 4, ""),
+        ("user", ["u3"], 1, ""),
+        (
+            "user",
+            ["0", "1", "2"],
+            0,
+            "found such as 'u0', expected such as '1'",
+        ),
+        (Field("of", "user", "list", length=2), ["0"], 0, "such as 'u0', exp"),
+        (Field("p", "price", "number", (0.3,)), ["0", "1"], 4, ""),
+        (Field("p", "price", "number", (0.3,)), [""], 0, "such as '0.5'. Is"),
+    ],
+)
+def test_a_column_that_the_model_does_not_know_is_named(
+    scored, field, values, known, said
+):
+    if isinstance(field, str):
+        field = Field(field, field)
+    for unknown in (True, False):
+        vocabulary = Vocabulary(field, np.array(values, object), unknown)
+        found, notes = scored(written(), vocabularies=[vocabulary] * 2)
+        assert found == PRICES
+        assert len(notes) == bool(said)  # once for each column
+        for note in notes:
+            assert note.startswith(
+                f"{field.column}: of 4 rows {known} have a value that the model"
+            )
+            assert said in note
+
+
+@pytest.mark.parametrize(("known", "said"), [(4, 1), (5, 0)])
+def test_five_percent_are_enough_to_know_a_column(scored, known, said):
+    users = ["a"] * known + ["b"] * (100 - known)
+    content = "user,price\n" + "".join(f"{user},0.5\n" for user in users)
+    vocabulary = Vocabulary(Field("user", "user"), np.array(["a"], object))
+    assert len(scored(content, vocabularies=[vocabulary])[1]) == said

@@ -9,7 +9,12 @@ from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.data.prepare import Encoder
 from keras_pep.data.spelling import spelled
 from keras_pep.data.times import as_texts
-from keras_pep.serving.raw import Numbering, spell, write_vocabulary
+from keras_pep.serving.raw import (
+    Numbering,
+    read_vocabulary,
+    spell,
+    write_vocabulary,
+)
 
 UNKNOWN = 1_000_000
 
@@ -317,3 +322,11 @@ def test_integers(tmp_path):
     assert numbering.input == tf.int64
     ids = numbering(tf.constant([2**40, 0, -7, 5], tf.int64))
     assert ids.numpy().tolist() == [[2], [3], [0], [3]]
+
+
+def test_vocabularies_are_read_as_they_were_written(tmp_path):
+    values = ["", "a\tb", "c\\nd", "\n", "e\r", "\\", "\u2028", "7"]
+    vocabulary = Vocabulary(Field("f", "f"), np.array(values, object), True)
+    path = tmp_path / "vocabulary.tsv"
+    write_vocabulary(vocabulary, path, np.zeros(9, dtype=bool))
+    assert read_vocabulary(path) == values

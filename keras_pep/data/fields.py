@@ -27,7 +27,7 @@ MISSING = (
     r"[ \t]*(?i:"
     r"|na|n/a|n\.a\.|#n/a|#n/a n/a|#na|<na>|-?nan|nat|null|\(null\)|nil|none"
     r"|#null!|#value!|#ref!|#name\?|#num!|#div/0!"
-    r"|undefined|missing|\\n|[.]|-|--|\?"
+    r"|undefined|missing|\\n|[.]|-|--|\?|0000-00-00(?: 00:00:00)?"
     r")[ \t]*"
 )
 

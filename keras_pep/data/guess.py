@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import SEPARATOR, Field, is_missing, of_kind
 from keras_pep.data.times import UNITS, as_texts, matches, minutes, numbers
 
@@ -16,6 +17,7 @@ _SHOWN = 2000  # values of a column that are looked at
 _MOST = 0.8  # share of values of a kind from which the others look like slips
 
 _SECONDS = (631_152_000, 2_208_988_800)  # 1990 to 2040
+_FEW = 4  # numbers that look like digits of a calendar by chance
 _TIMES = 20  # different numbers, at least, that are taken for times
 _SPAN = (86_400, 20 * 365 * 86_400)  # of a log, in seconds: a day to 20 years
 _ROUND = 1e-3  # how close above a power of ten numbers are counted from it
@@ -47,12 +49,22 @@ _LIKE_A_TIME = (
 _CURRENCY = "[$\u20ac\u00a3\u00a5]?"
 _LIKE_A_NUMBER = (
     f"[ \t]*[-+]?{_CURRENCY} ?[-+]?"
-    "(?:[0-9]+(?:[,' ][0-9]{3})*(?:[.][0-9]+)?|[0-9]+(?:[. ][0-9]{3})*,[0-9]+)"
-    f" ?(?:%|{_CURRENCY})[ \t]*"
+    "(?:[0-9]+(?:[,'\u2019 \u00a0\u202f][0-9]{3})*(?:[.][0-9]+)?"
+    "|[0-9]+(?:[. \u00a0\u202f][0-9]{3})*,[0-9]+)"
+    f"[ \u00a0\u202f]?(?:%|{_CURRENCY})[ \t]*"
 )
-_COMPACT = (
-    "(?:19[5-9][0-9]|20[0-4][0-9])(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
-)
+_LIKE_A_LIST = r"\[\]|\[.*[,'\"].*\]"
+_YEAR = "(?:19[5-9][0-9]|20[0-4][0-9])"
+_DAY = "(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+_HOUR = "(?:[01][0-9]|2[0-3])"
+# Times of digits alone, which could be numbers as well.
+_COMPACT = {
+    "%Y%m%d": _YEAR + _DAY,
+    "%Y%m%d%H": _YEAR + _DAY + _HOUR,
+    "%Y%m%d%H%M": f"{_YEAR}{_DAY}{_HOUR}[0-5][0-9]",
+    "%Y%m%d%H%M%S": f"{_YEAR}{_DAY}{_HOUR}[0-5][0-9][0-5][0-9]",
+    "%y%m%d%H%M": f"[0-4][0-9]{_DAY}{_HOUR}[0-5][0-9]",
+}
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,13 @@ def guess(
         return Guess(of_kind(column, "time"))
     if (by_format := _by_format(column, every, shown)) is not None:
         return by_format
+    if are_numbers.mean() >= _MOST:
+        of_numbers = _of_numbers(column, every, numbers(every), where)
+        if of_numbers.fields == as_it_is:  # as they would be by themselves
+            return of_numbers
+        if of_numbers.fields == of_kind(column, "time"):
+            are_times = are_numbers
+            are_numbers = np.zeros_like(are_times)
     texts = shown.to_pylist()
     if sum(SEPARATOR in text for text in texts) >= _LISTS * len(texts):
         return Guess(of_kind(column, "list"))
@@ -108,25 +127,36 @@ def guess(
             other = texts[int(are.argmin())]
             return Guess(
                 as_it_is,
-                f"{column}: taken as categories, because of {other!r}"
+                f"{column}: taken as categories, because of {other[:80]!r}"
                 f"{where(other)}, which is no {kind}. {column}:{kind} in "
                 f"--fields reads {kind}s, and counts such rows as malformed.",
             )
-    example = f"such as {texts[0]!r}{where(texts[0])}"
-    if matches(shown, _LIKE_A_NUMBER).mean() >= _MOST:
-        return Guess(
-            as_it_is,
-            f"{column}: taken as categories. Values {example} look like "
-            "numbers, but numbers are read without signs of currency, without "
-            "marks between thousands, and with a point before decimals.",
-        )
-    if matches(shown, _LIKE_A_TIME).mean() >= _MOST:
-        return Guess(
-            as_it_is,
-            f"{column}: taken as categories. Values {example} look like times; "
-            "their format in --fields would tell how to read them, as in "
-            f"{column}:time(%d %b %Y %H:%M).",
-        )
+    for pattern, advice in (
+        (
+            _LIKE_A_NUMBER,
+            "look like numbers, but numbers are read without signs of "
+            "currency, without marks between thousands, and with a point "
+            "before decimals.",
+        ),
+        (
+            _LIKE_A_TIME,
+            "look like times; their format in --fields would tell how to read "
+            f"them, as in {column}:time(%d %b %Y %H:%M).",
+        ),
+        (
+            _LIKE_A_LIST,
+            f"look like lists, but lists are read as text divided by "
+            f"{SEPARATOR}.",
+        ),
+    ):
+        are = matches(shown, pattern)
+        if are.mean() >= _MOST:
+            one = texts[int(are.argmax())]
+            return Guess(
+                as_it_is,
+                f"{column}: taken as categories. Values such as {one[:80]!r}"
+                f"{where(one)} {advice}",
+            )
     return Guess(as_it_is)
 
 
@@ -142,16 +172,18 @@ def _of_numbers(
     taken = "categories" if whole else "numbers"
     if found.size < _TIMES:
         return plain
+    if whole and (time_format := _compact(texts)):
+        return Guess(
+            plain.fields,
+            f"{column}: taken as {taken}, though its numbers could be times, "
+            f"such as {texts[0].as_py()!r}. {column}:time({time_format}) in "
+            "--fields reads times.",
+        )
     for unit, name in zip(UNITS, _UNIT_NAMES, strict=True):
         seconds = found / unit
         inside = (seconds >= _SECONDS[0]) & (seconds < _SECONDS[1])
         if inside.mean() >= _MOST:
-            seconds = seconds[inside]
-            days = " to ".join(
-                str(np.datetime64(int(t), "s"))[:10]
-                for t in (seconds.min(), seconds.max())
-            )
-            like = f"{name} since 1970 ({days})"
+            like = f"{name} since 1970 ({_days(seconds[inside])})"
             if not inside.all():
                 other = texts[int(inside.argmin())].as_py()
                 return Guess(
@@ -173,14 +205,51 @@ def _of_numbers(
                 f"{column}: taken as {taken}, though its numbers could be "
                 f"{like}. {column}:time in --fields reads times.",
             )
-    if whole and matches(texts, _COMPACT).all():
-        return Guess(
-            plain.fields,
-            f"{column}: taken as {taken}, though its numbers could be days, "
-            f"such as {texts[0].as_py()!r}. {column}:time in --fields reads "
-            "times.",
-        )
     return plain
+
+
+def check_times(column: str, raw: Any) -> str:
+    """Look at what is read as times without a format, as `--fields` asks for.
+
+    Returns:
+        What somebody might not expect, or `""`.
+
+    Raises:
+        DataError: If its digits are those of a calendar, which would be read
+            as seconds since 1970, or their thousandths.
+    """
+    texts = raw.filter(pa.array(~np.isnan(numbers(raw))))
+    if (time_format := _compact(texts)) not in ("", "%Y%m%d"):
+        raise DataError(
+            f"found {texts[0].as_py()!r} in column {column!r}, expected a time "
+            "that is not digits alone, which would be read as a number since "
+            f"1970. {column}:time({time_format}) says how it is written."
+        )
+    found, valid = minutes(texts, "")
+    seconds = found[valid] * 60
+    if not seconds.size or (
+        seconds.min() >= _SECONDS[0] and seconds.max() < _SECONDS[1]
+    ):
+        return ""
+    return (
+        f"{column}: numbers are read as times since 1970, {_days(seconds)}. "
+        f"{column}:category in --fields takes them as categories."
+    )
+
+
+def _days(seconds: np.ndarray) -> str:
+    """The first and the last day of times."""
+    return " to ".join(
+        str(np.datetime64(int(t), "s"))[:10]
+        for t in (seconds.min(), seconds.max())
+    )
+
+
+def _compact(texts: Any) -> str:
+    """Find the format of times that are digits alone; `""` if they are none."""
+    if len(texts) < _FEW:
+        return ""
+    return next((f for f, p in _COMPACT.items() if matches(texts, p).all()), "")
 
 
 def _are_times(column: str, found: np.ndarray, unit: int) -> bool:

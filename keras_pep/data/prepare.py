@@ -143,8 +143,9 @@ def _write(
         for field, count in zip(source.fields, counts, strict=True)
     ]
     merged = [
-        f"{each.name}: {count.merged}. {each.column}:text in --fields takes "
-        "values as they are written."
+        f"{each.name}: {count.merged}."
+        + f" {each.column}:text in --fields takes values as they are written."
+        * (each.kind == "category")
         for each, count in zip(source.fields, counts, strict=True)
         if count.merged
     ]
@@ -196,7 +197,7 @@ def _rows(
         ).astype(np.int8)
         label = block.columns[source.label]
         positive, bad = _labels(label.values.to_numpy(False))
-        wrong = _wrong(block, source.label, bad, "0 or 1", malformed, None)
+        wrong = _wrong(block, source.label, bad, _LABEL, malformed, None)
         for name, column in block.columns.items():
             lines = block.lines(name)
             bad = lines > 0
@@ -204,6 +205,7 @@ def _rows(
             wrong = _wrong(block, name, bad, FEWER_LINES, malformed, wrong)
         made: list[Column] = []
         parsed: dict[Any, Any] = {}
+        marked = set()  # columns, of which there may be several fields
         for each in source.fields:
             column = block.columns[each.column]
             if each.kind in ("category", "text"):
@@ -215,7 +217,8 @@ def _rows(
                 expected = f"a time as {each.time_format} has it"
             bad = found.malformed
             wrong = _wrong(block, each.column, bad, expected, malformed, wrong)
-            if marks is not None and found.missing.any():
+            if marks is not None and each.column not in marked:
+                marked.add(each.column)
                 _count_marks(column, found.missing, marks, each.column)
             made.append(Column(found.values, found.places[column.codes]))
         labels = positive[label.codes]
@@ -247,6 +250,7 @@ def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found == 1, (found != 0) & (found != 1)
 
 
+_LABEL = "0 or 1 (or false or true): write the labels so"
 FEWER_LINES = "fewer lines: is a quote missing?"
 _TIME = (
     f"a time: {FORMS}; for others --fields takes a format, as in "

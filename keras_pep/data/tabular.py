@@ -12,7 +12,7 @@ import numpy as np
 from keras_pep.data import rows
 from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import KINDS, Field, of_kind
-from keras_pep.data.guess import guess
+from keras_pep.data.guess import check_times, guess
 from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Block, Files, Malformed
 from keras_pep.data.times import pattern_of
@@ -150,17 +150,25 @@ def _fields(
     files: Files, kinds: dict[str, _Kind], say: Callable[[str], None]
 ) -> tuple[Field, ...]:
     """Fields of columns, of a kind that is given or guessed."""
-    unknown = [name for name, kind in kinds.items() if kind.kind is None]
+    looked_at = [
+        name
+        for name, kind in kinds.items()
+        if kind.kind is None or (kind.kind in _TIMES and not kind.time_format)
+    ]
     first = None
-    if unknown:
+    if looked_at:
         malformed = Malformed()
-        first = next(rows.blocks(files, unknown, malformed), None)
+        first = next(rows.blocks(files, looked_at, malformed), None)
         if first is None:
             raise rows.no_rows(files, malformed)
     fields: list[Field] = []
     for name, kind in kinds.items():
         if kind.kind is not None:
             fields += of_kind(name, kind.kind, kind.time_format)
+            if first is not None and name in first.columns:
+                note = check_times(name, first.columns[name].values)
+                if note:
+                    say(note)
         elif first is not None:
             found = guess(
                 name,

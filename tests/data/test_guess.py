@@ -81,10 +81,45 @@ def test_a_number_that_stands_for_no_time_is_told():
     assert "(2017-10-01 to 2017-11-13). last_login:time in --fields" in note
 
 
-def test_days_as_numbers_are_told():
-    kind, _, note = found(20261101 + np.arange(25))
+STAMPS = pd.date_range("2026-03-01", periods=300, freq="977min")
+
+
+@pytest.mark.parametrize(
+    "time_format",
+    ["%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%y%m%d%H%M"],
+)
+def test_times_of_digits_alone_are_told(tmp_path, time_format):
+    """They could be ids, or be read as seconds since 1970."""
+    times = STAMPS.strftime(time_format)
+    kind, _, note = found(times, "when")
     assert kind == "category"
-    assert "could be days, such as '20261101'. column:time" in note
+    option = f"when:time({time_format})"
+    assert f"could be times, such as '{times[0]}'. {option} in" in note
+    path = write(tmp_path / "own.csv", when=times)
+    settings = {"label": "label", "min_count": 1}
+    made = data.load(path, fields=[option], **settings)
+    training = np.random.default_rng(0).random(300) < 0.8
+    days = [
+        made.vocabularies[made.fields[-1]][n] for n in made.train.ids[:, -1]
+    ]
+    assert days == [str(time.day_of_week) for time in STAMPS[training]]
+    if time_format == "%Y%m%d":  # is of ISO 8601 as well
+        other = data.load(path, fields=["when:weekday"], **settings)
+        np.testing.assert_array_equal(other.train.ids, made.train.ids[:, -1:])
+    else:
+        with pytest.raises(DataError, match=rf"found '{times[0]}' in column"):
+            data.load(path, fields=["when:time"], **settings)
+
+
+def test_numbers_that_are_read_as_times_of_long_ago_are_told(tmp_path):
+    path = write(tmp_path / "own.csv", when=10**8 + np.arange(400))
+    made = data.load(path, label="label", fields=["when:time"])
+    assert made.notes[0] == (
+        "when: numbers are read as times since 1970, 1973-03-03 to 1973-03-03. "
+        "when:category in --fields takes them as categories."
+    )
+    path = write(tmp_path / "now.csv", when=SECONDS)
+    assert data.load(path, label="label", fields=["when:time"]).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +164,13 @@ def test_formats_are_found_and_told(raw, kind, time_format):
         (["$5.00", "$6.50"], "look like numbers"),
         (["3,14", "2,71"], "a point before decimals"),
         ([*np.arange(9) / 2, "XL"], "because of 'XL' (row 7), which is no n"),
-        ([*np.arange(9), "N/A", "?", "unknown"], "because of 'unknown'"),
+        ([*np.arange(9) / 2, "N/A", "?", "unknown"], "because of 'unknown'"),
+        ([*np.arange(9) / 2, "X" * 999], f"because of {'X' * 80!r} (row 7)"),
+        ([*SECONDS, "never"], "because of 'never' (row 7), which is no time."),
+        (["never", *["13/7/2026", "7/13/2026"] * 9], "such as '13/7/2026' (r"),
+        (["1\u202f234,50", "5,00\u00a0\u20ac"], "look like numbers"),
+        (["1\u2019234.50"], "look like numbers"),
+        (["['a', 'b']", '["a"]', "[1, 2]", "[]"], "look like lists"),
         (["2026-11-07"] * 9 + ["soon"], "because of 'soon' (row 7), which is"),
     ],
 )
@@ -148,6 +189,9 @@ def test_categories_for_want_of_better_are_told(raw, told):
         ["a1", "b2"],
         ["10.0.0.1", "192.168.0.100"],
         ["M", "F"],
+        # Ids are categories, whether one of them is text or not.
+        [*range(30), "guest"],
+        ["[18-25]", "[26-40]"],
     ],
 )
 def test_text_is_taken_silently(raw):
@@ -330,3 +374,17 @@ def test_marks_are_values_of_categories(tmp_path):
         *(None, "", "-", "DE", "NA", "None")
     ]
     assert dataset.notes == ()
+
+
+def test_zero_dates_of_databases_are_missing(tmp_path):
+    times = [str(time) for time in STAMPS]
+    times[::10] = ["0000-00-00 00:00:00"] * 30
+    path = write(tmp_path / "own.csv", when=times)
+    dataset = data.load(path, label="label", min_count=1)
+    assert dataset.fields == ("when_hour", "when_weekday")
+    assert dataset.malformed == 0
+    assert dataset.notes == (
+        "when: '0000-00-00 00:00:00' is taken as missing, in 30 rows.",
+    )
+    first = dataset.vocabularies["when_hour"][dataset.train.ids[0, 0]]
+    assert first == ""  # the first row is one of training

@@ -212,11 +212,11 @@ def _rows(
                 made.append(column)
                 continue
             found = each.made(column.values, parsed)
-            expected = _EXPECTED.get(each.kind, "")
-            if each.time_format:
-                expected = f"a time as {each.time_format} has it"
             bad = found.malformed
-            wrong = _wrong(block, each.column, bad, expected, malformed, wrong)
+            wanted = expected(each)
+            if not each.time_format:
+                wanted += _ADVICE.get(each.kind, "")
+            wrong = _wrong(block, each.column, bad, wanted, malformed, wrong)
             if marks is not None and each.column not in marked:
                 marked.add(each.column)
                 _count_marks(column, found.missing, marks, each.column)
@@ -252,16 +252,23 @@ def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 _LABEL = "0 or 1 (or false or true): write the labels so"
 FEWER_LINES = "fewer lines: is a quote missing?"
-_TIME = (
-    f"a time: {FORMS}; for others --fields takes a format, as in "
-    "when:time(%m/%d/%Y %H:%M)"
-)
-_EXPECTED = {
-    "log": "an integer",
-    "number": "a number; the kind category takes values as they are",
-    "hour": _TIME,
-    "weekday": _TIME,
+_ADVICE = {
+    "number": "; the kind category takes values as they are",
+    "hour": "; for others --fields takes a format, as in "
+    "when:time(%m/%d/%Y %H:%M)",
 }
+_ADVICE["weekday"] = _ADVICE["hour"]
+
+
+def expected(field: Field) -> str:
+    """Say what raw values of a field have to be, for an error."""
+    if field.kind == "log":
+        return "an integer"
+    if field.kind == "number":
+        return "a number"
+    if field.time_format:
+        return f"a time as {field.time_format} has it"
+    return f"a time: {FORMS}"
 
 
 def _wrong(

@@ -15,7 +15,7 @@ from keras_pep import metrics
 from keras_pep.data import DataError
 from keras_pep.data import rows as raw
 from keras_pep.data.fields import LONGEST_LIST, Field, Vocabulary
-from keras_pep.data.prepare import FEWER_LINES, Encoder
+from keras_pep.data.prepare import FEWER_LINES, Encoder, expected
 from keras_pep.data.rows import Block, Files, Malformed
 from keras_pep.data.spelling import spelled
 from keras_pep.data.times import as_texts, numbers
@@ -127,7 +127,9 @@ class _Familiar:
 
     def note(self) -> str:
         """Say that nearly no value is known; `""` if more are."""
-        if not self._values.size or self._known >= max(_FEW * self._rows, 1):
+        if not self._values.size or not self._rows:
+            return ""
+        if self._known >= max(_FEW * self._rows, 1):
             return ""
         learned = ""
         if self._field.kind in ("category", "text", "list"):
@@ -227,7 +229,7 @@ def scorer_of_model(
             values = column.values
             if field.kind != "category":
                 values, bad = field.values(values.to_numpy(False))
-                _refuse(block, field.column, bad, f"a {field.kind}")
+                _refuse(block, field.column, bad, expected(field))
             ids.append(encoder.ids(values)[column.codes].astype(np.int32))
         logits = metrics.predict(served, np.concatenate(ids, axis=1))
         return 1 / (1 + np.exp(-logits.reshape(-1).astype(np.float64)))
@@ -274,7 +276,8 @@ def scorer_of_saved_model(
             kind, column = field["kind"], block.columns[field["column"]]
             texts = column.values.to_numpy(False)
             of = Field("", "", kind, time_format=field["time_format"])
-            _refuse(block, field["column"], of.values(texts)[1], f"a {kind}")
+            bad = of.values(texts)[1]
+            _refuse(block, field["column"], bad, expected(of))
             info = inputs[field["name"]]
             given[_argument(info)] = _typed(texts, info.dtype), column.codes
         parts = []
@@ -341,13 +344,13 @@ def _typed(texts: np.ndarray, dtype: str) -> np.ndarray:
     return made
 
 
-def _refuse(block: Block, name: str, bad: np.ndarray, expected: str) -> None:
+def _refuse(block: Block, name: str, bad: np.ndarray, wanted: str) -> None:
     if bad.any():
         rows = bad[block.columns[name].codes]
         row = int(rows.argmax())
         found = block.columns[name].values[int(block.columns[name].codes[row])]
         raise DataError(
             f"{block.path}, row {block.first + row + 1}: found "
-            f"{found.as_py()[:80]!r} in column {name!r}, expected {expected}. "
+            f"{found.as_py()[:80]!r} in column {name!r}, expected {wanted}. "
             "Nothing was written."
         )

@@ -961,7 +961,9 @@ def test_the_description_is_in_the_directory(exported):
     }
 
 
-def test_a_saved_model_says_what_it_knows(exported, clicks, tmp_path):
+def test_a_saved_model_says_what_it_knows(
+    exported, clicks, clicks_model, tmp_path
+):
     description = keras_pep.serving.describe(exported.path)
     found = keras_pep.serving.vocabularies_of(description)
     # Not of fields whose vocabulary lacks what was pruned away.
@@ -989,6 +991,17 @@ def test_a_saved_model_says_what_it_knows(exported, clicks, tmp_path):
     (note,) = [note for note in said if note.startswith("city")]
     assert "city: of 1 rows 0 have a value" in note
     assert "found such as 'nowhere', expected such as " in note
+
+    write_csv(tmp_path / "rows.csv", [{**row, "when": "soon"}])
+    for scorer in (
+        keras_pep.serving.scorer_of_saved_model(description),
+        scorer_of_model(clicks_model, clicks.vocabularies),
+    ):
+        with pytest.raises(
+            keras_pep.data.DataError,
+            match="row 1: found 'soon' in column 'when', expected a time: 2026",
+        ):
+            score_file(*scorer, tmp_path / "rows.csv", tmp_path / "other.csv")
 
 
 def test_a_value_is_one_in_every_spelling_and_every_file(tmp_path):

@@ -160,3 +160,9 @@ def test_five_percent_are_enough_to_know_a_column(scored, known, said):
     content = "user,price\n" + "".join(f"{user},0.5\n" for user in users)
     vocabulary = Vocabulary(Field("user", "user"), np.array(["a"], object))
     assert len(scored(content, vocabularies=[vocabulary])[1]) == said
+
+
+def test_of_no_rows_nothing_is_said(scored):
+    vocabulary = Vocabulary(Field("user", "user"), np.array(["a"], object))
+    with pytest.warns(UserWarning, match="no data"):
+        assert scored("user,price\n", vocabularies=[vocabulary]) == ([], [])

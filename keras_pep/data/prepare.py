@@ -24,6 +24,7 @@ from keras_pep.data.fields import (
     LONGEST_LIST,
     Field,
     Vocabulary,
+    is_missing,
     lengths,
 )
 from keras_pep.data.rows import Block, Column, Files, Malformed
@@ -543,7 +544,9 @@ def _number_rows(
         )
         for split, size in zip(SPLITS, sizes, strict=True)
     ]
+    first: list[Column] = []
     for block in _rows(source, seed, Malformed()):
+        first = first or block.made
         parts = [block.split == n for n in range(len(SPLITS))]
         for n, part in enumerate(parts):
             labels[n].write(block.labels[part])
@@ -571,6 +574,9 @@ def _number_rows(
     for place, why in useless.items():
         of = source.fields[place]
         what = outcome.format(of.column, of.kind)
+        left_out = place not in kept and of.kind == "category"
+        if left_out and _are_numbers(first[place].values):
+            what += f", and {of.column}:number bins its numbers"
         notes.append(f"{of.name}: of no use, {why}. It {what}.")
     for split in SPLITS:
         stored.keep_fields(folder / split, kept, len(encoders))
@@ -586,6 +592,12 @@ def _number_rows(
             "notes": [*source.notes, *notes],
         },
     )
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether values are several numbers, some of them missing."""
+    found = numbers(values.filter(pa.array(~is_missing(values))))
+    return found.size > 1 and not np.isnan(found).any()
 
 
 _UNSEEN = 0.95  # share of validation's values from which a field is of no use

@@ -289,10 +289,25 @@ def test_values_of_validation_that_training_has_not_seen(tmp_path):
     assert dataset.notes == (
         "session: of no use, 100.0% of its values in validation do not occur "
         "in 2 training rows or more. It is left out; "
-        "session:category in --fields keeps it.",
+        "session:category in --fields keeps it, and session:number bins its "
+        "numbers.",
     )
     assert dataset.train.ids.shape[1] == 1
     assert dataset.unknown["test"].shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.arange(600) * 37, ", and own:number bins its numbers."),
+        ([f"s{n}" for n in range(600)], "."),
+        (["7"] * 600, "."),
+    ],
+)
+def test_numbers_of_no_use_may_be_binned(tmp_path, values, told):
+    path = write(tmp_path / "own.csv", item=np.arange(600) % 7, own=values)
+    (note,) = data.load(path, label="label").notes
+    assert note.endswith(f"left out; own:category in --fields keeps it{told}")
 
 
 def test_where_no_column_is_of_use_all_are_kept(tmp_path):

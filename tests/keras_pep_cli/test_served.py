@@ -165,8 +165,18 @@ def test_features_of_nothing_leave_if_asked(run, new_rows, tmp_path):
         )
         assert done.exit_code == 0, done.output
         scores[way] = pd.read_csv(tmp_path / "scores.csv")["probability"]
+        assert "that the model knows" not in done.output
     same = (np.abs(np.subtract(*scores.values())) < 1e-6).mean()
     assert 0.0 < same < 0.95
+    strange = tmp_path / "strange.csv"
+    write_csv(strange, [{**row, "city": "?"} for row in raw_rows(30)])
+    for path in (run, tmp_path / "--keep-vocabulary"):
+        done = invoke(
+            *("predict", path, "--input", strange, "--force"),
+            *("--output", tmp_path / "scores.csv"),
+        )
+        assert "city: of 30 rows 0 have a value that the model" in done.output
+        assert done.output.count("that the model knows") == 1
 
 
 def test_the_dense_model(run, tmp_path):

@@ -1,5 +1,6 @@
 """The optimizers that tables with thresholds need."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -240,11 +241,16 @@ class LazyAdamMixin(AdamL2Mixin):
             variable: Trained by this optimizer or not.
             rows: Integer tensor of row numbers, `(rows,)`.
         """
-        if self.built:
-            for index, known in enumerate(self._trainable_variables):
-                if known is variable and self._last_steps[index] is not None:
-                    return self._up_to_date(index, rows)[0]
+        if self.trains(variable):
+            index = self._get_variable_index(variable)
+            if self._last_steps[index] is not None:
+                return self._up_to_date(index, rows)[0]
         return lookup.take(variable, rows)
+
+    def trains(self, variable: keras.Variable) -> bool:
+        """Whether a variable is one of this optimizer."""
+        known = self._trainable_variables if self.built else ()
+        return any(each is variable for each in known)
 
     def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
         """Brings all rows up to date; Keras calls it at the end of `fit`."""
@@ -275,12 +281,10 @@ class LazyAdamMixin(AdamL2Mixin):
 
     def _catch_up_at_once(self, index: int) -> None:
         """Does it in one loop, which XLA makes of it, in the same memory."""
-        import jax
-
         variable = self._trainable_variables[index]
         held = variable, self._momentums[index], self._velocities[index]
         last = _read(self._last_steps[index], None)
-        aged = jax.jit(self._aged, static_argnums=3, donate_argnums=(0, 1, 2))
+        aged = _aged_by_xla(self.beta_1, self.beta_2, self.epsilon)
         idle = self._idle(last, variable.dtype)
         results = aged(
             *(each.value for each in held), self._l2_of(variable), *idle
@@ -501,10 +505,23 @@ def catch_up(optimizer: Any) -> None:
 
 
 def taken_by(optimizer: Any) -> Callable[[Any, Any], Any]:
-    """`lookup.take`, or what `LazyAdam` has in its place."""
-    lazy = (x for x in parts(optimizer) if isinstance(x, LazyAdamMixin))
-    found = next(lazy, None)
-    return lookup.take if found is None else found.take
+    """`lookup.take`, or `LazyAdam.take` for the variables of a `LazyAdam`."""
+    lazy = [x for x in parts(optimizer) if isinstance(x, LazyAdamMixin)]
+
+    def take(variable: keras.Variable, rows: Any) -> Any:
+        owner = next((x for x in lazy if x.trains(variable)), lookup)
+        return owner.take(variable, rows)
+
+    return take
+
+
+@functools.cache
+def _aged_by_xla(beta_1: float, beta_2: float, epsilon: float) -> Any:
+    """`LazyAdam._aged`, compiled once for all optimizers of these numbers."""
+    import jax
+
+    alike = LazyAdam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+    return jax.jit(alike._aged, static_argnums=3, donate_argnums=(0, 1, 2))
 
 
 def _looked_up(

@@ -141,21 +141,22 @@ class Bounds:
 def checked(
     ids: Any, bounds: Bounds, kernels_check: bool = False
 ) -> tuple[Any, Any]:
-    """Refuses ids that are not allowed, or tells which they are.
+    """Refuses wrong ids, or replaces and marks them.
 
     Args:
         ids: Integer tensor, as `as_ids` returns it.
         bounds: The allowed ids.
-        kernels_check: Whether what reads the table is an error for each of
-            them, too, where TensorFlow computes on a CPU.
+        kernels_check: Whether reading the table with a wrong id is an error by
+            itself where TensorFlow computes on a CPU.
 
     Returns:
-        Ids that are allowed, and None, or else of the shape of `ids` whether
-        they were: each that was not is another now.
+        The ids, and None if wrong ones are an error. Otherwise allowed ids,
+        some in place of wrong ones, and a boolean tensor of the same shape:
+        which ids were right.
 
     Raises:
-        ValueError: If one is not, in an eager call; on TensorFlow it is an
-            `InvalidArgumentError`, as in a graph.
+        ValueError: If an id is wrong, in an eager call. On TensorFlow it is an
+            `InvalidArgumentError`, in graphs as well.
     """
     if isinstance(ids, keras.KerasTensor):
         return ids, None
@@ -172,7 +173,7 @@ def checked(
 
 
 def nan_where_wrong(values: Any, valid: Any) -> Any:
-    """Values, and NaN for ids that were not allowed.
+    """Replaces the values of wrong ids by NaN.
 
     Args:
         values: Float tensor, `(*valid.shape, width)`.
@@ -193,12 +194,10 @@ def nan_where_wrong(values: Any, valid: Any) -> Any:
 
 
 def of_columns(ids: Any, columns: int) -> Any:
-    """Ids of a batch, if they have so many columns.
-
-    Others might be broadcast.
+    """Refuses a batch of ids of another width, which might be broadcast.
 
     Raises:
-        ValueError: If they have not.
+        ValueError: If the ids are not `(batch, columns)`.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -215,10 +214,10 @@ def of_columns(ids: Any, columns: int) -> Any:
 
 
 def as_ids(inputs: Any) -> Any:
-    """Ids as int32 or int64, none of which has become another.
+    """Converts ids to int32 or int64; none becomes another valid id.
 
-    An id that these cannot hold, or that is no whole number, becomes one that
-    no table has.
+    An id that is too large, or not a whole number, becomes a number that no
+    table has.
 
     Raises:
         ValueError: If they are ragged.
@@ -250,12 +249,12 @@ def as_ids(inputs: Any) -> Any:
 
 
 def is_ragged(inputs: Any) -> bool:
-    """Whether these are a `tf.RaggedTensor`."""
+    """Whether the ids are a `tf.RaggedTensor`."""
     return hasattr(inputs, "with_flat_values")
 
 
 def dense(inputs: Any) -> Any:
-    """Sparse ids with 0 where there are none, as Keras has it."""
+    """Makes sparse ids dense, with 0 for missing ones, as Keras does."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -269,10 +268,10 @@ def dense(inputs: Any) -> Any:
 
 
 def narrowed(ids: Any) -> Any:
-    """Ids of 64 bits, not yet a tensor, as JAX can hold them.
+    """Clips an array of 64-bit ids to int32 on JAX; no table has the ends.
 
-    JAX drops their upper half, so that 2**32 + 1 would be 1. Those that int32
-    cannot hold become its smallest or its largest number.
+    JAX would drop their upper half, so that 2**32 + 1 would be 1. Tensors and
+    arrays of fewer bits are returned as they are.
     """
     if keras.backend.backend() != "jax" or not hasattr(ids, "__array__"):
         return ids

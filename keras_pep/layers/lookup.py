@@ -131,7 +131,7 @@ def update(variable: keras.Variable, rows: Any, values: Any) -> None:
 
 
 class Columns:
-    """Some columns of a variable, to be read and assigned as a variable is.
+    """A view of some columns of a variable, read and assigned like one.
 
     Args:
         variable: `(rows, all)`, on TensorFlow.
@@ -287,7 +287,7 @@ def native(variable: Any) -> Any:
 
 
 def without_gradients() -> contextlib.AbstractContextManager[Any]:
-    """Where PyTorch does not note down what gradients would need."""
+    """Turns the recording of gradients off on PyTorch."""
     if keras.backend.backend() != "torch":
         return contextlib.nullcontext()
     import torch

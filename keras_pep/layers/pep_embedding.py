@@ -85,7 +85,10 @@ class PEPEmbeddingMixin(TableMixin):
     Input shape:
         Integer tensor of any shape `(...)`, values in `[0, input_dim)`; ragged
         or sparse as for `keras.layers.Embedding`, too. Other values are an
-        error, or their vector is NaN on a GPU and in what XLA compiles.
+        error, or their vector is NaN on a GPU and in what XLA compiles. Only
+        ids that arrive as they are can be told: Keras casts what a
+        `keras.Input` gets to its dtype, and JAX to 32 bits, so that 2**32 + 1
+        may have become 1 before. `keras_pep.models` guard against it.
 
     Output shape:
         `(..., output_dim)`.
@@ -347,9 +350,9 @@ class PEPEmbeddingMixin(TableMixin):
         self.clock.assign(-np.inf)
 
     def set_weights(self, weights: Any) -> None:
-        """Sets all variables, or of a list of one array the table alone.
+        """Sets all variables, or only the table if there is one array.
 
-        Thresholds and clock stay as they are then.
+        In the second case thresholds and clock stay as they are.
         """
         if len(weights) != 1:
             super().set_weights(weights)

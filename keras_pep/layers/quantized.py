@@ -1,7 +1,7 @@
-"""Layers that Keras has quantized, within one that makes them anew.
+"""Quantized layers inside a layer or model, written to its configuration.
 
-`model.quantize` reaches every dense layer, but a configuration that tells how
-they are made does not tell what has become of them since.
+`model.quantize` changes inner layers, but the configuration of the outer one
+holds only the arguments that it made them with.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,9 @@ _SETTINGS = ("dtype", "quantization_config")
 
 
 def quantized(layer: Any) -> dict[str, Any]:
-    """How the layers inside are quantized, for a configuration.
+    """Describes how inner layers are quantized, for a configuration.
 
-    Nothing if none is.
+    Empty if none is.
     """
     found = {}
     for key, inner in _numbered(layer):
@@ -27,9 +27,9 @@ def quantized(layer: Any) -> dict[str, Any]:
 
 
 def quantize_as(cls: Any, config: Mapping[str, Any]) -> Any:
-    """The layer of a configuration, which says how layers inside are quantized.
+    """Makes a layer whose inner layers are quantized as its configuration says.
 
-    Their weights are made when it is built.
+    Their weights are created when the layer is built.
     """
     settings = dict(config)
     kinds = settings.pop(_KEY, {})
@@ -44,7 +44,7 @@ def quantize_as(cls: Any, config: Mapping[str, Any]) -> Any:
 
 
 def _numbered(layer: Any) -> Iterator[tuple[str, Any]]:
-    """Layers inside, each by its class and which of these it is."""
+    """Yields inner layers with a key: class name and number within it."""
     counts: dict[str, int] = {}
     for inner in layer._flatten_layers(include_self=False):
         kind = type(inner).__name__

@@ -73,7 +73,7 @@ class AutoIntMixin(FieldModelMixin):
         }
 
     def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
-        """Those of the interacting layers, and of the perceptron if any."""
+        """Logits of the interacting layers, plus the perceptron's if any."""
         vectors = hidden = self.vectors(rows, shares)
         for interaction in self.interactions:
             hidden = interaction(hidden, training=training)

@@ -136,7 +136,7 @@ class FieldModelMixin(IdsMixin):
         return ops.where(valid, rows, sum(self.field_sizes))
 
     def _checked(self, inputs: Any) -> tuple[Any, Any]:
-        """Ids within their fields, and if it is known whether all were."""
+        """Ids as `ids.checked` returns them, and which were right, or None."""
         columns = len(self._offsets)
         ids, valid = checked(of_columns(as_ids(inputs), columns), self._bounds)
         return ops.cast(ids, "int32"), valid
@@ -254,7 +254,7 @@ class FieldModelMixin(IdsMixin):
 
 
 def _of_any_width(name: str) -> Callable[..., Any]:
-    """A method of `keras.Model` that takes ids, on JAX of 64 bits, too."""
+    """Wraps a method of `keras.Model`: ids of 64 bits do not wrap on JAX."""
     method = getattr(keras.Model, name)
 
     @functools.wraps(method)
@@ -265,10 +265,10 @@ def _of_any_width(name: str) -> Callable[..., Any]:
 
 
 def _batches_of_any_width(kind: str) -> Callable[..., None]:
-    """A method of `keras.Model` that makes the function of batches.
+    """Wraps the `keras.Model` method that makes the function of a step.
 
-    On JAX that is what they come to as they are: fit, evaluate and predict hold
-    them as arrays of NumPy until then.
+    On JAX it is the last place where batches are still arrays of NumPy, of
+    64 bits.
     """
     name = f"make_{kind}_function"
     method = getattr(keras.Model, name)

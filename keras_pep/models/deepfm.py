@@ -40,7 +40,7 @@ class DeepFMMixin(FMMixin):
         )
 
     def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
-        """Those of the factorization machine and the perceptron, added up."""
+        """Logits of the factorization machine, plus the perceptron's."""
         vectors = self.vectors(rows, shares)
         return (
             self.first_order(rows, shares)

@@ -57,7 +57,7 @@ class FMMixin(FieldModelMixin):
         self.pairs = ours.FactorizationMachine(name="pairs", dtype=dtype)
 
     def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
-        """First-order weights and pairs, added up."""
+        """Sum of first-order weights and pairwise interactions."""
         vectors = self.vectors(rows, shares)
         return self.first_order(rows, shares) + self.pairs(vectors)
 

@@ -45,7 +45,7 @@ class LogisticRegressionMixin(FieldModelMixin):
         super().build(input_shape)
 
     def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
-        """Weights and bias, added up."""
+        """Sum of weights and bias."""
         weights = self.vectors(rows, shares)
         logits = ops.sum(weights, axis=1)
         return logits + ops.cast(self.bias, logits.dtype)

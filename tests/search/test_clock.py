@@ -1,8 +1,10 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_pep
+from keras_pep.optimizers import catch_up, parts
 from keras_pep.search import clock as clock_module
 from keras_pep.search.clock import approach_clock, set_clock
 
@@ -55,23 +57,33 @@ def test_between_tickets_a_sample_is_enough(layers):
     assert np.std(off) == pytest.approx(1, abs=0.3)
 
 
-def test_rows_are_judged_by_what_the_optimizer_would_make_of_them(layers):
+@pytest.mark.parametrize("one_each", [False, True])
+def test_rows_are_judged_by_what_the_optimizer_would_make_of_them(
+    layers, one_each
+):
     """Of two tables half of the rows have been idle: nothing is written."""
     optimizer = keras_pep.optimizers.LazyAdam(0.1, l2=0.01)
+    if one_each:
+        lazy = {
+            layer.embeddings.path: keras_pep.optimizers.LazyAdam(0.1, l2=0.01)
+            for layer in layers
+        }
+        optimizer = keras.optimizers.MultiOptimizer(lambda x: lazy[x.path])
     optimizer.build([layer.embeddings for layer in layers])
     slices = [
         tf.IndexedSlices(tf.ones((500, 10)), tf.range(500), x.embeddings.shape)
         for x in layers
     ]
-    optimizer.apply(slices)
-    optimizer.iterations.assign(30)
+    optimizer.apply(slices, [layer.embeddings for layer in layers])
+    for part in parts(optimizer):
+        part.iterations.assign(30)
     before = layers[0].embeddings.numpy()
     approach_clock(layers, 6_000, np.random.default_rng(1), optimizer)
     clock = float(layers[0].clock.numpy())
     np.testing.assert_array_equal(layers[0].embeddings.numpy(), before)
     approach_clock(layers, 6_000, np.random.default_rng(1))
     assert float(layers[0].clock.numpy()) > clock + 0.1
-    optimizer.catch_up()
+    catch_up(optimizer)
     assert abs(layers[0].embeddings.numpy() - before).min() > 0
     approach_clock(layers, 6_000, np.random.default_rng(1))
     assert float(layers[0].clock.numpy()) == clock

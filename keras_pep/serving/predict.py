@@ -210,11 +210,22 @@ def scorer_of_saved_model(
         line = str(error).partition("\n")[0]
         raise ExportError(f"{description.path} is damaged: {line}.") from error
 
+    earlier = [_earlier(description.path, n) for n in range(len(fields))]
+
     def score(block: Block) -> np.ndarray:
         given = {}
-        for field in fields:
+        for field, known in zip(fields, earlier, strict=True):
             kind, column = field["kind"], block.columns[field["column"]]
             texts = column.values.to_numpy(False)
+            if known and kind == "category":
+                now = spelled(as_texts(texts)).to_pylist()
+                texts = np.array(
+                    [
+                        known.get(text, known.get(new, text))
+                        for text, new in zip(texts, now, strict=True)
+                    ],
+                    object,
+                )
             of = Field("", "", kind, time_format=field["time_format"])
             _refuse(block, field["column"], of.values(texts)[1], f"a {kind}")
             info = inputs[field["name"]]
@@ -231,6 +242,25 @@ def scorer_of_saved_model(
         return np.concatenate(parts)
 
     return score, tuple(dict.fromkeys(field["column"] for field in fields))
+
+
+def _earlier(path: Path, place: int) -> dict[str, str]:
+    """Values of a field as an earlier version has exported them.
+
+    Its graph knows them in one spelling alone, maybe another than there is now.
+
+    Returns:
+        Each value by its spellings; nothing if all are as they are now.
+    """
+    texts = [
+        line.partition("\t")[0]
+        for file in (path / "assets").glob(f"vocabulary-{place}-*.tsv")
+        for line in file.read_text(encoding="utf-8").split("\n")[:-1]
+    ]
+    now = spelled(as_texts(texts)).to_pylist()
+    if {*now} <= {*texts}:
+        return {}
+    return dict(zip(now + texts, texts + texts, strict=True))
 
 
 def _argument(info: TensorInfo) -> str:

@@ -76,7 +76,8 @@ def tell_failure(line: str, error: Exception) -> None:
         traceback.print_exception(error)
         click.echo(line, err=True)
     else:
-        click.echo(f"{line} ({_DEBUG} shows where)", err=True)
+        hint = "" if _DEBUG in line else f" ({_DEBUG} shows where)"
+        click.echo(f"{line}{hint}", err=True)
 
 
 def end_bar() -> None:

@@ -50,6 +50,7 @@ def evaluate(
         found = [
             {
                 **{name: entry.get(name) for name in _SHOWN},
+                "sparsity": entry.get("sparsity", 0.0),  # as in the table
                 "split": split,
                 **entry[split],
             }

@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_pep.files import check_archive
 
-_FORMAT = 1
+_FORMAT = 2  # another one where optimizers or callbacks remember other things
 _SIMPLE = ("run", "stage", "epoch", "ended", "parts")
 
 
@@ -86,7 +86,9 @@ class Saved:
             with np.load(path, allow_pickle=False) as arrays:
                 header = json.loads(str(arrays["header"]))
                 if header["format"] != _FORMAT:
-                    raise ValueError(f"its format is {header['format']}")
+                    raise ValueError(
+                        f"its format is {header['format']}, not {_FORMAT}"
+                    )
                 groups: dict[str, Any] = {
                     name: [arrays[f"{name}.{n}"] for n in range(count)]
                     for name, count in header["arrays"].items()

@@ -476,8 +476,8 @@ class RunDirectory:
                 raise ValueError("it is of another run")
         except ValueError as error:
             raise RunError(
-                f"{path} is damaged: {error}. Remove it, and what was being "
-                "trained begins anew."
+                f"{path} is damaged, or of another version of keras-pep: "
+                f"{error}. Remove it, and what was being trained begins anew."
             ) from error
         return saved
 

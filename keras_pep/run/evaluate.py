@@ -44,8 +44,9 @@ def evaluate_run(
     dataset = config.load_data()
     if dataset.fingerprint() != settings["data_fingerprint"]:
         raise RunError(
-            f"The data are not those of {directory.path}: their fingerprint "
-            "differs. Figures would not be comparable."
+            f"The data are not those of {directory.path}, or an earlier "
+            "version of keras-pep has read them in another way: their "
+            "fingerprint differs. Figures would not be comparable; train anew."
         )
     rows = dataset.splits[split]
     for name, entry in entries.items():

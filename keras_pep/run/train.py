@@ -161,8 +161,9 @@ def resume(
             dataset = replace(config, **(moved or {})).load_data(say)
         if dataset.fingerprint() != settings["data_fingerprint"]:
             raise RunError(
-                f"The data are not those that {directory.path} has begun "
-                "with: say where those are, or train anew."
+                f"The data are not those that {directory.path} was started "
+                "with, or an earlier version of keras-pep has read them in "
+                "another way: say where those are, or train anew."
             )
         if settings["environment"] != _environment():
             warn(

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pep.blocks import row_blocks
 from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, lookup
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.exchange import exchanged
@@ -97,7 +98,7 @@ def tables_of(model: keras.Model) -> Tables:
         if isinstance(layer, PEPEmbeddingMixin | PrunedEmbeddingMixin):
             table = layer.sparse()
         elif isinstance(layer, keras_of(model).layers.Embedding):
-            table = _table(layer.embeddings)
+            table = _table_of_embedding(layer)
         elif isinstance(layer, LinearMixin) and layer.embedding is None:
             name = _WEIGHTS.format(name)
             table = _table(layer.kernel)
@@ -110,6 +111,20 @@ def tables_of(model: keras.Model) -> Tables:
             )
         tables[name] = layer, table
     return tables
+
+
+def _table_of_embedding(layer: keras.layers.Embedding) -> SparseTable:
+    if getattr(layer, "quantization_mode", None) is None:
+        return _table(layer.embeddings)
+    # What it looks up: scales are applied, and int4 is unpacked.
+    shape = (layer.input_dim, layer.output_dim)
+    return SparseTable.from_blocks(
+        (
+            keras.ops.convert_to_numpy(layer(np.arange(rows.start, rows.stop)))
+            for rows in row_blocks(*shape)
+        ),
+        shape,
+    )
 
 
 def _table(variable: keras.Variable) -> SparseTable:
@@ -198,10 +213,17 @@ def _pruned(
             *(layout.storage, layout.quantize),
             mask_zero=layer.get("mask_zero", False),
             name=layer["name"],
-            dtype=layer.get("dtype"),
+            dtype=_unquantized(layer.get("dtype")),
             trainable=False,
         )
     )
+
+
+def _unquantized(dtype: Any) -> Any:
+    """What a layer computes with, without what Keras stores its table as."""
+    if isinstance(dtype, Mapping) and "source_name" in dtype["config"]:
+        return dtype["config"]["source_name"]
+    return dtype
 
 
 def _table_weights(tables: Tables) -> list[keras.Variable]:

@@ -230,12 +230,15 @@ def _write(
             made[RAW], root.constants = signatures.by_user(served)
         else:
             made[RAW] = signatures.as_it_is(served)
-    with _quiet(logging.getLogger("absl")), _quiet(tf.get_logger()):
-        tf.saved_model.save(
-            root,
-            str(folder),
-            signatures={name: each.function for name, each in made.items()},
-        )
+    try:
+        with _quiet(logging.getLogger("absl")), _quiet(tf.get_logger()):
+            tf.saved_model.save(
+                root,
+                str(folder),
+                signatures={name: each.function for name, each in made.items()},
+            )
+    except tf.errors.OpError as error:  # such as that of a full disk
+        raise OSError(error.message) from error
     shutil.rmtree(sources)
     _declare(
         folder / "saved_model.pb", {k: each.inputs for k, each in made.items()}

@@ -270,11 +270,22 @@ def scorer_of_saved_model(
         line = str(error).partition("\n")[0]
         raise ExportError(f"{description.path} is damaged: {line}.") from error
 
+    earlier = [_earlier(description.path, n) for n in range(len(fields))]
+
     def score(block: Block) -> np.ndarray:
         given = {}
-        for field in fields:
+        for field, known in zip(fields, earlier, strict=True):
             kind, column = field["kind"], block.columns[field["column"]]
             texts = column.values.to_numpy(False)
+            if known and kind == "category":
+                now = spelled(as_texts(texts)).to_pylist()
+                texts = np.array(
+                    [
+                        known.get(text, known.get(new, text))
+                        for text, new in zip(texts, now, strict=True)
+                    ],
+                    object,
+                )
             of = Field("", "", kind, time_format=field["time_format"])
             bad = of.values(texts)[1]
             _refuse(block, field["column"], bad, expected(of))
@@ -304,23 +315,43 @@ def vocabularies_of(description: Description) -> list[Vocabulary]:
     Args:
         description: Of a SavedModel with raw values as its default inputs.
     """
-    from keras_pep.serving.raw import read_vocabulary
-
     found = []
     for place, field in enumerate(description.report["fields"]):
-        if field.get("vocabulary", 0) < field["features"] - 1:
+        values = _known_values(description.path, place)
+        if not values or field.get("vocabulary", 0) < field["features"] - 1:
             continue
-        assets = description.path / "assets"
-        for path in assets.glob(f"vocabulary-{place}-*.tsv"):
-            of = Field(
-                *(field["name"], field["column"], field["kind"]),
-                edges=tuple(field.get("edges", ())),
-                time_format=field["time_format"],
-                length=LONGEST_LIST if field["kind"] == "list" else 1,
-            )
-            values = np.array(read_vocabulary(path), dtype=object)
-            found.append(Vocabulary(of, values, unknown=True))
+        of = Field(
+            *(field["name"], field["column"], field["kind"]),
+            edges=tuple(field.get("edges", ())),
+            time_format=field["time_format"],
+            length=LONGEST_LIST if field["kind"] == "list" else 1,
+        )
+        made = np.array(values, dtype=object)
+        found.append(Vocabulary(of, made, unknown=True))
     return found
+
+
+def _earlier(path: Path, place: int) -> dict[str, str]:
+    """Values of a field as an earlier version has exported them.
+
+    Its graph knows them in one spelling alone, maybe another than there is now.
+
+    Returns:
+        Each value by its spellings; nothing if all are as they are now.
+    """
+    texts = _known_values(path, place)
+    now = spelled(as_texts(texts)).to_pylist()
+    if {*now} <= {*texts}:
+        return {}
+    return dict(zip(now + texts, texts + texts, strict=True))
+
+
+def _known_values(path: Path, place: int) -> list[str]:
+    """The values of a field in the vocabulary of a SavedModel, if it has one."""
+    from keras_pep.serving.raw import read_vocabulary
+
+    files = (path / "assets").glob(f"vocabulary-{place}-*.tsv")
+    return [value for file in files for value in read_vocabulary(file)]
 
 
 def _argument(info: TensorInfo) -> str:

@@ -43,17 +43,18 @@ def checked(inputs: Sequence[Input], given: Sequence[Any]) -> list[Any]:
     # All shapes in one vector: one after the other takes more operations.
     declared = np.concatenate([_sizes(each) for each in inputs])
     parts = [p for tensor in given for p in (tf.shape(tensor), [_ENDED])]
-    found = tf.concat(parts, 0)
-    filled = tf.concat([found, np.full_like(declared, _ENDED)], 0)
+    filled = tf.concat([*parts, np.full_like(declared, _ENDED)], 0)
     filled = filled[: declared.size]
     filled.set_shape(declared.shape)
-    starts = np.cumsum([0, *(len(_sizes(each)) for each in inputs)])[:-1]
-    rows = tf.gather(filled, starts[declared[starts] == _ANY])
     right = tf.reduce_all(_fit(filled, declared))
-    right &= tf.reduce_all(rows == rows[:1])
+    starts = np.cumsum([0, *(len(_sizes(each)) for each in inputs)])[:-1]
+    starts = starts[declared[starts] == _ANY]
+    if len(starts) > 1:
+        rows = tf.gather(filled, starts)
+        right &= tf.reduce_all(rows == rows[0])
 
     def refuse() -> Any:
-        message = _message(inputs, found)
+        message = _message(inputs, tf.concat(parts, 0))
         refused = tf.raw_ops.Assert(
             condition=False, data=[message], summarize=1, name=OPERATION
         )
@@ -77,7 +78,9 @@ def _sizes(declared: Input) -> np.ndarray:
 
 def _fit(found: Any, declared: np.ndarray) -> Any:
     """Whether each length is the declared one."""
-    return tf.where(declared == _ANY, found >= 0, found == declared)
+    free = declared == _ANY  # of any length, but not less than 0
+    highest = np.where(free, 0, np.iinfo(np.int32).max)
+    return tf.minimum(found, highest) == np.where(free, 0, declared)
 
 
 def _message(inputs: Sequence[Input], found: Any) -> Any:

@@ -66,17 +66,16 @@ def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> SavedFunction:
         served: What computes.
         model: Whose ids are in range.
     """
-    lengths = np.array(model.field_lengths)
-    lowest = np.repeat(np.where(lengths > 1, -1, 0), lengths)
-    highest = np.repeat(np.array(model.field_sizes) - 1, lengths)
+    ends = np.repeat(model.field_sizes, model.field_lengths).astype(np.int32)
 
     def answer(given: list[Any]) -> dict[str, Any]:
         (ids,) = given
-        known = tf.reduce_all((ids >= lowest) & (ids <= highest), axis=1)
-        found = _probability(served, tf.clip_by_value(ids, lowest, highest))
-        return {"probability": tf.where(known, found, np.nan)}
+        if served.field_sizes != model.field_sizes:
+            # The served model has an id more, for values that are unknown.
+            ids = tf.where(ids < ends, ids, np.iinfo(np.int32).max)
+        return {"probability": _probability(served, ids)}
 
-    return saved_function([Input("ids", tf.int32, (None, len(lowest)))], answer)
+    return saved_function([Input("ids", tf.int32, (None, len(ends)))], answer)
 
 
 def by_raw_values(

@@ -333,7 +333,7 @@ def test_errors_of_the_client_are_one_line(by, rows, tmp_path, request):
     assert "--force" in taken.output
 
 
-# Of TensorFlow Serving 692d6c18, tensorflow_serving/model_servers/main.cc.
+# Of TensorFlow Serving 9d981c5, tensorflow_serving/model_servers/main.cc.
 FLAGS = {
     "model_config_file",
     "model_config_file_poll_wait_seconds",

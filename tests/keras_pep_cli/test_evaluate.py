@@ -56,7 +56,7 @@ def test_json_has_what_the_table_has(run):
         assert entry["split"] == "train"
         assert line.split()[-6:] == [
             f"{entry['embedding_parameters']:,}",
-            f"{entry['sparsity'] or 0:.1%}",
+            f"{entry['sparsity']:.1%}",
             *(auc, f"{entry['logloss']:.4f}"),
             *(f"{entry[name]:,}" for name in ("total_parameters", "bytes")),
         ]

@@ -122,6 +122,19 @@ def test_a_ticket(run):
     assert_never_wrong(path, read, RunError)
 
 
+def test_a_checkpoint_of_an_earlier_version(run, monkeypatch):
+    """Its optimizer may remember other things, in arrays of the same shapes."""
+    directory, _ = run
+    path = directory.path / "checkpoint.npz"
+    content, saved = path.read_bytes(), directory.read_checkpoint()
+    with monkeypatch.context() as earlier:
+        earlier.setattr("keras_pep.run.checkpoint._FORMAT", 1)
+        saved.write(path)
+    with pytest.raises(RunError, match=r"its format is 1, not 2\. Remove it"):
+        directory.read_checkpoint()
+    path.write_bytes(content)
+
+
 def test_a_checkpoint(run):
     directory, _ = run
 

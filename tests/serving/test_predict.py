@@ -3,12 +3,16 @@
 import gzip
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import keras_pep
 from keras_pep.data import DataError
 from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.data.rows import Files
-from keras_pep.serving import score_file
+from keras_pep.serving import describe, score_file
+from keras_pep.serving.predict import scorer_of_saved_model
 
 PRICES = [0.5, 0.25, 0.125, 0.75]
 
@@ -166,3 +170,32 @@ def test_of_no_rows_nothing_is_said(scored):
     vocabulary = Vocabulary(Field("user", "user"), np.array(["a"], object))
     with pytest.warns(UserWarning, match="no data"):
         assert scored("user,price\n", vocabularies=[vocabulary]) == ([], [])
+
+
+def test_exports_of_an_earlier_version_know_values_as_they_are_now(
+    tmp_path, monkeypatch
+):
+    """They have "8.0" of a column with gaps, which Parquet has as 8."""
+    vocabulary = Vocabulary(
+        Field("gap", "gap"), np.array(["7.0", "8.0"], object), unknown=True
+    )
+    model = keras_pep.models.LogisticRegression((3,), embedding="dense")
+    model.build()
+    (table,) = (w for w in model.trainable_weights if w.shape == (3, 1))
+    table.assign([[-1.0], [1.0], [3.0]])
+    with monkeypatch.context() as earlier:
+        earlier.setattr("keras_pep.serving.raw.spelled", lambda texts: texts)
+        earlier.setattr(
+            "keras_pep.serving.signatures.spell", lambda texts: texts
+        )
+        path = keras_pep.export_saved_model(
+            model, tmp_path / "1", {"gap": vocabulary}
+        ).path
+    score, columns = scorer_of_saved_model(describe(path))
+    (tmp_path / "new.csv").write_text("gap\n7.0\n8.0\n8\n9\n")
+    pq.write_table(pa.table({"gap": [7, 8, 8, 9]}), tmp_path / "new.parquet")
+    for name in ("new.csv", "new.parquet"):
+        score_file(score, columns, tmp_path / name, tmp_path / "out.csv")
+        found = np.loadtxt(tmp_path / "out.csv", skiprows=1)
+        logits = np.array([1.0, 3.0, 3.0, -1.0])
+        np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), 1e-6)

@@ -347,7 +347,7 @@ def _earlier(path: Path, place: int) -> dict[str, str]:
 
 
 def _known_values(path: Path, place: int) -> list[str]:
-    """The values of a field in the vocabulary of a SavedModel, if it has one."""
+    """Values of a field in the vocabulary of a SavedModel, if it has one."""
     from keras_pep.serving.raw import read_vocabulary
 
     files = (path / "assets").glob(f"vocabulary-{place}-*.tsv")

@@ -134,7 +134,7 @@ def test_gradient_and_training_of_every_storage(storage):
     np.testing.assert_allclose(found, dense[table != 0], rtol=1e-6)
 
     model = keras.Sequential([keras.Input((4,), dtype="int32"), layer])
-    model.compile(keras_pep.optimizers.LazyAdam(0.1, l2=0.1), "mse")
+    model.compile(keras_pep.optimizers.LazyAdam(0.1), "mse")
     model.fit(ids, np.ones((2, 4, 8)), epochs=2, verbose=0)
     after = layer(np.arange(64)).numpy()
     np.testing.assert_array_equal(after != 0, table != 0)

@@ -162,7 +162,7 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
         assert entry["auc"] == pytest.approx(known["test"]["auc"], abs=1e-7)
         for name in ("embedding_parameters", "total_parameters", "bytes"):
             assert entry[name] == known[name]
-        assert entry["sparsity"] == known.get("sparsity")
+        assert entry["sparsity"] == known.get("sparsity", 0.0)
     table = invoke("evaluate", folder, "--split", "validation").output
     assert f"{dense['validation']['auc']:.4f}" in table
 

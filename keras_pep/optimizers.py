@@ -317,7 +317,7 @@ class LazyAdamMixin(AdamL2Mixin):
         )
 
     def _idle(self, last: Any, dtype: Any) -> tuple[Any, Any, Any, Any]:
-        """What rows have missed since the step of their last update.
+        """Count the steps since the last update of rows, with their rates.
 
         Args:
             last: That step, counted from 1; 0 before the first.

@@ -1,13 +1,10 @@
 """The same weights and batches through every backend that is installed."""
 
 import functools
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 
 import pytest
+
+from tests.backends import run_on, skip_without
 
 # Trains 40 steps from weights drawn by NumPy, then searches, retrains, saves.
 PROGRAM = """
@@ -108,18 +105,8 @@ print(json.dumps({
 
 @functools.cache
 def outcome(backend, optimizer, folder):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", PROGRAM, optimizer),
-            folder / f"{backend}-{optimizer}.keras",
-        ],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    path = folder / f"{backend}-{optimizer}.keras"
+    return run_on(backend, "-c", PROGRAM, optimizer, path)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +117,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("optimizer", ["AdamL2", "LazyAdam"])
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_backends_agree(backend, optimizer, folder):
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+    skip_without(backend)
     found = outcome(backend, optimizer, folder)
     expected = outcome("tensorflow", optimizer, folder)
     assert len(expected["losses"]) == 40

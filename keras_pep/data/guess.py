@@ -1,4 +1,4 @@
-"""What a column holds, guessed from its first values, and what to say of it."""
+"""Guesses of what a column holds, from its first values, with notes."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +69,7 @@ _COMPACT = {
 
 @dataclass(frozen=True)
 class Guess:
-    """What to make of a column.
+    """Fields of a column, and a note for the user.
 
     Attributes:
         fields: Made of it.

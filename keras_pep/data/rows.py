@@ -575,7 +575,7 @@ def _line(path: Path, files: Files, dialect: Dialect, text: str) -> str:
 
 
 def _remedy(row: Any, files: Files) -> str:
-    """What to do with a row that has too few or too many columns."""
+    """Advise how to mend a row that has too few or too many columns."""
     if '\\"' in row.text and files.quoted:
         return '; within quotes a quote is written "", not \\"'
     if row.text.startswith("#"):

@@ -183,7 +183,7 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
 
 
 def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
-    """Of everything that a folder holds, but what is said of it."""
+    """Compute the SHA-256 of all files and settings, without the notes."""
     content = {k: v for k, v in description.items() if k != "notes"}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in sorted(folder.glob("*/*.npy")):

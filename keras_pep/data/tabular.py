@@ -114,7 +114,7 @@ def _all_others(
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is said of a field: nothing, its kind, or that and its format."""
+    """Kind and format of a field, as far as the user has given them."""
 
     kind: str | None = None
     time_format: str = ""

@@ -90,6 +90,9 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
         self.input_dim = sum(self.field_sizes)
         self.autocast = False  # ids stay integers
         self._first = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
+        self._bounds = Bounds.of_field_rows(
+            self.field_sizes, self.field_lengths
+        )
 
     def build(self, input_shape: Any = None) -> None:
         """Creates tables and projections."""
@@ -124,7 +127,7 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
         columns = sum(self.field_lengths)
         rows, valid = checked(
             of_columns(as_ids(inputs), columns),
-            Bounds.of_field_rows(self.field_sizes, self.field_lengths),
+            self._bounds,
             kernels_check=True,
         )
         vectors, column = [], 0

@@ -220,7 +220,7 @@ def _pruned(
 
 
 def _unquantized(dtype: Any) -> Any:
-    """What a layer computes with, without what Keras stores its table as."""
+    """Return the dtype of a layer as it was before it was quantized."""
     if isinstance(dtype, Mapping) and "source_name" in dtype["config"]:
         return dtype["config"]["source_name"]
     return dtype

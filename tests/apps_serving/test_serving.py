@@ -158,7 +158,7 @@ def test_load_says_how_long_answers_take(by, rows, request):
 
 
 def readme_rows():
-    """Those of the README's example."""
+    """Rows of the README's example."""
     text = (APP / "README.md").read_text()
     (body,) = re.findall(r"curl \S+ \\\n +-d '(.+?)'\n", text, re.S)
     return json.loads(body)["instances"]
@@ -383,7 +383,7 @@ def test_the_files_for_the_container_fit_together(service):
 
 
 def test_models_and_policies_are_what_the_server_reads():
-    """Those of the file, and those of the README."""
+    """Check the models of the file and the policies of the README."""
     pytest.importorskip("tensorflow_serving", exc_type=ImportError)
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2

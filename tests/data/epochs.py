@@ -1,4 +1,4 @@
-"""What `fit` and loops read of batches: a program for any backend of Keras.
+"""Program that shows which batches `fit` and loops read, on any backend.
 
 Prints, as JSON, the first ids of the batches that each of them has got. Rows
 are told apart by their first id.

@@ -1,9 +1,4 @@
 import functools
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -11,6 +6,7 @@ import pytest
 
 from keras_pep.data import Batches, Split, batches, pipeline
 from keras_pep.data.stored import StoredColumns
+from tests.backends import run_on, skip_without
 from tests.data import epochs
 
 
@@ -86,17 +82,8 @@ def test_a_plain_loop_sees_the_same_batches_and_can_be_taken_up_again(position):
 @functools.cache
 def read_by(backend):
     """What loops and `fit` have read; see the program."""
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.data.epochs"],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    skip_without(backend)
+    return run_on(backend, "-m", "tests.data.epochs")
 
 
 def batches_in_order(split):

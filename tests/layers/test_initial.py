@@ -1,9 +1,3 @@
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -11,6 +5,7 @@ import pytest
 import keras_pep
 from keras_pep import blocks
 from keras_pep.layers import initial
+from tests.backends import run_on, skip_without
 
 ROWS, COLUMNS = 1000, 8
 
@@ -248,18 +243,9 @@ print(json.dumps({
 @pytest.mark.parametrize("backend", ["jax", "torch", "jax in shards"])
 def test_on_every_backend(backend):
     name, *sharded = backend.split(maxsplit=1)
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed")
+    skip_without(name)
     flags = "--xla_force_host_platform_device_count=8" if sharded else ""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *sharded],
-        env={**os.environ, "KERAS_BACKEND": name, "XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = run_on(name, "-c", PROGRAM, *sharded, env={"XLA_FLAGS": flags})
     assert found["pinned"] == pytest.approx(PINNED[name], rel=1e-6)
     assert found["same"]
     assert found["shards"] == ([[2000, 8]] * 8 if sharded else [])

@@ -4,14 +4,10 @@ Each is an error or makes the logit of its own row NaN; none is looked up as
 another feature.
 """
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+
+from tests.backends import run_on, skip_without
 
 # What every way of calling a model answers to a batch whose middle row has a
 # wrong id: an error, or logits.
@@ -262,18 +258,6 @@ print(json.dumps(results))
 """
 
 
-def outcome(backend):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 FOUND = {
     "next field": "Found: 3 in field 0 (column 0). Expected: an id in [0, 3).",
     "behind the last": (
@@ -290,9 +274,8 @@ def is_error_of(answer, case):
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_a_wrong_id_is_an_error_or_its_row_is_nan(backend):
     """In one test, so that the program runs once."""
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    results = outcome(backend)
+    skip_without(backend)
+    results = run_on(backend, "-c", PROGRAM)
     check_models(results, backend)
     check_lists(results, backend)
     # Nor are other numbers of columns broadcast.

@@ -1,0 +1,36 @@
+"""Programs of tests, run by another process on a backend of Keras."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def skip_without(backend):
+    """Skip a test if a backend is not installed."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+
+
+def run_on(backend, *arguments, **options):
+    """Run Python on a backend, and return the last line it prints, from JSON.
+
+    Args:
+        backend: Name of the backend, for `KERAS_BACKEND`.
+        *arguments: Arguments of Python, such as `"-c"` and a program.
+        **options: `input` of the process, or more variables as `env`.
+    """
+    env = {**os.environ, **options.pop("env", {}), "KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])

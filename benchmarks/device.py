@@ -28,7 +28,7 @@ import click
 import keras
 from keras import ops
 
-from keras_pep.benchmark import steps as variants
+from keras_pep.lab.benchmark import steps as variants
 
 _ENTRIES = 2**26  # 256 MiB of float32: no cache holds them
 _DENSE, _SPARSE = 32, 36  # bytes, see above

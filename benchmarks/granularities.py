@@ -19,8 +19,8 @@ import keras
 import numpy as np
 
 import keras_pep
-from keras_pep.benchmark.loop import FIELD_SIZES, random_split
 from keras_pep.data import batches
+from keras_pep.lab.benchmark.loop import FIELD_SIZES, random_split
 from keras_pep.thresholds import GRANULARITIES
 
 DIM = 64

@@ -20,7 +20,7 @@ import click
 import keras
 import numpy as np
 
-from keras_pep.benchmark.steps import PEP, SMALL, fm, zipf_batches
+from keras_pep.lab.benchmark.steps import PEP, SMALL, fm, zipf_batches
 from keras_pep.layers.ids import checked
 from keras_pep.models import base
 

@@ -28,8 +28,8 @@ from typing import Any
 import click
 import numpy as np
 
-from keras_pep.benchmark import steps as variants
-from keras_pep.benchmark.turns import peak, resident, take_turns
+from keras_pep.lab.benchmark import steps as variants
+from keras_pep.lab.benchmark.turns import peak, resident, take_turns
 
 _SEARCH_STEPS, _SEARCH_EPOCHS = 10, 2  # per epoch; epochs
 _TINY = 3_900  # rows, to load libraries with

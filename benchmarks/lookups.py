@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from keras_pep.benchmark.turns import Measured, take_turns
+from keras_pep.lab.benchmark.turns import Measured, take_turns
 from keras_pep.sparse import SparseTable
 from tests.serving import c_runtime
 

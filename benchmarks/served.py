@@ -16,8 +16,8 @@ import click
 import numpy as np
 
 from keras_pep import metrics
-from keras_pep.run import RunDirectory
-from keras_pep.run.models import chosen_model
+from keras_pep.lab.run import RunDirectory
+from keras_pep.lab.run.models import chosen_model
 from keras_pep.serving import export_saved_model
 from tests.serving.c_runtime import SavedModel
 

@@ -33,13 +33,13 @@ def main(rows: int, dim: int, devices: int, steps: int) -> None:
     import keras
 
     import keras_pep
-    from keras_pep.benchmark.steps import (
+    from keras_pep.data import Split, batches
+    from keras_pep.lab.benchmark.steps import (
         BATCH,
         FIELDS,
         random_labels,
         zipf_ids,
     )
-    from keras_pep.data import Split, batches
 
     devices = len(jax.devices())
     rows -= rows % (FIELDS * devices)

@@ -21,9 +21,9 @@ from typing import Any
 
 import click
 
-from keras_pep.run import RunDirectory
+from keras_pep.lab.run import RunDirectory
 
-_COMMAND = (sys.executable, "-c", "from keras_pep_cli import main; main()")
+_COMMAND = (sys.executable, "-c", "from keras_pep.lab.cli import main; main()")
 
 
 @click.command()

@@ -1,26 +1,31 @@
 """keras-pep: learnable embedding sizes for Keras 3."""
 
-from keras_pep import (
-    callbacks,
-    data,
-    distribution,
-    layers,
-    metrics,
-    models,
-    optimizers,
-    replicas,
-)
-from keras_pep.layers import PEPEmbedding, PrunedEmbedding
-from keras_pep.search import (
-    Ticket,
-    pruned_model,
-    retrain,
-    search,
-    soft_labels,
-)
-from keras_pep.serving import export_saved_model
+from typing import TYPE_CHECKING
+
+from keras_pep.lazy import attach, import_after
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from keras_pep import (
+        callbacks,
+        data,
+        distribution,
+        layers,
+        metrics,
+        models,
+        optimizers,
+        tfrs,
+    )
+    from keras_pep.layers import PEPEmbedding, PrunedEmbedding
+    from keras_pep.pruning import (
+        Ticket,
+        pruned_model,
+        retrain,
+        search,
+        soft_labels,
+    )
+    from keras_pep.serving import export_saved_model
 
 __all__ = [
     "PEPEmbedding",
@@ -35,8 +40,28 @@ __all__ = [
     "models",
     "optimizers",
     "pruned_model",
-    "replicas",
     "retrain",
     "search",
     "soft_labels",
+    "tfrs",
 ]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        **{name: f"{__name__}.{name}" for name in __all__ if name.islower()},
+        "PEPEmbedding": "keras_pep.layers",
+        "PrunedEmbedding": "keras_pep.layers",
+        "export_saved_model": "keras_pep.serving",
+        **dict.fromkeys(
+            ("Ticket", "pruned_model", "retrain", "search", "soft_labels"),
+            "keras_pep.pruning",
+        ),
+    },
+)
+
+# Only what a saved file may name.
+import_after(
+    "keras",
+    [f"{__name__}.{name}" for name in ("layers", "models", "optimizers")],
+)

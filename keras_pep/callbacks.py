@@ -7,8 +7,8 @@ import numpy as np
 
 from keras_pep.metrics import evaluate
 from keras_pep.optimizers import catch_up
+from keras_pep.pruning.callback import PEPRetraining
 from keras_pep.runtime import EitherKeras, refuse_model
-from keras_pep.search.callback import PEPRetraining
 
 __all__ = ["ExactValidation", "PEPRetraining"]
 

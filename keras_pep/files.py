@@ -13,8 +13,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import lock_descriptor
-
 _PARTIAL = ".partial"
 _TRIES, _PAUSE = 50, 0.1  # seconds: longer than a file is read for
 
@@ -218,6 +216,8 @@ def _lock(path: Path, wait: bool) -> int:
 
 
 def _lock_open_file(number: int, path: Path, wait: bool) -> bool:
+    from filelock import lock_descriptor
+
     try:
         return lock_descriptor(number, blocking=wait)
     except OSError as error:

@@ -4,9 +4,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 
-from keras_pep.distribution import batch_shards
+from keras_pep.distribution.row_parallel import batch_shards
 
 _READ = 1 << 20  # rows that are in memory at once
 
@@ -31,7 +30,8 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     negatives = positive.size - positives
     if not positives or not negatives or np.isnan(scores).any():
         return float("nan")
-    ranks = pd.Series(scores).rank(method="average").to_numpy()
+    _, ties, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[ties]
     wins = ranks[positive].sum() - positives * (positives + 1) / 2
     return float(wins / (positives * negatives))
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_pep.data.fields import Field, Vocabulary
-from keras_pep.run import Config, RunDirectory
-from keras_pep.search import Ticket
+from keras_pep.lab.run import Config, RunDirectory
+from keras_pep.pruning import Ticket
 from keras_pep.sparse import SparseTable
 
 HOSTILE = [

@@ -15,7 +15,7 @@ from keras.src.backend.jax import core
 
 import keras_pep
 from keras_pep.layers import initial, lookup
-from keras_pep.search.search import make_collector
+from keras_pep.pruning.search import make_collector
 
 FIELDS, ROWS, DIM = (4096, 4096), 8192, 16
 BATCH, STEPS = 64, 50

@@ -75,7 +75,7 @@ folder = pathlib.Path(sys.argv[1])
 
 USES = """
 import numpy as np
-import keras_pep, keras_pep.benchmark, keras_pep.report, keras_pep.run
+import keras_pep.lab.benchmark, keras_pep.lab.report, keras_pep.lab.run
 from keras_pep.files import whole_folder
 from tests.runs import ticket, write_run
 
@@ -87,7 +87,7 @@ np.testing.assert_array_equal(
 assert read.budget == read.embedding_parameters == 20
 
 write_run(folder / "run")
-directory = keras_pep.run.RunDirectory(folder / "run")
+directory = keras_pep.lab.run.RunDirectory(folder / "run")
 with directory.mine():
     assert directory.in_use()
     (folder / "run" / ".partial-1-dense.keras").write_text("half")
@@ -97,7 +97,7 @@ with directory.mine():
     assert not busy
 assert directory.load_ticket(60).budget == 60
 assert not [*(folder / "run").glob(".*")]
-text = keras_pep.report.write_report(folder / "run").read_text("utf-8")
+text = keras_pep.lab.report.write_report(folder / "run").read_text("utf-8")
 assert "magnitude 60" in text
 
 (folder / "1").mkdir()  # empty, as somebody may make it
@@ -105,7 +105,7 @@ with whole_folder(folder / "1") as partial:
     (partial / "a").write_text("new")
 assert (folder / "1" / "a").read_text() == "new"
 
-import keras_pep_cli.train
+import keras_pep.lab.cli.train
 print(sorted(path.name for path in folder.iterdir()))
 """
 

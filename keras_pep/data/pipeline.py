@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_pep.data.dataset import Split
-from keras_pep.distribution import batch_shards
+from keras_pep.distribution.row_parallel import batch_shards
 
 _BLOCK = 16_384  # rows that are read from disk in one go, about
 _WINDOW = 32  # blocks whose rows are shuffled with one another

@@ -3,10 +3,6 @@
 from keras_pep.layers.attention import InteractingLayer
 from keras_pep.layers.interactions import FactorizationMachine
 from keras_pep.layers.linear import Linear
-from keras_pep.layers.mixed_dimension import (
-    MixedDimensionEmbedding,
-    mixed_dimensions,
-)
 from keras_pep.layers.mlp import MLP
 from keras_pep.layers.pep_embedding import PEPEmbedding
 from keras_pep.layers.pruned_embedding import PrunedEmbedding
@@ -16,8 +12,6 @@ __all__ = [
     "FactorizationMachine",
     "InteractingLayer",
     "Linear",
-    "MixedDimensionEmbedding",
     "PEPEmbedding",
     "PrunedEmbedding",
-    "mixed_dimensions",
 ]

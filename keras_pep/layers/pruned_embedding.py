@@ -14,7 +14,7 @@ from keras_pep.runtime import keras_of
 from keras_pep.sparse import SparseTable
 
 if TYPE_CHECKING:
-    from keras_pep.search.ticket import Ticket
+    from keras_pep.pruning.ticket import Ticket
 
 
 class PrunedEmbeddingMixin(TableMixin):

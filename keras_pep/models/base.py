@@ -22,7 +22,7 @@ from keras_pep.layers.quantized import quantize_as, quantized
 from keras_pep.runtime import keras_of, layers_of
 
 if TYPE_CHECKING:
-    from keras_pep.search import Ticket
+    from keras_pep.pruning import Ticket
 
 
 class FieldModelMixin(IdsMixin):

@@ -14,13 +14,6 @@ from keras_pep.serving.export import (
     export_saved_model,
     next_version,
 )
-from keras_pep.serving.predict import (
-    Score,
-    score_file,
-    scorer_of_model,
-    scorer_of_saved_model,
-    vocabularies_of,
-)
 from keras_pep.serving.sizes import (
     field_rows,
     field_sizes,
@@ -32,7 +25,6 @@ __all__ = [
     "Description",
     "Export",
     "ExportError",
-    "Score",
     "check_fields",
     "describe",
     "export_saved_model",
@@ -40,13 +32,9 @@ __all__ = [
     "field_sizes",
     "find_saved_model",
     "next_version",
-    "score_file",
-    "scorer_of_model",
-    "scorer_of_saved_model",
     "served_model",
     "signature_lines",
     "size_table",
     "table_sizes",
     "tables_of",
-    "vocabularies_of",
 ]

@@ -6,7 +6,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from keras_pep.callbacks import ExactValidationMixin
-from keras_pep.search.callback import PEPRetrainingMixin
+from keras_pep.pruning.callback import PEPRetrainingMixin
 
 
 class PEPRetraining(PEPRetrainingMixin, tf_keras.callbacks.Callback):  # noqa: D101

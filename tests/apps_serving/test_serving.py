@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 import keras_pep
 from apps.serving import client, connection, load
+from keras_pep.lab import scoring
 from tests.clicks import raw_rows, write_csv
 
 APP = Path(client.__file__).parent
@@ -133,10 +134,10 @@ def test_the_client_scores_what_keras_does(by, models, rows, tmp_path, request):
     assert [*scores][-1] == "probability"
     assert scores["city"].tolist() == [r["city"] for r in raw_rows(120, seed=3)]
 
-    score, _ = keras_pep.serving.scorer_of_saved_model(
+    score, _ = scoring.scorer_of_saved_model(
         keras_pep.serving.describe(models / "clicks" / "2")
     )
-    found = keras_pep.serving.score_file
+    found = scoring.score_file
     found(score, tuple(raw_rows(1)[0]), rows, tmp_path / "expected.parquet")
     expected = pd.read_parquet(tmp_path / "expected.parquet")["probability"]
     np.testing.assert_allclose(scores["probability"], expected, rtol=1e-6)

@@ -18,6 +18,7 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
 import keras, numpy as np
 import keras_pep
 from keras_pep import PrunedEmbedding
+from keras_pep.lab.baselines import MixedDimensionEmbedding
 from keras_pep.layers.ids import nan_instead_of_error
 from keras_pep.models import FM, AutoInt, DeepFM, LogisticRegression
 
@@ -201,7 +202,7 @@ ROWS = np.array([[1, 4, 7], [3, 6, 11], [2, 5, 8]])
 layers = {
     "PEPEmbedding": keras_pep.PEPEmbedding(12, 4),
     "Linear": keras_pep.layers.Linear(12),
-    "MixedDimension": keras_pep.layers.MixedDimensionEmbedding(
+    "MixedDimension": MixedDimensionEmbedding(
         (4, 3, 5), (2, 4, 1), 4
     ),
     "nothing kept": PrunedEmbedding.from_dense(0 * TABLE),

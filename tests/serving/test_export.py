@@ -17,9 +17,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_pep
-import keras_pep_cli
+import keras_pep.lab.cli
+from keras_pep.lab import scoring
+from keras_pep.lab.scoring import score_file, scorer_of_model
 from keras_pep.serving import ExportError, next_version
-from keras_pep.serving.predict import score_file, scorer_of_model
 from tests.clicks import drawn, raw_rows, write_csv
 from tests.serving import c_runtime
 from tests.serving.serving import in_c_runtime, raw_inputs
@@ -78,9 +79,7 @@ def test_both_signatures_in_the_c_runtime(
     answers = in_c_runtime(exported.path, calls)
     assert [list(answer) for answer in answers] == [["probability"]] * 8
 
-    score, _ = keras_pep.serving.scorer_of_model(
-        clicks_model, clicks.vocabularies
-    )
+    score, _ = scoring.scorer_of_model(clicks_model, clicks.vocabularies)
     assert answers[0]["probability"] == []
     for rows, answer in zip(batches[1:], answers[1:4], strict=True):
         write_csv(tmp_path / "rows.csv", rows)
@@ -853,17 +852,17 @@ def test_a_saved_model_that_lacks_a_file_is_damaged(exported, tmp_path):
         if left:
             path.write_bytes(before[: int(left * len(before))])
         with pytest.raises(ExportError) as raised:
-            keras_pep.serving.scorer_of_saved_model(description)
+            scoring.scorer_of_saved_model(description)
         assert re.fullmatch(
             rf"{re.escape(str(folder))} is damaged: .+", str(raised.value)
         )
         path.write_bytes(before)
-    keras_pep.serving.scorer_of_saved_model(description)
+    scoring.scorer_of_saved_model(description)
 
 
 def test_nothing_of_linux_alone_is_needed():
     """TensorFlow's own loader is on every platform, its C library is not."""
-    for package in (keras_pep, keras_pep_cli):
+    for package in (keras_pep, keras_pep.lab.cli):
         for path in Path(package.__file__).parent.rglob("*.py"):
             assert "libtensorflow" not in path.read_text(), path
 
@@ -1003,7 +1002,7 @@ def test_a_saved_model_says_what_it_knows(
     exported, clicks, clicks_model, tmp_path
 ):
     description = keras_pep.serving.describe(exported.path)
-    found = keras_pep.serving.vocabularies_of(description)
+    found = scoring.vocabularies_of(description)
     # Not of fields whose vocabulary lacks what was pruned away.
     whole = [
         field["name"]
@@ -1019,7 +1018,7 @@ def test_a_saved_model_says_what_it_knows(
 
     row = raw_rows(1)[0]
     write_csv(tmp_path / "rows.csv", [{**row, "city": "nowhere"}])
-    score, columns = keras_pep.serving.scorer_of_saved_model(description)
+    score, columns = scoring.scorer_of_saved_model(description)
     said = []
     score_file(
         *(score, columns, tmp_path / "rows.csv", tmp_path / "scores.csv"),
@@ -1032,7 +1031,7 @@ def test_a_saved_model_says_what_it_knows(
 
     write_csv(tmp_path / "rows.csv", [{**row, "when": "soon"}])
     for scorer in (
-        keras_pep.serving.scorer_of_saved_model(description),
+        scoring.scorer_of_saved_model(description),
         scorer_of_model(clicks_model, clicks.vocabularies),
     ):
         with pytest.raises(

@@ -1,0 +1,177 @@
+"""What all commands share: quiet, debug, and errors in one line."""
+
+import dis
+import functools
+import logging
+import math
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.exceptions import Exit
+
+
+def command(function: Callable[..., None]) -> click.Command:
+    """Make a click command with `--quiet` and `--debug`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, debug: bool, **kwargs: Any) -> None:
+        if not debug:
+            _load_silently()
+        function(*args, **kwargs)
+
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="Say only results."),
+        click.option(_DEBUG, is_flag=True, help="Show tracebacks."),
+    ):
+        wrapped = option(wrapped)
+    return click.command()(wrapped)
+
+
+_DEBUG = "--debug"
+_ARGUMENTS = "keras_pep.arguments"
+
+
+class Commands(click.Group):
+    """Commands whose errors are a line, and which know how they were called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember the arguments as they were given."""
+        ctx.meta[_ARGUMENTS] = [*args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do a command; exit with 1 and a line if it fails."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, Exit, BrokenPipeError):
+            end_bar()
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            if _DEBUG in ctx.meta[_ARGUMENTS]:
+                raise
+            end_bar()
+            if isinstance(error, KeyboardInterrupt):
+                hint = str(error) or "What was finished is kept."
+                click.echo(f"Interrupted. {hint}", err=True)
+            else:
+                click.echo(f"Error: {explained(error)}", err=True)
+            sys.exit(1)
+
+
+def command_line() -> str | None:
+    """The line that the current command was called by; None if by no line."""
+    given = click.get_current_context().meta.get(_ARGUMENTS)
+    return None if given is None else shlex.join(["keras-pep", *given])
+
+
+def tell_failure(line: str, error: Exception) -> None:
+    """Say in a line that a part of a command has failed, which goes on."""
+    end_bar()
+    if click.get_current_context().params["debug"]:
+        traceback.print_exception(error)
+        click.echo(line, err=True)
+    else:
+        hint = "" if _DEBUG in line else f" ({_DEBUG} shows where)"
+        click.echo(f"{line}{hint}", err=True)
+
+
+def end_bar() -> None:
+    """Clear the line of a bar, and show the cursor that it has hidden."""
+    if sys.stdout.isatty():
+        click.echo("\r\033[2K\033[?25h", nl=False)
+
+
+def explained(error: Exception) -> str:
+    """Say in a line what went wrong, and what to do.
+
+    What a check of ours has found says so itself. Anything else is the
+    system's doing, or a mistake in the program.
+    """
+    message = " ".join(str(error).split()) or "no message"
+    kind = type(error).__name__
+    if _is_of_a_check(error):
+        return message
+    if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":
+        return (
+            f"There is not enough memory: {message}. Use a smaller "
+            "--embedding-dim or --batch-size, or a larger machine."
+        )
+    if isinstance(error, OSError):
+        names = (error.filename, error.strerror or message)
+        what = ": ".join(str(name) for name in names if name is not None)
+        return f"{what} ({kind}; {_DEBUG} shows where)"
+    if isinstance(error, ImportError):
+        return f"{message}. Is it installed? ({_DEBUG} shows where)"
+    return (
+        f"internal error: {kind}: {message.rstrip('.')}. This is unexpected, "
+        f"and probably a bug of keras-pep: run it again with {_DEBUG}, and "
+        "report what it shows."
+    )
+
+
+def _is_of_a_check(error: Exception) -> bool:
+    """Tell whether a `raise` in our own code has raised it.
+
+    A `ValueError` of ours is one as that of any library; only the place tells
+    them apart.
+    """
+    ours = ("keras_pep",)
+    if type(error).__module__.partition(".")[0] in ours:
+        return True
+    if isinstance(error, AssertionError | NotImplementedError):
+        return False  # not meant for who uses the command
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    code = trace.tb_frame.f_code.co_code
+    name = trace.tb_frame.f_globals.get("__name__", "")
+    raised = code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised and name.partition(".")[0] in ours
+
+
+def _load_silently() -> None:
+    """Loads TensorFlow with what it logs meanwhile kept off the terminal.
+
+    Its first lines come from C++, before any setting of its own is read.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow as tf
+
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        import keras_pep.lab.run  # noqa: F401
+
+        if "TF_CONFIG" not in os.environ:  # or workers could not be joined
+            tf.config.list_logical_devices()  # looks for a GPU, and says so
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+class FiniteFloat(click.FloatRange):
+    """A float within a range that is neither infinite nor not a number."""
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """The number, or an error of usage."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number

@@ -1,0 +1,47 @@
+"""`keras-pep compare`."""
+
+from pathlib import Path
+
+import click
+
+from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.report import say_unfinished
+
+
+@command
+@click.argument(
+    "runs",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="RUN RUN...",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("compare.html"),
+    show_default=True,
+    help="The file to write.",
+)
+def compare(runs: tuple[Path, ...], output: Path, quiet: bool) -> None:
+    """Print the figures of several runs, and write them as one HTML page.
+
+    The page is that of keras-pep report, with every run in every figure. Of an
+    unfinished run they have what is known so far.
+
+    \b
+    Example:
+      keras-pep compare runs/movielens-fm runs/movielens-deepfm
+    """
+    from keras_pep.lab.report import comparison_table, read_runs, write_page
+
+    if len(runs) < 2:
+        raise click.BadParameter(
+            "expected at least two runs.", param_hint="RUN RUN..."
+        )
+    contents = read_runs(runs)
+    write_page(contents, output)
+    click.echo(comparison_table(contents))
+    if not quiet:
+        click.echo(f"\ncomparison: {output}")
+    say_unfinished(contents)

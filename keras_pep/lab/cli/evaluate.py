@@ -1,0 +1,61 @@
+"""`keras-pep evaluate`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from keras_pep.lab.cli.common import command
+
+# Of `metrics.json`, besides the figures: what the table shows.
+_SHOWN = (
+    *("method", "target", "embedding_parameters", "sparsity"),
+    *("total_parameters", "bytes"),
+)
+
+
+@command
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="test",
+    show_default=True,
+    help="Rows to evaluate on.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the dataset's files are now, if they have moved.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(
+    run: Path, split: str, data_dir: Path | None, as_json: bool, quiet: bool
+) -> None:
+    """Load the models of RUN and compute AUC and log-loss on a split.
+
+    \b
+    Example:
+      keras-pep evaluate runs/movielens-fm-20260101-120000 --split validation
+    """
+    from keras_pep.lab.run import RunDirectory, evaluate_run, results_table
+
+    del quiet  # there is nothing but results
+    metrics = evaluate_run(
+        RunDirectory(run), split, None if data_dir is None else str(data_dir)
+    )
+    if as_json:
+        entries = [metrics["dense"]] if metrics["dense"] else []
+        entries += metrics["budgets"] + metrics["baselines"]
+        found = [
+            {
+                **{name: entry.get(name) for name in _SHOWN},
+                "sparsity": entry.get("sparsity", 0.0),  # as in the table
+                "split": split,
+                **entry[split],
+            }
+            for entry in entries
+        ]
+        click.echo(json.dumps(found, indent=1))
+    else:
+        click.echo(results_table(metrics, split))

@@ -1,0 +1,78 @@
+"""`keras-pep export`."""
+
+from pathlib import Path
+
+import click
+
+from keras_pep.lab.cli.common import command
+
+
+@command
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--budget",
+    type=click.IntRange(min=1),
+    help="Which model.  [default: that of the best validation AUC]",
+)
+@click.option("--dense", is_flag=True, help="The dense model instead.")
+@click.option(
+    "--quantize",
+    type=click.Choice(["float16", "int8"]),
+    help="Type of the tables' values; int8 has a scale for each row.  "
+    "[default: float32]",
+)
+@click.option(
+    "--keep-vocabulary/--drop-vocabulary",
+    default=None,
+    help="Whether features stay known of which nothing was kept; if not, they "
+    "count as unknown values do.  [default: they leave where that changes no "
+    "score]",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The model's directory, which holds its versions.  [default: "
+    "saved_models/<run name>]",
+)
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="Refused if it exists.  [default: the one after the last]",
+)
+def export(
+    run: Path,
+    budget: int | None,
+    dense: bool,
+    quantize: str | None,
+    keep_vocabulary: bool | None,
+    output: Path | None,
+    version: int | None,
+    quiet: bool,
+) -> None:
+    """Write a model of RUN as a SavedModel for TensorFlow Serving.
+
+    \b
+    Examples:
+      keras-pep export runs/movielens-fm-20260101-120000
+      keras-pep export runs/clicks --budget 50000 --quantize int8
+    """
+    from keras_pep.lab.run import RunDirectory, export_run
+    from keras_pep.serving import size_table
+
+    if dense and budget is not None:
+        raise click.BadParameter(
+            "the dense model has no --budget.", param_hint="--dense"
+        )
+    result = export_run(
+        RunDirectory(run),
+        *(budget, output, version, quantize),
+        dense=dense,
+        keep_vocabulary=keep_vocabulary,
+    )
+    if not quiet:
+        click.echo(size_table(result.report))
+        if not result.report["warm_up"]:
+            click.echo(
+                "no warm-up file: pip install 'keras-pep[serving]' for one"
+            )
+    click.echo(f"SavedModel: {result.path}")

@@ -1,0 +1,91 @@
+"""`keras-pep predict`."""
+
+from pathlib import Path
+
+import click
+
+from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.dataset import delimiter_option
+from keras_pep.lab.cli.model import model_options, refuse_choice
+
+
+@command
+@click.argument("path", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--input",
+    "source",
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Rows with raw values: a .csv, .tsv or .parquet file, or a folder of "
+    "such files, with a column for each field.",
+)
+@click.option(
+    "--output",
+    "target",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write the column `probability`, row by row: .csv, .tsv or "
+    ".parquet.",
+)
+@delimiter_option(
+    "What divides columns of the input.  [default: as the run was trained "
+    "with; else a comma; .tsv, .txt: a tab]"
+)
+@model_options
+@click.option("--force", is_flag=True, help="Overwrite the output.")
+def predict(
+    path: Path,
+    source: Path,
+    target: Path,
+    delimiter: str | None,
+    budget: int | None,
+    dense: bool,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Score rows of raw values with a run's model or a SavedModel.
+
+    PATH is a run directory, a SavedModel, or the directory of its versions.
+
+    \b
+    Examples:
+      keras-pep predict runs/clicks --input new.csv --output scores.csv
+      keras-pep predict saved_models/clicks --input new.csv --output s.parquet
+    """
+    from keras_pep.data.load import usual_form
+    from keras_pep.lab.run import RunDirectory, scorer_of_run
+    from keras_pep.lab.scoring import (
+        score_file,
+        scorer_of_saved_model,
+        vocabularies_of,
+    )
+    from keras_pep.serving import describe, find_saved_model
+
+    if target.exists() and not force:
+        raise click.BadParameter(
+            f"{target} exists; --force overwrites it.", param_hint="--output"
+        )
+    if target.exists() and target.samefile(source):
+        raise click.BadParameter(
+            f"{target} is the input.", param_hint="--output"
+        )
+    usual = None
+    saved_model = find_saved_model(path)
+    if saved_model is None:
+        run = RunDirectory(path)
+        score, columns = scorer_of_run(run, budget, dense=dense)
+        vocabularies = [*run.read_vocabularies().values()]
+        config = run.read_json("config.json")
+        usual = usual_form(str(config.get("dataset")), config.get("delimiter"))
+    else:
+        refuse_choice(path, budget, dense)
+        description = describe(saved_model)
+        score, columns = scorer_of_saved_model(description)
+        vocabularies = vocabularies_of(description)
+    say = (lambda _: None) if quiet else click.echo
+    rows = score_file(
+        *(score, columns, source, target, delimiter, usual, say),
+        vocabularies=vocabularies,
+    )
+    if not quiet:
+        click.echo(f"{rows:,} rows: {target}")

@@ -1,0 +1,44 @@
+"""`keras-pep prepare`."""
+
+from typing import Any
+
+import click
+
+from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.dataset import data_options, data_settings
+
+
+@command
+@data_options
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of the split.",
+)
+def prepare(*, quiet: bool, seed: int, **options: Any) -> None:
+    """Turn raw files into what `train` streams, and say what they hold.
+
+    It is kept, and found again by `train` with the same options.
+
+    \b
+    Examples:
+      keras-pep prepare --dataset criteo --data-dir criteo
+      keras-pep prepare --dataset clicks.csv --label clicked
+    """
+    from keras_pep import data
+
+    settings = data_settings(options)
+    dataset = data.load(
+        settings.pop("dataset"),
+        **settings,
+        seed=seed,
+        in_memory=0,
+        say=(lambda _: None) if quiet else click.echo,
+    )
+    click.echo(f"{dataset}\n\n{dataset.table()}")
+    if dataset.malformed:
+        click.echo(f"left out: {dataset.malformed:,} malformed rows")
+    for note in dataset.notes:
+        click.echo(note)

@@ -1,0 +1,556 @@
+"""`keras-pep train`."""
+
+import csv
+import io
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from keras_pep.lab.cli.common import (
+    FiniteFloat,
+    command,
+    command_line,
+    explained,
+    tell_failure,
+)
+from keras_pep.lab.cli.dataset import (
+    NAMES,
+    data_options,
+    data_settings,
+    short_name,
+)
+
+if TYPE_CHECKING:
+    from keras_pep.lab.run import Config, RunDirectory
+
+
+def _read_config(
+    context: click.Context, option: click.Parameter, path: Path | None
+) -> Path | None:
+    """Makes the keys of a file the defaults of the options."""
+    if path is None:
+        return None
+    try:
+        content = _settings_in(path)
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise click.BadParameter(f"{path}: {error}", param=option) from error
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path}: {error.strerror}.", param=option
+        ) from error
+    options = {
+        name.lstrip("-").replace("-", "_"): parameter
+        for parameter in context.command.params
+        for name in parameter.opts
+        if parameter.name != "config" and name.startswith("--")
+    }
+    defaults: dict[str, Any] = {}
+    for key, value in content.items():
+        known = options.get(key.replace("-", "_"))
+        if known is None or known.name is None:
+            raise click.BadParameter(
+                f"{path}: unknown key {key!r}; known are "
+                f"{', '.join(sorted(options))}.",
+                param=option,
+            )
+        one_of_many = known.multiple and not isinstance(value, list)
+        defaults[known.name] = [value] if one_of_many else value
+    context.default_map = {**(context.default_map or {}), **defaults}
+    return path
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    """What a TOML file says, or the `config.json` of a run.
+
+    Raises:
+        ValueError: If it is not one, or damaged.
+    """
+    text = path.read_text("utf-8")
+    if path.suffix != ".json":
+        return tomllib.loads(text)
+    from keras_pep.lab.run import Config, parse_checked_json
+
+    try:
+        content = parse_checked_json(text)
+    except ValueError as error:
+        raise ValueError(f"not the config.json of a run: {error}") from error
+    settings = {
+        name: content[name]
+        for name in Config().to_dict()
+        if content.get(name) is not None
+    }
+    if fields := settings.pop("fields", ()):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(fields)
+        settings["fields"] = line.getvalue()
+    for name in settings.keys() & {"granularity", "optimizer", "distribute"}:
+        settings[name] = settings[name].replace("_", "-")
+    return settings
+
+
+@command
+@data_options
+@click.option(
+    "--model",
+    type=click.Choice(["lr", "fm", "deepfm", "autoint"]),
+    default="fm",
+    show_default=True,
+    help="Logistic regression, factorization machine, and deep models.",
+)
+@click.option(
+    "--deep/--no-deep",
+    default=False,
+    show_default=True,
+    help="autoint: a perceptron beside the attention (AutoInt+).",
+)
+@click.option(
+    "--linear",
+    type=click.Choice(["dense", "pep"]),
+    default="dense",
+    show_default=True,
+    help="fm, deepfm: whether first-order weights are pruned too, within the "
+    "same budget.",
+)
+@click.option(
+    "--embedding-dim",
+    type=click.IntRange(min=1),
+    help="Base embedding size.  [default: 64; lr: 1]",
+)
+@click.option(
+    "--granularity",
+    type=click.Choice(
+        [
+            "global",
+            "dimension",
+            "feature",
+            "feature-dimension",
+            "field",
+            "field-dimension",
+        ]
+    ),
+    help="Which entries of the table share a threshold.  [default: global; "
+    "paper: feature-dimension]",
+)
+@click.option(
+    "--search",
+    type=click.Choice(["budget", "paper"]),
+    default="budget",
+    show_default=True,
+    help="Reach the budgets on a schedule, or let thresholds rise by L2 as in "
+    "the paper until the budgets are passed.",
+)
+@click.option(
+    "--search-epochs",
+    type=click.IntRange(min=1),
+    help="Length of the search; by the paper's, at most.  [default: 1.5 "
+    "times the epochs in which the dense model is at its best; at most 20 for "
+    "fm, 12 for autoint without --deep, 14 for others; paper: 40]",
+)
+@click.option(
+    "--search-dim",
+    type=click.IntRange(min=1),
+    help="Columns of the table that is searched. A wide one learns the ids of "
+    "users and items by heart.  [default: --embedding-dim]",
+)
+@click.option(
+    "--search-rate",
+    type=FiniteFloat(min=0, min_open=True),
+    help="Learning rate of the search by budget.  [default: fm: up to 3 times "
+    "--learning-rate; others: --learning-rate]",
+)
+@click.option(
+    "--threshold-init",
+    type=FiniteFloat(max=0),
+    default=-15.0,
+    show_default=True,
+    help="Threshold logit to start from.",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Embedding parameters to keep. Repeatable.",
+)
+@click.option(
+    "--sparsity",
+    type=FiniteFloat(0, 1, min_open=True, max_open=True),
+    multiple=True,
+    help="Share of them to prune. Repeatable.  [default: 0.8, 0.9, 0.95; "
+    "paper: 0.8]",
+)
+@click.option(
+    "--retrain",
+    type=click.Choice(["rewind", "reinit", "finetune"]),
+    default="rewind",
+    show_default=True,
+    help="What a small model is trained from: the first weights, others, or "
+    "those the search has left.",
+)
+@click.option(
+    "--retrain-epochs",
+    type=click.IntRange(min=1),
+    help="Length of a retraining, over which the learning rate falls to zero; "
+    "by the paper's method, at most, and it stays.  [default: as "
+    "--search-epochs, but at most 16 for fm; paper: --max-epochs]",
+)
+@click.option(
+    "--retrain-rate",
+    type=FiniteFloat(min=0, min_open=True),
+    help="Learning rate that retraining begins with, unless --search paper.  "
+    "[default: fm: up to 10 times --learning-rate; autoint without --deep: "
+    "--learning-rate; others: up to 3 times]",
+)
+@click.option(
+    "--distillation",
+    type=FiniteFloat(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Weight of the dense model's probabilities in the labels of search "
+    "and retraining. None with --no-baseline or --search paper.",
+)
+@click.option(
+    "--compare",
+    type=click.Choice(["uniform", "mixed-dimension", "magnitude", "paper"]),
+    multiple=True,
+    help="Train a baseline of each budget too: a full table with fewer "
+    "columns, columns by popularity, the largest entries, the paper's "
+    "search; all of them as long, and on the same labels. Repeatable.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adam", "lazy-adam"]),
+    default="adam",
+    show_default=True,
+    help="Adam with L2 on every weight, or one that touches the rows of a "
+    "batch alone, for tables of millions of rows.",
+)
+@click.option(
+    "--learning-rate",
+    type=FiniteFloat(min=0, min_open=True),
+    help="Of Adam, for the dense model, and by the paper's method for all.  "
+    "[default: 0.001; autoint without --deep: 0.003]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Rows of a training batch.",
+)
+@click.option(
+    "--l2",
+    type=FiniteFloat(min=0),
+    default=1e-5,
+    show_default=True,
+    help="L2 regularization, added to the gradient of every weight.",
+)
+@click.option(
+    "--max-epochs",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Longest training of the dense and of each small model.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Stop after so many epochs without a better validation AUC.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of the split, the initial values and the order of rows.",
+)
+@click.option(
+    "--baseline/--no-baseline",
+    default=True,
+    show_default=True,
+    help="Whether to train the dense model too.",
+)
+@click.option(
+    "--export/--no-export",
+    default=False,
+    show_default=True,
+    help="Whether to write a SavedModel of the budget with the best validation "
+    "AUC, as keras-pep export does.",
+)
+@click.option(
+    "--distribute",
+    type=click.Choice(["none", "mirrored", "multi-worker"]),
+    default="none",
+    show_default=True,
+    help="Divide every batch among the GPUs of this machine, or among workers: "
+    "as many processes, here or elsewhere, that the environment variable "
+    "TF_CONFIG tells of one another, as TensorFlow has it.",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to leave results; for several workers, where all can read "
+    "them.  [default: runs/<dataset>-<model>-<time>]",
+)
+@click.option(
+    "--force", is_flag=True, help="Overwrite files in the run directory."
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Go on with a run that was interrupted, with its own settings. If "
+    "its data are elsewhere now: with --dataset, --data-dir or --cache-dir. "
+    "Of several workers, start as many as it has begun with.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="TOML file with options as keys, or the config.json of a run to "
+    "repeat; the command line wins.",
+)
+def train(
+    *,
+    run_dir: Path | None,
+    resume: Path | None,
+    force: bool,
+    quiet: bool,
+    granularity: str | None,
+    optimizer: str,
+    distribute: str,
+    embedding_dim: int | None,
+    model: str,
+    **options: Any,
+) -> None:
+    """Train dense, search, and retrain a small model per budget.
+
+    Leaves a run directory with the models, the tickets, metrics.json,
+    history.csv and report.html, and prints a table.
+
+    \b
+    Examples:
+      keras-pep train --dataset synthetic
+      keras-pep train --dataset movielens --data-dir ml-1m --sparsity 0.95
+      keras-pep train --dataset clicks.csv --label clicked
+      keras-pep train --dataset movielens --data-dir ml-1m --features paper
+        --search paper --budget 50000 --budget 30000
+      keras-pep train --resume runs/movielens-fm-20260101-120000
+    """
+    from keras_pep.lab.run import SEARCHED, Config, RunDirectory
+
+    if resume is not None:
+        moved = _moved_data(options)
+        if RunDirectory(resume).read_config()[0].distribute == "multi_worker":
+            _check_workers("--resume")
+        _finish(RunDirectory(resume), None, quiet=quiet, moved=moved)
+        return
+    settings = data_settings(options)
+    if distribute == "multi-worker":
+        _check_workers("--distribute")
+        if run_dir is None:
+            raise click.BadParameter(
+                "several workers need one that all of them can read.",
+                param_hint="--run-dir",
+            )
+    if optimizer == "lazy-adam" and options["search"] == "paper":
+        raise click.BadParameter(
+            "lazy-adam has no L2 on thresholds, without which the paper's "
+            "search prunes nothing; use --search budget.",
+            param_hint="--optimizer",
+        )
+    for flag, value in (
+        ("--search-rate", options["search_rate"]),
+        ("--retrain-rate", options["retrain_rate"]),
+    ):
+        if value is not None and options["search"] == "paper":
+            raise click.BadParameter(
+                "the paper's method has one --learning-rate.", param_hint=flag
+            )
+    if model == "lr" and options["search_dim"] not in (None, 1):
+        raise click.BadParameter(
+            "lr has one weight per feature.", param_hint="--search-dim"
+        )
+    for flag, unused in (
+        ("--deep", options["deep"] and model != "autoint"),
+        ("--linear", options["linear"] == "pep" and model in ("lr", "autoint")),
+        ("--compare", model == "lr" and {*options["compare"]} - SEARCHED),
+    ):
+        if unused:
+            raise click.BadParameter(
+                f"not an option of {model}.", param_hint=flag
+            )
+    if model == "lr" and embedding_dim not in (None, 1):
+        raise click.BadParameter(
+            f"lr has one weight per feature, found {embedding_dim}, "
+            "expected 1.",
+            param_hint="--embedding-dim",
+        )
+    config = Config(
+        **settings,
+        granularity=granularity and granularity.replace("-", "_"),
+        optimizer=optimizer.replace("-", "_"),
+        distribute=distribute.replace("-", "_"),
+        embedding_dim=embedding_dim or (1 if model == "lr" else 64),
+        model=model,
+        **options,
+    )
+    name = short_name(settings["dataset"])
+    directory = RunDirectory(
+        run_dir
+        or Path("runs", f"{name}-{model}-{time.strftime('%Y%m%d-%H%M%S')}")
+    )
+    _finish(directory, config, quiet=quiet, force=force)
+
+
+def _check_workers(flag: str) -> None:
+    """Refuses an environment that does not say which workers there are.
+
+    Raises:
+        click.BadParameter: If it does not.
+    """
+    from keras_pep.lab.run.workers import check_tf_config
+
+    try:
+        check_tf_config(os.environ)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=flag) from error
+
+
+def _moved_data(options: dict[str, Any]) -> dict[str, str]:
+    """Where the data of a run are said to be now.
+
+    Raises:
+        click.BadParameter: If an option would change the run.
+    """
+    context = click.get_current_context()
+    given = [
+        name
+        for name in ("config", *context.params)
+        if context.get_parameter_source(name)
+        not in (None, ParameterSource.DEFAULT)
+    ]
+    moved = {}
+    for name in given:
+        if name in ("dataset", "data_dir", "cache_dir"):
+            moved[name] = str(Path(options[name]).resolve())
+        elif name not in ("resume", "quiet", "debug"):
+            flag = name.replace("_", "-")
+            raise click.BadParameter(
+                "a run goes on with the settings it has begun with; leave "
+                f"--{flag} out.",
+                param_hint="--resume",
+            )
+    if moved.get("dataset") and options["dataset"] in NAMES:
+        raise click.BadParameter(
+            "a run goes on with the dataset it has begun with; leave "
+            "--dataset out.",
+            param_hint="--resume",
+        )
+    return moved
+
+
+def _finish(
+    directory: "RunDirectory",
+    config: "Config | None",
+    *,
+    quiet: bool,
+    moved: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> None:
+    """Trains, or goes on where no settings are given; prints the results."""
+    from keras_pep.lab.report import write_report
+    from keras_pep.lab.run import (
+        Workers,
+        export_run,
+        exported,
+        failed_parts,
+        heard,
+        results_table,
+        resume,
+        train,
+    )
+
+    watched: dict[str, Any] = {
+        "say": (lambda _: None) if quiet else click.echo,
+        "warn": partial(click.echo, err=True) if quiet else click.echo,
+        "bar": not quiet and sys.stdout.isatty(),
+        "fail": tell_failure,
+    }
+    try:
+        with heard():
+            if config is None:
+                metrics = resume(directory, moved=moved, **watched)
+            else:
+                line = command_line()
+                metrics = train(
+                    config, directory, force=force, command=line, **watched
+                )
+    except KeyboardInterrupt as interrupt:
+        if not directory.begun:
+            raise
+        raise KeyboardInterrupt(
+            f"Go on with: keras-pep train --resume {directory.path}"
+        ) from interrupt
+    if not Workers.of(directory.read_config()[0].distribute).chief:
+        return
+    click.echo(f"\n{results_table(metrics)}\n")
+    for budget in metrics["budgets"]:
+        if "planted_rank_correlation" in budget:
+            click.echo(
+                f"{budget['target']:,}: rank correlation of learned and "
+                f"planted sizes {budget['planted_rank_correlation']:.2f} "
+                "(of popularity and planted sizes "
+                f"{budget['popularity_rank_correlation']:.2f})"
+            )
+    for note in directory.read_config()[1].get("data_notes", ()):
+        click.echo(note)
+    click.echo(f"run directory: {directory.path}")
+    failed = [*failed_parts(metrics)]
+
+    def attempt(name: str, result: Callable[[], Any]) -> None:
+        try:
+            click.echo(f"{name}: {result()}")
+        except Exception as error:
+            failed.append(name)
+            tell_failure(f"{name} failed: {explained(error)}", error)
+
+    attempt("report", lambda: write_report(directory.path))
+    if directory.read_config()[0].export:
+        attempt(
+            "SavedModel",
+            lambda: exported(directory, metrics) or export_run(directory).path,
+        )
+    problems = []
+    if metrics["budgets_not_reached"]:
+        problems.append(_not_reached(metrics))
+    if failed:
+        problems.append(
+            f"failed: {', '.join(failed)}. All else is done; try them again "
+            f"with keras-pep train --resume {directory.path}"
+        )
+    if problems:
+        raise click.ClickException(" ".join(problems))
+
+
+def _not_reached(metrics: Mapping[str, Any]) -> str:
+    hint = "Allow more --search-epochs, or use --search budget."
+    missed = metrics["budgets_not_reached"]
+    search = metrics["search"]
+    left = search.get("embedding_parameters")
+    if left is None or metrics["budgets"] or metrics.get("budgets_failed"):
+        return f"not reached: {', '.join(f'{b:,}' for b in missed)}. {hint}"
+    return (
+        f"No budget was reached: {search['steps']:,} steps left {left:,} "
+        f"embedding parameters. {hint}"
+    )

@@ -1,0 +1,56 @@
+"""`keras-pep evaluate`: the models of a run, on a split."""
+
+from dataclasses import replace
+from typing import Any
+
+from keras_pep.lab.run.checked_json import finite
+from keras_pep.lab.run.directory import RunDirectory, RunError
+from keras_pep.metrics import evaluate
+
+
+def evaluate_run(
+    directory: RunDirectory, split: str = "test", data_dir: str | None = None
+) -> dict[str, Any]:
+    """Loads the models of a run and computes their AUC and log-loss.
+
+    Args:
+        directory: The run.
+        split: `"train"`, `"validation"` or `"test"`, of the run's own split.
+        data_dir: Where the data are now, if not where they were.
+
+    Returns:
+        `metrics.json` with the split's figures as they are computed now.
+
+    Raises:
+        RunError: If the directory is not a run, a model of it is missing, or
+            the data are not those of the run.
+        DataError: If the data are missing or malformed.
+    """
+    metrics = directory.read_json("metrics.json")
+    config, settings = directory.read_config()
+    try:
+        entries = {f"budget-{b['target']}": b for b in metrics["budgets"]}
+        for entry in metrics["baselines"]:
+            entries[f"{entry['method']}-{entry['target']}"] = entry
+        if metrics["dense"]:
+            entries["dense"] = metrics["dense"]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{directory.path / 'metrics.json'} is damaged, or of another "
+            f"version of keras-pep: {error!r}."
+        ) from error
+    if data_dir is not None:
+        config = replace(config, data_dir=data_dir)
+    dataset = config.load_data()
+    if dataset.fingerprint() != settings["data_fingerprint"]:
+        raise RunError(
+            f"The data are not those of {directory.path}, or an earlier "
+            "version of keras-pep has read them in another way: their "
+            "fingerprint differs. Figures would not be comparable; train anew."
+        )
+    rows = dataset.splits[split]
+    for name, entry in entries.items():
+        model = directory.load_model(name)
+        # As `metrics.json` has them: what is no number is unknown.
+        entry[split] = finite(evaluate(model, rows.ids, rows.labels))
+    return metrics

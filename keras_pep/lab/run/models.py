@@ -1,0 +1,185 @@
+"""A model of a run, exported, inspected, or used to score rows."""
+
+from pathlib import Path
+from typing import Any
+
+from keras_pep.lab.run.directory import RunDirectory, RunError
+from keras_pep.lab.scoring import Score, scorer_of_model
+from keras_pep.serving import (
+    Export,
+    check_fields,
+    export_saved_model,
+    field_sizes,
+    next_version,
+    table_sizes,
+    tables_of,
+)
+from keras_pep.serving.compact import layout_of
+
+# What of an export's report is kept with the metrics of a run.
+_SIZES = (
+    "table_bytes_dense",
+    "table_bytes",
+    "vocabulary_bytes",
+    "other_bytes",
+    "files_bytes",
+)
+
+
+def export_run(
+    directory: RunDirectory,
+    budget: int | None = None,
+    folder: Path | None = None,
+    version: int | None = None,
+    quantize: str | None = None,
+    *,
+    dense: bool = False,
+    keep_vocabulary: bool | None = None,
+) -> Export:
+    """Exports a model of a run, and adds its sizes to `metrics.json`.
+
+    Args:
+        directory: The run.
+        budget: Of the model; by default that of the best validation AUC.
+        folder: The model's directory, which holds its versions; by default
+            `saved_models/<run name>`.
+        version: By default the one after the last.
+        quantize: See `export_saved_model`.
+        dense: Whether to export the dense model instead.
+        keep_vocabulary: See `export_saved_model`.
+
+    Raises:
+        RunError: If the run has no such model.
+        ExportError: If the version exists, or cannot be written.
+    """
+    with directory.mine():
+        metrics = directory.read_json("metrics.json")
+        name, entry = chosen_model(directory, metrics, budget, dense=dense)
+        vocabularies = directory.read_vocabularies()
+        if folder is None:
+            folder = Path("saved_models", directory.path.resolve().name)
+        if version is None:
+            version = next_version(folder)
+        export = export_saved_model(
+            directory.load_model(name),
+            folder / str(version),
+            vocabularies,
+            quantize,
+            keep_vocabulary=keep_vocabulary,
+        )
+        entry["export"] = {
+            "path": str(export.path),
+            "quantize": quantize,
+            **{size: export.report[size] for size in _SIZES},
+        }
+        directory.write_json("metrics.json", metrics)
+        return export
+
+
+def exported(directory: RunDirectory, metrics: dict[str, Any]) -> str | None:
+    """Where the best model of a run was exported to; None if it was not.
+
+    Args:
+        directory: The run.
+        metrics: Its `metrics.json`.
+
+    Raises:
+        RunError: If the run has no model of a budget.
+    """
+    _, entry = chosen_model(directory, metrics)
+    return str(entry["export"]["path"]) if "export" in entry else None
+
+
+def inspect_run(
+    directory: RunDirectory, budget: int | None = None, *, dense: bool = False
+) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What a model of a run keeps.
+
+    Returns:
+        `metrics.json`, the model's name, and how it would be served.
+
+    Raises:
+        RunError: If the run has no such model.
+    """
+    metrics = directory.read_json("metrics.json")
+    name, _ = chosen_model(directory, metrics, budget, dense=dense)
+    model = directory.load_model(name)
+    tables = {name: table for name, (_, table) in tables_of(model).items()}
+    vocabularies = directory.read_vocabularies()
+    check_fields(model, vocabularies)
+    fields = list(vocabularies)
+    return (
+        metrics,
+        name,
+        {
+            **table_sizes(
+                {name: table.shape for name, table in tables.items()},
+                {
+                    name: layout_of(table, None)
+                    for name, table in tables.items()
+                },
+            ),
+            "fields": field_sizes(model, fields, tables, None),
+        },
+    )
+
+
+def scorer_of_run(
+    directory: RunDirectory, budget: int | None = None, *, dense: bool = False
+) -> tuple[Score, tuple[str, ...]]:
+    """What computes probabilities with a model of a run.
+
+    Returns:
+        The function, and the columns it needs.
+
+    Raises:
+        RunError: If the run has no such model.
+    """
+    metrics = directory.read_json("metrics.json")
+    name, _ = chosen_model(directory, metrics, budget, dense=dense)
+    return scorer_of_model(
+        directory.load_model(name), directory.read_vocabularies()
+    )
+
+
+def chosen_model(
+    directory: RunDirectory,
+    metrics: dict[str, Any],
+    budget: int | None = None,
+    *,
+    dense: bool = False,
+) -> tuple[str, dict[str, Any]]:
+    """Name and metrics of the model that is asked for.
+
+    Args:
+        directory: The run.
+        metrics: Its `metrics.json`.
+        budget: By default that of the best validation AUC.
+        dense: Whether the dense model is meant.
+
+    Raises:
+        RunError: If there is no such model.
+    """
+    try:
+        if dense:
+            if not metrics["dense"]:
+                raise RunError(f"{directory.path} has no dense model.")
+            return "dense", metrics["dense"]
+        entries = {entry["target"]: entry for entry in metrics["budgets"]}
+        if not entries:
+            raise RunError(f"{directory.path} has no model of a budget.")
+        if budget is None:
+            budget = max(
+                entries,
+                key=lambda each: entries[each]["validation"]["auc"] or 0.0,
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{directory.path}: metrics.json is damaged: {error!r}."
+        ) from error
+    if budget not in entries:
+        raise RunError(
+            f"{directory.path} has no budget of {budget:,}; it has "
+            f"{', '.join(f'{each:,}' for each in entries)}."
+        )
+    return f"budget-{budget}", entries[budget]

@@ -1,0 +1,255 @@
+"""What a run says while it trains, and remembers of each epoch."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+import keras
+
+from keras_pep.pruning.collector import TicketCollector
+
+Say = Callable[[str], None]
+
+
+class EpochLog(keras.callbacks.Callback):
+    """A line per epoch, a bar within it on a terminal, a row for the history.
+
+    Lines are those of a table, with titles above the first of a stage.
+
+    Args:
+        stage: Name of what is being trained.
+        history: Where rows are appended to.
+        say: Called with each line.
+        bar: Whether to draw a progress bar.
+        parameters: How many embedding parameters there are if none is pruned.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        history: list[dict[str, Any]],
+        say: Say,
+        bar: bool,
+        parameters: int,
+    ) -> None:
+        super().__init__()
+        self.parameters = parameters
+        self.stage = stage
+        self.history = history
+        self.say = say
+        self.bar = bar
+        self.step = 0
+        self._titled = False
+
+    def state(self) -> dict[str, Any]:
+        """The step and all rows, of earlier stages too."""
+        return {"step": self.step, "history": self.history}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self.step = state["step"]
+        self.history[:] = state["history"]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Starts the clock and the bar."""
+        if not self._titled:
+            self.say(f"{self.stage:<22}{_TITLES}")
+            self._titled = True
+        self._began = time.perf_counter()
+        self._epoch_start = self.step
+        if self.bar:
+            self._bar: Any = click.progressbar(
+                length=self.params["steps"],
+                label=f"{self.stage:<14} epoch {epoch + 1:>3}",
+                update_min_steps=20,
+                item_show_func=lambda loss: loss and f"loss {loss:.4f}",
+            )
+            self._bar.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts a step."""
+        # With `steps_per_execution` Keras counts beyond the end of an epoch.
+        step = self._epoch_start + min(batch + 1, self.params["steps"])
+        done, self.step = step - self.step, step
+        if self.bar:
+            self._bar.update(done, float((logs or {})["loss"]))
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Says how the epoch went."""
+        logs = logs or {}
+        seconds = time.perf_counter() - self._began
+        row = {
+            "stage": self.stage,
+            "epoch": epoch + 1,
+            "step": self.step,
+            "seconds": round(seconds, 3),
+            "loss": float(logs["loss"]),
+            "val_auc": logs["val_auc"],
+            "val_logloss": logs["val_logloss"],
+            "embedding_parameters": int(logs["embedding_parameters"]),
+        }
+        self.history.append(row)
+        if self.bar:
+            # Clear the line, show the cursor that click's bar has hidden.
+            click.echo("\r\033[2K\033[?25h", nl=False)
+        kept = row["embedding_parameters"]
+        left = (self.params["epochs"] - epoch - 1) * seconds
+        self.say(
+            f"{'epoch':>18} {row['epoch']:>3}"
+            f"{row['loss']:>8.4f}"
+            f"{row['val_auc']:>9.4f}"
+            f"{kept:>14,}"
+            f"{1 - kept / self.parameters:>8.1%}"
+            f"{_clock_time(seconds):>8}"
+            f"{_clock_time(left):>10}"
+        )
+
+
+_TITLES = "    loss  val AUC          kept  pruned    took  max left"
+
+
+def _clock_time(seconds: float) -> str:
+    """Hours, minutes and seconds, as a clock has them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}"
+
+
+class DivergedError(ValueError):
+    """A training whose loss is no longer a number; says what to do."""
+
+
+class StopsAtNaN(keras.callbacks.Callback):
+    """Ends a training that has diverged.
+
+    Args:
+        stage: Name of what is being trained.
+    """
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Counts epochs, for the message."""
+        self._epoch = epoch
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Looks at the loss.
+
+        Raises:
+            DivergedError: If it is not finite.
+        """
+        loss = float((logs or {}).get("loss", 0.0))
+        # With `steps_per_execution` Keras counts beyond the end of an epoch.
+        step = min(batch + 1, self.params["steps"] or batch + 1)
+        self._check("loss", loss, f", step {step}")
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Looks at what the last step has made of the validation data.
+
+        Raises:
+            DivergedError: If their loss is not finite.
+        """
+        loss = float((logs or {}).get("val_logloss", 0.0))
+        self._check("validation loss", loss, "")
+
+    def _check(self, name: str, value: float, where: str) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"{self.stage}: the {name} is {value} in epoch "
+                f"{self._epoch + 1}{where}. Training diverged: lower "
+                "--learning-rate, --search-rate or --retrain-rate."
+            )
+
+
+class KeptOverSteps(keras.callbacks.Callback):
+    """Remembers how many entries a search keeps, whenever that has changed.
+
+    Of tables with more than four million entries the numbers within an epoch
+    are estimates, with a standard error; where they were counted it is 0.
+
+    Args:
+        collector: That of the search.
+        stage: Name of the search.
+        rows: Where rows are appended to.
+    """
+
+    def __init__(
+        self,
+        collector: TicketCollector,
+        stage: str,
+        rows: list[dict[str, Any]],
+    ) -> None:
+        super().__init__()
+        self.collector = collector
+        self.stage = stage
+        self.rows = rows
+        self._last = 0
+
+    def state(self) -> dict[str, Any]:
+        """All rows, of earlier searches too."""
+        return {"last": self._last, "rows": self.rows}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self._last = state["last"]
+        self.rows[:] = state["rows"]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Forgets a search that is begun anew."""
+        self.rows[:] = [x for x in self.rows if x["stage"] != self.stage]
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Notes what a step is taken with."""
+        change = abs(self.collector.kept - self._last)
+        if change > _CHANGE * self._last:
+            self._note()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Notes what is left in the end."""
+        self._note()
+
+    def _note(self) -> None:
+        self._last = int(self.collector.kept)
+        self.rows.append(
+            {
+                "stage": self.stage,
+                "step": self.collector.step,
+                "embedding_parameters": self._last,
+                "standard_error": float(self.collector.kept_error),
+            }
+        )
+
+
+_CHANGE = 0.002  # that is noted: a thousand rows for nine tenths
+
+
+class KeptParameters(keras.callbacks.Callback):
+    """Adds a constant number of embedding parameters to the logs.
+
+    Args:
+        number: The number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Adds the number."""
+        if logs is not None:
+            logs["embedding_parameters"] = self.number

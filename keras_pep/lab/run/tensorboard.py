@@ -1,0 +1,160 @@
+"""What a training learns, for TensorBoard."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.data import Dataset
+from keras_pep.lab.run.progress import Say
+from keras_pep.layers.pep_embedding import PEPEmbedding
+from keras_pep.layers.pruned_embedding import PrunedEmbedding
+from keras_pep.thresholds import thresholds
+
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SAMPLE = 1_000_000  # thresholds that quantiles are taken of, at most
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """Writes an event file, a record after every epoch.
+
+    Loss, validation figures, kept parameters and sparsity; of a searched or
+    pruned table kept parameters by field, a histogram of the embedding sizes,
+    and quantiles of the thresholds. Needs no TensorBoard.
+
+    Args:
+        folder: Of the file.
+        dataset: Whose fields the model takes.
+        parameters: How many embedding parameters a sparsity of 0 is.
+        say: Called with a line if the file cannot be written. Training goes on
+            without it then.
+    """
+
+    def __init__(
+        self, folder: Path, dataset: Dataset, parameters: int, say: Say
+    ) -> None:
+        super().__init__()
+        self.folder = folder
+        self.field_sizes = dict(
+            zip(dataset.fields, dataset.field_sizes, strict=True)
+        )
+        self.parameters = parameters
+        self.say = say
+        self._failed = False
+        self._writer: Any = None
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Writes the epoch."""
+        if self._failed:
+            return
+        logs = logs or {}
+        kept = int(logs["embedding_parameters"])
+        scalars = {
+            "loss": logs["loss"],
+            "validation/auc": logs["val_auc"],
+            "validation/logloss": logs["val_logloss"],
+            "embedding/parameters": kept,
+            "embedding/sparsity": 1 - kept / self.parameters,
+            **self._thresholds(),
+        }
+        sizes = self._sizes()
+        if sizes is not None:
+            ends = np.cumsum([*self.field_sizes.values()])[:-1]
+            for name, part in zip(
+                self.field_sizes, np.split(sizes, ends), strict=True
+            ):
+                scalars[f"parameters by field/{name}"] = part.sum()
+        try:
+            self._write(epoch + 1, scalars, sizes)
+        except Exception as error:  # OSError, or one of TensorFlow's
+            self._failed = True
+            self.say(f"No more of {self.folder} for TensorBoard: {error}")
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Closes the file."""
+        if self._writer is not None and not self._failed:
+            self._writer.close()
+
+    def _tables(self) -> list[Any]:
+        return [
+            layer
+            for layer in self.model._flatten_layers()
+            if isinstance(layer, PEPEmbedding | PrunedEmbedding)
+            and layer.input_dim == sum(self.field_sizes.values())
+        ]
+
+    def _sizes(self) -> np.ndarray | None:
+        """Kept entries of every feature, in all tables; None without one."""
+        sizes = [
+            layer.embedding_sizes()
+            if isinstance(layer, PEPEmbedding)
+            else layer.sparse().embedding_sizes()
+            for layer in self._tables()
+        ]
+        return np.sum(sizes, axis=0) if sizes else None
+
+    def _thresholds(self) -> dict[str, float]:
+        """Quantiles of the thresholds of every searched table."""
+        found = {}
+        for layer in self._tables():
+            if not isinstance(layer, PEPEmbedding):
+                continue
+            logits = np.ravel(ops.convert_to_numpy(layer.threshold_logits))
+            logits = logits[:: -(-logits.size // _SAMPLE)]
+            values = thresholds(ops.convert_to_tensor(logits), layer.clock)
+            for share, value in zip(
+                _QUANTILES,
+                np.quantile(ops.convert_to_numpy(values), _QUANTILES),
+                strict=True,
+            ):
+                found[f"threshold of {layer.name}/{share:.0%}"] = float(value)
+        return found
+
+    def _write(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        sizes: np.ndarray | None,
+    ) -> None:
+        import tensorflow as tf
+        from tensorflow.core.util import event_pb2
+
+        now = time.time()
+        if self._writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{time.time_ns()}"
+            self._writer = tf.io.TFRecordWriter(str(self.folder / name))
+            first = event_pb2.Event(wall_time=now, file_version="brain.Event:2")
+            self._writer.write(first.SerializeToString())
+        event = event_pb2.Event(wall_time=now, step=step)
+        for tag, value in scalars.items():
+            event.summary.value.add(tag=tag, simple_value=float(value))
+        if sizes is not None:
+            counts = np.bincount(sizes)
+            event.summary.value.add(tag="embedding sizes").histo.CopyFrom(
+                _histogram(counts)
+            )
+        self._writer.write(event.SerializeToString())
+        self._writer.flush()
+
+
+def _histogram(counts: np.ndarray) -> Any:
+    """How many features there are of each size, 0 and up."""
+    from tensorflow.core.framework import summary_pb2
+
+    sizes = np.arange(counts.size)
+    return summary_pb2.HistogramProto(
+        min=float(sizes[counts > 0].min()),
+        max=float(sizes[-1]),
+        num=float(counts.sum()),
+        sum=float((counts * sizes).sum()),
+        sum_squares=float((counts * sizes**2).sum()),
+        bucket_limit=(sizes + 0.5).tolist(),
+        bucket=counts.astype(float).tolist(),
+    )

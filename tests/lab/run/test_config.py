@@ -1,0 +1,43 @@
+import pytest
+
+from keras_pep.lab.run import Config
+from keras_pep.lab.run.config import Schedule
+
+
+@pytest.mark.parametrize(
+    ("settings", "best_epoch", "expected"),
+    [
+        ({}, None, Schedule(20, 16, 0.003, 0.01)),
+        ({}, 14, Schedule(20, 16, 0.003, 0.01)),
+        ({}, 11, Schedule(17, 16, 0.003, 0.01)),
+        ({}, 2, Schedule(3, 3, 0.002, 0.002)),
+        ({}, 1, Schedule(2, 2, 0.001, 0.001)),
+        ({"model": "deepfm"}, 5, Schedule(8, 8, 0.001, 0.003)),
+        ({"max_epochs": 4}, None, Schedule(20, 4, 0.003, 0.01)),
+        (
+            {"search_epochs": 7, "retrain_epochs": 8, "search_rate": 0.5},
+            1,
+            Schedule(7, 8, 0.5, 0.001),
+        ),
+        ({"search": "paper"}, 2, Schedule(40, 40, 0.001, 0.001)),
+    ],
+)
+def test_the_dense_model_decides_how_long_and_how_fast_others_train(
+    settings, best_epoch, expected
+):
+    found = Config(**settings).schedule(best_epoch)
+    assert found.search_epochs == expected.search_epochs
+    assert found.retrain_epochs == expected.retrain_epochs
+    assert found.search_rate == pytest.approx(expected.search_rate)
+    assert found.retrain_rate == pytest.approx(expected.retrain_rate)
+
+
+def test_small_tables_are_retrained_with_half_of_the_l2():
+    config = Config(l2=4e-5)
+    shares = [
+        config.retraining_optimizer(0.01, 100, kept).l2
+        for kept in (0.2, 0.1, 0.0999, 0.01)
+    ]
+    assert shares == pytest.approx([4e-5, 4e-5, 2e-5, 2e-5])
+    paper = Config(l2=4e-5, search="paper")
+    assert paper.retraining_optimizer(0.01, 100, 0.01).l2 == 4e-5

@@ -1,0 +1,128 @@
+"""The library needs Keras and NumPy; the laboratory stands on it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_pep
+from tests.backends import run_on
+
+PACKAGE = Path(keras_pep.__file__).parent
+HEAVY = [
+    *("click", "filelock", "pandas", "plotly"),
+    *("pyarrow", "tensorflow", "tf_keras"),
+]
+
+QUICKSTART = f"""
+import sys
+
+for name in {HEAVY}:
+    sys.modules[name] = None  # cannot be imported
+import numpy as np
+import keras_pep
+import keras
+
+random = np.random.default_rng(0)
+ids = random.integers(0, 20, (512, 2))
+labels = (ids[:, :1] % 2 == ids[:, 1:] % 2).astype("float32")
+model = keras_pep.models.FM([20, 20], 4)
+model.compile(
+    keras_pep.optimizers.AdamL2(0.05), keras.losses.BinaryCrossentropy(True)
+)
+train = ids, labels
+(ticket,) = keras_pep.search(model, train, train, [40], epochs=6)
+small = keras_pep.retrain(model, ticket, train, train, epochs=6)
+print([ticket.embedding_parameters,
+       keras_pep.metrics.evaluate(small, ids, labels)["auc"]])
+"""
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def test_library_never_names_laboratory():
+    files = [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] != "lab"
+    ]
+    assert len(files) > 50
+    for path in files:
+        assert not [x for x in imports(path) if "keras_pep.lab" in x], path
+
+
+def test_import_loads_nothing():
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; before = set(sys.modules); import keras_pep; "
+            "print(*{m.split('.')[0] for m in set(sys.modules) - before})",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "keras_pep" in loaded
+    assert not {*HEAVY, "keras", "numpy"} & {*loaded}
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_arrays_on_keras_and_numpy_alone(backend):
+    pytest.importorskip(backend)
+    kept, auc = run_on(backend, "-c", QUICKSTART)
+    assert kept == 40
+    assert auc > 0.9
+
+
+@pytest.mark.parametrize("first", ["keras", "keras_pep"])
+def test_saved_model_loads_after_import_in_either_order(tmp_path, first):
+    model = keras_pep.models.FM([3, 4], 2)
+    model.build()
+    model.save(tmp_path / "fm.keras")
+    second = {"keras": "keras_pep", "keras_pep": "keras"}[first]
+    found = run_on(
+        keras.backend.backend(),
+        "-c",
+        f"import {first}, {second}, sys\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "print(f'[\"{type(model.embedding).__name__}\"]')",
+        str(tmp_path / "fm.keras"),
+    )
+    assert found == ["PEPEmbedding"]
+
+
+def test_public_names():
+    assert {*keras_pep.__all__} <= {*dir(keras_pep)}
+    for name in keras_pep.__all__:
+        assert getattr(keras_pep, name) is not None
+    with pytest.raises(AttributeError, match="'keras_pep' has no attribute"):
+        keras_pep.nothing  # noqa: B018
+
+
+def test_command_says_which_extra_it_needs():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.modules['click'] = None\n"
+            "from keras_pep.lab import main; main()",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: click is not installed. The command needs an extra: "
+        'pip install "keras-pep[train]".\n'
+    )

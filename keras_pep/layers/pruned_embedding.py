@@ -1,6 +1,7 @@
 """The embedding layer that stores only what was kept."""
 
 from collections.abc import MutableMapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
@@ -23,7 +24,7 @@ class PrunedEmbeddingMixin(TableMixin):
     Looks up the same vectors as a `keras.layers.Embedding` of the table with
     zeros in place of the pruned. `values` are trained like any weight; what was
     pruned is not there to be trained, and a row of which nothing was kept takes
-    four bytes at most, a quarter of one where many are such. A frozen layer,
+    a byte or two, a quarter of one where many are such. A frozen layer,
     `trainable=False`, looks up faster on TensorFlow.
 
     Make one with `from_dense` or `from_ticket`, which choose how it is stored;
@@ -36,11 +37,13 @@ class PrunedEmbeddingMixin(TableMixin):
         num_values: Integer. Number of kept entries.
         num_rows: Integer. Number of rows that have any.
         storage: `"csr"`: the column of each value, in the narrowest integers,
-            and where each of these rows starts; `"bitmask"`: a bit for each of
-            its columns instead; `"dense"`: values for all of them, which is
-            trained only where all are kept.
-        quantize: None: values are float32. `"float16"`, or `"int8"` in units
-            that each row has, which is for serving: they are not trained.
+            and where each row starts; `"bitmask"`: a bit for each column of a
+            row instead; `"dense"`: values for all of them, which is trained
+            only where all are kept.
+        quantize: None: values are float32. `"float16"` or `"int8"`, which is
+            for serving: they are not trained.
+        offset_bytes: Of `"csr"`: bytes of a row's place among its neighbours.
+        row_scales: Of `"int8"`: whether each row has a scale of its own.
         embeddings_regularizer: Regularizer for the kept entries.
         mask_zero: Boolean, whether id 0 is padding to be masked out.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
@@ -70,12 +73,14 @@ class PrunedEmbeddingMixin(TableMixin):
         quantize: str | None = None,
         embeddings_regularizer: Any = None,
         mask_zero: bool = False,
+        offset_bytes: int = 4,
+        row_scales: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_dim, output_dim, mask_zero, **kwargs)
         self.layout = Layout(
             *(self.input_dim, self.output_dim, num_values, num_rows),
-            *(storage, quantize),
+            *(storage, quantize, offset_bytes, row_scales),
         )
         self.embeddings_regularizer = keras_of(self).regularizers.get(
             embeddings_regularizer
@@ -147,13 +152,7 @@ class PrunedEmbeddingMixin(TableMixin):
             **kwargs: Arguments of the layer, such as `name`.
         """
         layout = cls.layout_of(table, storage, quantize, trainable=trainable)
-        layer = cls(
-            *(layout.input_dim, layout.output_dim),
-            *(layout.num_values, layout.num_rows),
-            *(layout.storage, layout.quantize),
-            trainable=trainable,
-            **kwargs,
-        )
+        layer = cls(**asdict(layout), trainable=trainable, **kwargs)
         layer.build()
         layer.assign_sparse(table)
         return layer
@@ -207,10 +206,7 @@ class PrunedEmbeddingMixin(TableMixin):
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            "num_values": self.num_values,
-            "num_rows": self.layout.num_rows,
-            "storage": self.layout.storage,
-            "quantize": self.layout.quantize,
+            **asdict(self.layout),
             "embeddings_regularizer": keras_of(self).regularizers.serialize(
                 self.embeddings_regularizer
             ),
@@ -225,6 +221,9 @@ class PrunedEmbeddingMixin(TableMixin):
         """
         own = self.layout
         found = Layout.smallest(table, (own.storage,), own.quantize)
+        found = replace(found, row_scales=own.row_scales)
+        if found.offset_bytes < own.offset_bytes:
+            found = replace(found, offset_bytes=own.offset_bytes)
         if found != own:
             raise ValueError(
                 "The table must have as many rows, columns, kept entries and "
@@ -269,12 +268,21 @@ class PrunedEmbeddingMixin(TableMixin):
         if layout.storage == "dense":
             return self._of_whole_rows(rows)
         stored, end = self._stored(rows)
+        if layout.storage == "bitmask":
+            return self._by_mask(stored, end)
+        start, end = self._start(stored), self._start(end)
         on_tensorflow = keras.backend.backend() == "tensorflow"
         if on_tensorflow and not self.trainable:
-            return self._by_bincount(stored, end)
-        start = lookup.take(self.row_splits, stored)
-        size = lookup.take(self.row_splits, end) - start
-        return self._by_scatter(start, size, self._there(stored), count)
+            return self._by_bincount(start, end, stored)
+        return self._by_scatter(start, end - start, stored, count)
+
+    def _start(self, stored: Any) -> Any:
+        """Where the entries of a stored row start, or the last one's end."""
+        offsets = ops.cast(lookup.take(self.offsets, stored), "int32")
+        return self._group_start(stored) + offsets
+
+    def _group_start(self, stored: Any) -> Any:
+        return lookup.take(self.starts, ops.right_shift(stored, 5))
 
     def _there(self, stored: Any) -> Any:
         """Numbers of stored rows, for rows that are not the last's at most."""
@@ -286,6 +294,9 @@ class PrunedEmbeddingMixin(TableMixin):
         """Vectors times the units of their rows."""
         if self.layout.quantize != "int8":
             return vectors
+        if not self.layout.row_scales:
+            return vectors * ops.cast(self.scales, vectors.dtype)
+        stored = self._there(stored)
         scales = ops.cast(lookup.take(self.scales, stored), vectors.dtype)
         return vectors * scales[:, None]
 
@@ -325,27 +336,56 @@ class PrunedEmbeddingMixin(TableMixin):
         values = lookup.take(self.values, position)
         return ops.cast(values, self.variable_dtype)
 
-    def _by_bincount(self, stored: Any, end: Any) -> Any:
+    def _by_mask(self, stored: Any, end: Any) -> Any:
+        """The vectors, by the bits of 32 rows for each column."""
+        stored, end = ops.cast(stored, "int32"), ops.cast(end, "int32")
+        group = ops.right_shift(stored, 5)
+        if self.layout.indexed:  # what comes after the last row is in no group
+            group = ops.minimum(group, self.layout.groups - 1)
+        words = lookup.take(self.bits, group)
+        bit = ops.bitwise_and(stored, 31)[:, None]
+        mask = ops.bitwise_and(ops.right_shift(words, bit), 1)
+        if self.layout.indexed:
+            mask = mask * (end - stored)[:, None]
+        # All below the row's; of a left shift by 31 this is right, too.
+        below = ops.left_shift(ops.ones_like(bit), bit) - 1
+        before = lookup.ones(ops.bitwise_and(words, below))
+        start = lookup.take(self.starts, group) + ops.sum(before, axis=1)
+        # Entry k of a row is in the column that has k kept ones before it.
+        position = start[:, None] + ops.cumsum(mask, axis=1) - mask
+        learns = self.trainable and self._learns
+        if learns and keras.backend.backend() != "jax":
+            # What is not looked up has no gradient, not even of zero.
+            places = ops.nonzero(ops.reshape(mask, (-1,)))[0]
+            position = ops.take(ops.reshape(position, (-1,)), places)
+            vectors = ops.scatter(
+                places[:, None],
+                self._values(position),
+                (ops.size(mask),),
+            )
+            return ops.reshape(vectors, (-1, self.output_dim))
+        position = ops.minimum(position, self.num_values - 1)
+        vectors = ops.where(mask > 0, self._values(position), 0)
+        return self._scaled(vectors, stored)
+
+    def _by_bincount(self, start: Any, end: Any, stored: Any) -> Any:
         """The vectors, by the fewest operations that TensorFlow has for it.
 
         Without a gradient.
         """
         import tensorflow as tf
 
-        start = lookup.take(self.row_splits, stored)
-        end = lookup.take(self.row_splits, end)
         splits, position = tf.raw_ops.RaggedRange(
             starts=start, limits=end, deltas=1, Tsplits=tf.int64
         )
-        rows = self._there(stored)
         vectors = tf.raw_ops.RaggedBincount(
             splits=splits,
-            values=self._columns(position, rows, end - start),
+            values=self._columns(position),
             size=self.output_dim,
             weights=self._values(position),
         )
         vectors = tf.ensure_shape(vectors, (None, self.output_dim))
-        return self._scaled(vectors, rows)
+        return self._scaled(vectors, stored)
 
     def _by_scatter(
         self, start: Any, size: Any, stored: Any, count: Any
@@ -360,14 +400,14 @@ class PrunedEmbeddingMixin(TableMixin):
             )
             kept = place < ops.take(size, number)
             position = ops.where(kept, ops.take(start, number) + place, 0)
-            columns = self._columns(position, stored, size)
+            columns = self._columns(position)
         else:
             ends = ops.cumsum(size)
             number = ops.repeat(number, size)
             place = ops.arange(ops.shape(number)[0], dtype="int32")
             # Entry k of all is entry k - (ends - size) of its row.
             position = place + ops.take(start - ends + size, number)
-            columns, kept = self._columns(position, stored, size), None
+            columns, kept = self._columns(position), None
         values = self._values(position)
         if kept is not None:  # the others add zero to the first column
             values, columns = (ops.where(kept, x, 0) for x in (values, columns))
@@ -378,26 +418,9 @@ class PrunedEmbeddingMixin(TableMixin):
         vectors = ops.reshape(vectors, (-1, self.output_dim))
         return self._scaled(vectors, stored)
 
-    def _columns(self, position: Any, stored: Any, size: Any) -> Any:
-        """The column of each of some values, int32.
-
-        Args:
-            position: Of the values.
-            stored: The rows that they are of, in order.
-            size: How many are of each; where 0, the row's bits are another's.
-        """
-        if self.layout.storage == "csr":
-            return ops.cast(lookup.take(self.columns, position), "int32")
-        octets = ops.cast(lookup.take(self.bits, stored), "int32")[..., None]
-        bits = ops.bitwise_and(
-            ops.right_shift(octets, ops.arange(8, dtype="int32")), 1
-        )
-        mask = ops.reshape(bits, (-1, 8 * octets.shape[1]))
-        mask = mask[:, : self.output_dim] * ops.cast(size > 0, "int32")[:, None]
-        if keras.backend.backend() == "jax":
-            # The columns that are kept first, in order, then the others.
-            return ops.reshape(ops.argsort(1 - mask, axis=1), (-1,))
-        return ops.cast(ops.nonzero(mask)[1], "int32")
+    def _columns(self, position: Any) -> Any:
+        """The column of each of some values, int32."""
+        return ops.cast(lookup.take(self.columns, position), "int32")
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")

@@ -1,7 +1,7 @@
 """How a pruned table is stored: the arrays, their types, and their bytes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,33 +11,41 @@ from keras_pep.sparse import SparseTable, column_dtype, splits_of
 STORAGES = ("csr", "bitmask", "dense")
 QUANTIZED = ("float16", "int8")
 
-WORD = 32  # rows whose presence one integer tells
+WORD = 32  # rows that share a start, and an integer of bits
 # Share of its bytes that a table must come down to by an index of its rows,
 # which makes a look-up slower: see benchmarks/lookups.py.
 _WORTH = 2 / 3
 _LARGEST_INT8 = 127
 _LARGEST = float(np.finfo(np.float16).max)
+# Rounding errors of int8, by the root mean square of values, up to which one
+# scale is enough for a table; one for each row halves the error, or more. With
+# 0.03, the largest value is 13 times as large as their root mean square.
+_ONE_SCALE = 0.03
 
 
 @dataclass(frozen=True)
 class Layout:
     """The arrays that hold a pruned table.
 
-    What is kept of a row is a run of `values`; where it begins and ends,
-    `row_splits` tell. Rows of which nothing is kept are not stored if that
-    saves a third of the bytes: `present` has a bit for each row of the table,
-    and `rank` says how many rows before each 32 are stored.
+    Kept entries follow one another in `values`, row by row. Of every 32 rows,
+    `starts` says where their entries start. Rows of which nothing is kept are
+    not stored if that saves a third of the bytes: `present` has a bit for each
+    row of the table, and `rank` says how many rows before each 32 are stored.
 
     Args:
         input_dim: Rows of the table.
         output_dim: Its columns.
         num_values: Kept entries.
         num_rows: Rows that have any.
-        storage: `"csr"`: a column number for each value; `"bitmask"`: a bit
-            for each column of a kept row; `"dense"`: values for all
-            columns of a row, `(stored_rows, output_dim)`, and no splits.
-        quantize: None: values are float32; `"float16"`; or `"int8"`, with a
-            float16 scale for each row.
+        storage: `"csr"`: `columns` has a column number for each value, and
+            `offsets` the place of each row behind the start of its 32;
+            `"bitmask"`: `bits` has, for every 32 rows and each column, an
+            integer with a bit for each row that keeps it; `"dense"`: values
+            for all columns of a row, `(stored_rows, output_dim)`.
+        quantize: None: values are float32; `"float16"`; or `"int8"`.
+        offset_bytes: Bytes of an offset: 1, 2 or 4.
+        row_scales: Whether each row has a float16 scale for its int8, and not
+            the whole table one in float32.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -49,12 +57,15 @@ class Layout:
     num_rows: int
     storage: str = "csr"
     quantize: str | None = None
+    offset_bytes: int = 4
+    row_scales: bool = False
 
     def __post_init__(self) -> None:
         rows, values = self.num_rows, self.num_values
         for name, value, allowed in (
             ("storage", self.storage, STORAGES),
             ("quantize", self.quantize, (None, *QUANTIZED)),
+            ("offset_bytes", self.offset_bytes, (1, 2, 4)),
         ):
             if value not in allowed:
                 raise ValueError(
@@ -84,21 +95,35 @@ class Layout:
             storages: Those to choose from; the first of equals is taken.
             quantize: See the class.
         """
-        rows = int(np.count_nonzero(table.has_kept()))
-        layouts = [
-            cls(*table.shape, table.values.size, rows, storage, quantize)
-            for storage in storages
-        ]
+        kept = table.has_kept()
+        made = cls(
+            *table.shape,
+            table.values.size,
+            int(np.count_nonzero(kept)),
+            quantize=quantize,
+            row_scales=quantize == "int8"
+            and table.output_dim > 1
+            and needs_row_scales(table),
+        )
+        layouts = []
+        for storage in storages:
+            layout = replace(made, storage=storage)
+            if storage == "csr":
+                splits = _stored_splits(table, kept, layout.indexed)
+                layout = replace(layout, offset_bytes=_offset_bytes(splits))
+            layouts.append(layout)
         return min(layouts, key=lambda layout: layout.bytes)
 
     @property
     def indexed(self) -> bool:
         """Whether only rows of which something is kept are stored."""
+        row = self._row_bytes
+        if self.storage == "csr":  # what offsets take depends on this
+            row -= self.offset_bytes - 1
         entries = self.num_values * self._entry_bytes
-        without = entries + self._row_bytes * self.input_dim
         index = 8 * self._words
-        return entries + self._row_bytes * self.num_rows + index <= (
-            _WORTH * without
+        return entries + row * self.num_rows + index <= (
+            _WORTH * (entries + row * self.input_dim)
         )
 
     @property
@@ -117,8 +142,10 @@ class Layout:
         return -(-self.input_dim // WORD)
 
     @property
-    def _octets(self) -> int:
-        return -(-self.output_dim // 8)
+    def groups(self) -> int:
+        """Groups of 32 rows, each with a start."""
+        ends = self.storage == "csr"  # where the last row ends, too
+        return -(-(self.stored_rows + ends) // WORD) or 1
 
     @property
     def _itemsize(self) -> int:
@@ -135,15 +162,15 @@ class Layout:
         }[self.storage]
 
     @property
-    def _row_bytes(self) -> int:
-        """What a stored row takes besides its kept entries."""
-        unit = 2 if self.quantize == "int8" else 0
-        split = 4
+    def _row_bytes(self) -> float:
+        """What a stored row takes besides its kept entries, on average."""
+        scale = 2 if self.row_scales else 0
+        start = 4 / WORD
         return (
-            unit
+            scale
             + {
-                "csr": split,
-                "bitmask": split + self._octets,
+                "csr": start + self.offset_bytes,
+                "bitmask": start + self.output_dim / 8,
                 "dense": self.output_dim * self._itemsize,
             }[self.storage]
         )
@@ -155,14 +182,18 @@ class Layout:
         if self.storage == "dense":
             values = (self.stored_rows, self.output_dim)
         made = {"values": (values, self.quantize or "float32")}
-        if self.quantize == "int8":
+        if self.row_scales:
             made["scales"] = ((self.stored_rows,), "float16")
+        elif self.quantize == "int8":
+            made["scales"] = ((1,), "float32")
+        if self.storage != "dense":
+            made["starts"] = ((self.groups,), "int32")
         if self.storage == "csr":
             made["columns"] = (values, column_dtype(self.output_dim))
+            offset = {1: "uint8", 2: "uint16", 4: "int32"}[self.offset_bytes]
+            made["offsets"] = ((self.stored_rows + 1,), offset)
         elif self.storage == "bitmask":
-            made["bits"] = ((self.stored_rows, self._octets), "uint8")
-        if self.storage != "dense":
-            made["row_splits"] = ((self.stored_rows + 1,), "int32")
+            made["bits"] = ((self.groups, self.output_dim), "int32")
         if self.indexed:
             made["present"] = ((self._words,), "int32")
             made["rank"] = ((self._words,), "int32")
@@ -177,16 +208,16 @@ class Layout:
         )
 
     def bytes_of(self, sizes: np.ndarray) -> int:
-        """Of some rows.
+        """Of some rows, of what they share their part.
 
         Args:
             sizes: Kept entries of each.
         """
         rows = len(sizes)
         stored = int((sizes > 0).sum()) if self.indexed else rows
-        index = rows // 4 if self.indexed else 0
+        index = rows / 4 if self.indexed else 0
         entries = int(sizes.sum()) * self._entry_bytes
-        return entries + stored * self._row_bytes + index
+        return round(entries + stored * self._row_bytes + index)
 
     def pack(self, table: SparseTable) -> dict[str, np.ndarray]:
         """The arrays of a table of this size.
@@ -194,23 +225,32 @@ class Layout:
         Raises:
             ValueError: If a value is too large for its type.
         """
+        kept = table.has_kept()
         whole = {}
-        if self._as_it_is:
+        if self.quantize is None and self.storage != "dense":
             whole = {"values": table.values, "columns": table.columns}
-            if not self.indexed:
-                whole["row_splits"] = table.row_splits
         made = {
             name: whole[name].astype(dtype, copy=False)
             if name in whole
             else np.zeros(shape, dtype)
             for name, (shape, dtype) in self.arrays.items()
         }
-        if len(whole) == len(made):
-            return made
-        stored, kept = 0, table.has_kept()
-        for rows in row_blocks(*table.shape):
-            first, stored = stored, stored + self._count(kept[rows])
-            self._pack_rows(table, rows, slice(first, stored), made)
+        if self.quantize == "int8" and not self.row_scales:
+            made["scales"][:] = _scale(table.values)
+        if self.storage != "dense":
+            splits = _stored_splits(table, kept, self.indexed)
+            made["starts"][:] = splits[: self.groups * WORD : WORD]
+            if self.storage == "csr":
+                # Row by row of 32, without a copy of them all.
+                for rows in row_blocks(len(splits), 1):
+                    numbers = np.arange(rows.start, rows.stop) // WORD
+                    offsets = splits[rows] - made["starts"][numbers]
+                    made["offsets"][rows] = offsets
+        if len(whole) < 2 or self.storage == "bitmask":
+            stored = 0
+            for rows in row_blocks(*table.shape):
+                first, stored = stored, stored + self._count(kept[rows])
+                self._pack_rows(table, rows, slice(first, stored), made)
         if self.indexed:
             # Rows beyond the last are marked: they are out of range, not empty.
             marks = np.ones((self._words, WORD), dtype=bool)
@@ -235,34 +275,34 @@ class Layout:
         sizes = np.diff(table.row_splits[rows.start : rows.stop + 1])
         if self.indexed:
             sizes = sizes[sizes > 0]
-        if self.storage != "dense":
-            # What comes before the first is there already.
-            ends = np.cumsum(sizes) + table.row_splits[rows.start]
-            made["row_splits"][stored.start + 1 : stored.stop + 1] = ends
-        if self._as_it_is:
-            return
         row_of_value = np.repeat(np.arange(sizes.size), sizes)
-        if self.quantize == "int8":
+        if self.row_scales:
             values, made["scales"][stored] = _int8(
                 values, row_of_value, sizes.size
             )
+        elif self.quantize == "int8":
+            values = np.rint(values / (made["scales"][0] or 1))
         if self.quantize == "float16" and (np.abs(values) > _LARGEST).any():
             raise ValueError("float16 holds values up to 65,504 alone.")
         if self.storage == "dense":
             made["values"][stored][row_of_value, columns] = values
             return
-        made["values"][kept] = values
+        if self.quantize is not None:
+            made["values"][kept] = values
         if self.storage == "csr":
             made["columns"][kept] = columns
-        else:
-            mask = np.zeros((sizes.size, self.output_dim), dtype=bool)
-            mask[row_of_value, columns] = True
-            made["bits"][stored] = np.packbits(mask, axis=1, bitorder="little")
-
-    @property
-    def _as_it_is(self) -> bool:
-        """Whether values and columns are those of a `SparseTable`."""
-        return self.storage == "csr" and self.quantize is None
+            return
+        first = stored.start // WORD
+        groups = slice(first, -(-stored.stop // WORD))
+        mask = np.zeros(
+            (groups.stop - first, WORD, self.output_dim), dtype=bool
+        )
+        mask.reshape(-1, self.output_dim)[
+            row_of_value + stored.start - WORD * first, columns
+        ] = True
+        octets = np.packbits(mask, axis=1, bitorder="little")
+        words = np.ascontiguousarray(octets.transpose(0, 2, 1)).view("<i4")
+        made["bits"][groups] |= words[..., 0]  # of other rows, too
 
     def _count(self, kept: np.ndarray) -> int:
         """How many of some rows are stored.
@@ -278,10 +318,10 @@ class Layout:
         Raises:
             ValueError: If they hold none.
         """
-        if not self._as_it_is:
+        if self.storage != "csr" or self.quantize is not None:
             shape = self.input_dim, self.output_dim
             return SparseTable.from_parts(self._parts(arrays), shape)
-        row_splits = arrays["row_splits"]
+        row_splits = self._splits(arrays, slice(0, self.stored_rows))
         if self.indexed:
             sizes = np.zeros(self.input_dim, dtype=np.int32)
             sizes[self._stored(arrays)] = np.diff(row_splits)
@@ -292,6 +332,14 @@ class Layout:
             row_splits=row_splits,
             output_dim=self.output_dim,
         )
+
+    def _splits(
+        self, arrays: Mapping[str, np.ndarray], stored: slice
+    ) -> np.ndarray:
+        """Where some of the stored rows begin, and the last of them ends."""
+        rows = np.arange(stored.start, stored.stop + 1)
+        splits: np.ndarray = arrays["starts"][rows // WORD]
+        return splits + arrays["offsets"][rows].astype(np.int32)
 
     def _parts(
         self, arrays: Mapping[str, np.ndarray]
@@ -311,32 +359,38 @@ class Layout:
         self, arrays: Mapping[str, np.ndarray], stored: slice
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Values, columns and sizes of some of the stored rows."""
-        dense = self.storage == "dense"
-        if dense:
-            count = stored.stop - stored.start
-            sizes = np.full(count, self.output_dim)
-            values = arrays["values"][stored].astype(np.float32).reshape(-1)
+        shape = stored.stop - stored.start, self.output_dim
+        if self.storage == "dense":
+            values = arrays["values"][stored].astype(np.float32)
+            mask = np.ones(shape, dtype=bool) if self.exact else values != 0
+        elif self.storage == "csr":
+            splits = self._splits(arrays, stored)
+            kept, sizes = slice(splits[0], splits[-1]), np.diff(splits)
         else:
-            splits = arrays["row_splits"][stored.start : stored.stop + 1]
-            sizes, kept = np.diff(splits), slice(splits[0], splits[-1])
+            first = stored.start // WORD
+            words = arrays["bits"][first : -(-stored.stop // WORD)]
+            octets = words.astype("<i4")[..., None].view(np.uint8)
+            marks = np.unpackbits(
+                octets.transpose(0, 2, 1), axis=1, bitorder="little"
+            ).reshape(-1, self.output_dim)
+            before = stored.start - WORD * first
+            mask = marks[before : before + shape[0]].astype(bool)
+            start = arrays["starts"][first] + int(marks[:before].sum())
+            kept = slice(start, start + int(mask.sum()))
+        if self.storage == "dense":
+            values = values[mask]
+        else:
             values = arrays["values"][kept].astype(np.float32)
-        if self.quantize == "int8":
+        if self.storage == "csr":
+            columns = arrays["columns"][kept]
+        else:
+            columns, sizes = np.nonzero(mask)[1], mask.sum(axis=1)
+        if self.row_scales:
             scales = arrays["scales"][stored].astype(np.float32)
             values = values * np.repeat(scales, sizes)
-        if self.storage == "csr":
-            return values, arrays["columns"][kept], sizes
-        if dense:
-            shape = count, self.output_dim
-            mask = (
-                np.ones(shape, dtype=bool)
-                if self.exact
-                else values.reshape(shape) != 0
-            )
-            values, sizes = values[mask.reshape(-1)], mask.sum(axis=1)
-        else:
-            bits = arrays["bits"][stored]
-            mask = np.unpackbits(bits, axis=1, bitorder="little")
-        return values, np.nonzero(mask)[1], sizes
+        elif self.quantize == "int8":
+            values = values * arrays["scales"]
+        return values, columns, sizes
 
     def _stored(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """Which rows of the table are stored.
@@ -360,6 +414,35 @@ class Layout:
             f"entries, in {self.num_rows:,} of {self.input_dim:,} rows, "
             f"{self.bytes:,} bytes"
         )
+
+
+def _stored_splits(
+    table: SparseTable, kept: np.ndarray, indexed: bool
+) -> np.ndarray:
+    """Where each stored row begins, and the last one ends."""
+    splits = table.row_splits
+    return splits[np.append(kept, True)] if indexed else splits
+
+
+def _offset_bytes(splits: np.ndarray) -> int:
+    """Bytes of the largest place of a row behind the start of its 32."""
+    last = np.minimum(np.arange(0, len(splits), WORD) + WORD, len(splits)) - 1
+    largest = int((splits[last] - splits[::WORD]).max())
+    return next(n for n in (1, 2, 4) if largest < 256**n)
+
+
+def _scale(values: np.ndarray) -> np.float32:
+    """The unit in which the largest value is 127."""
+    largest = np.abs(values).max(initial=0)
+    return np.float32(largest / _LARGEST_INT8)
+
+
+def needs_row_scales(table: SparseTable) -> bool:
+    """Whether one scale for all values would round them too roughly."""
+    values = table.values
+    squares = np.square(values, dtype=np.float64).sum()
+    typical = np.sqrt(squares / max(values.size, 1))
+    return bool(_scale(values) / np.sqrt(12) > _ONE_SCALE * typical)
 
 
 def _int8(

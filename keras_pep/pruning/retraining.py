@@ -1,6 +1,7 @@
 """The second half of the method: train what the ticket keeps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import keras
@@ -196,10 +197,7 @@ def _exchange(config: Any, ticket: Ticket, model: Any) -> Any:
         **config,
         **keras_of(model).saving.serialize_keras_object(
             pruned(
-                *table.shape,
-                num_values=layout.num_values,
-                num_rows=layout.num_rows,
-                storage=layout.storage,
+                **asdict(layout),
                 embeddings_regularizer=layer["embeddings_regularizer"],
                 mask_zero=layer["mask_zero"],
                 name=layer["name"],

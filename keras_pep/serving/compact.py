@@ -1,7 +1,7 @@
 """A model as it is served: every table stored compactly, and frozen."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from keras_pep.layers.exchange import exchanged
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
-from keras_pep.layers.storage import Layout
+from keras_pep.layers.storage import Layout, needs_row_scales
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import keras_of, layers_of, weights_of
 from keras_pep.sparse import SparseTable, splits_of
@@ -133,8 +133,8 @@ def _table(variable: keras.Variable) -> SparseTable:
 
 def layout_of(table: SparseTable, quantize: str | None) -> Layout:
     """How a table is stored when it is served."""
-    if quantize == "int8" and table.output_dim == 1:
-        quantize = "float16"
+    if quantize == "int8" and table.output_dim == 1 and needs_row_scales(table):
+        quantize = "float16"  # which takes as much as an int8 and a scale
     return PrunedEmbedding.layout_of(table, None, quantize, trainable=False)
 
 
@@ -208,9 +208,7 @@ def _pruned(
 ) -> Any:
     return keras_of(model).saving.serialize_keras_object(
         layers_of(model).PrunedEmbedding(
-            *(layout.input_dim, layout.output_dim),
-            *(layout.num_values, layout.num_rows),
-            *(layout.storage, layout.quantize),
+            **asdict(layout),
             mask_zero=layer.get("mask_zero", False),
             name=layer["name"],
             dtype=_unquantized(layer.get("dtype")),

@@ -30,6 +30,12 @@ TABLES = {
     "whole rows": table_of(64, 8, 1.0) * (np.arange(64)[:, None] % 5 == 0),
     "wide": table_of(40, 300, 0.05),
     "one column": table_of(100, 1, 0.2),
+    # One scale would be too rough for it; more in 32 rows than a byte counts.
+    "one large": np.float32(
+        table_of(300, 9, 0.9)
+        * np.where(np.arange(9) == 4, 100, 1)
+        * np.where(np.arange(300)[:, None] < 3, 1, 0.01)
+    ),
 }
 QUANTIZE = [None, "float16", "int8"]
 
@@ -39,14 +45,16 @@ def table(request):
     return request.param
 
 
-def error_of(quantize, table):
+def error_of(layout, table):
     """What rounding may cost an entry."""
+    quantize = layout.quantize
     if quantize is None:
         return np.zeros_like(table)
     if quantize == "float16":
         return np.abs(table) * 2**-11 + 2**-25
-    # Half a unit; a unit is a 127th of the row's largest, rounded up.
-    largest = np.abs(table).max(axis=1, keepdims=True)
+    # Half a unit; a unit is a 127th of the largest, of a row's rounded up.
+    axis = 1 if layout.row_scales else None
+    largest = np.abs(table).max(axis=axis, keepdims=True)
     return np.broadcast_to(0.501 * largest / 127, table.shape)
 
 
@@ -60,7 +68,7 @@ def test_what_is_stored_is_the_table(storage, quantize, table):
     assert found == layout.arrays
     assert layout.bytes == sum(array.nbytes for array in arrays.values())
     back = layout.unpack(arrays)
-    assert (np.abs(back.to_dense() - table) <= error_of(quantize, table)).all()
+    assert (np.abs(back.to_dense() - table) <= error_of(layout, table)).all()
     if quantize is None:
         np.testing.assert_array_equal(back.mask(), table != 0)
 
@@ -79,7 +87,7 @@ def test_what_is_looked_up_is_the_table(storage, quantize, trainable, table):
         output = layer(ids)
         assert output.shape == (*shape, table.shape[1])
         error = np.abs(output - table[ids])
-        assert (error <= error_of(quantize, table)[ids]).all()
+        assert (error <= error_of(layer.layout, table)[ids]).all()
     every = layer(np.arange(len(table))).numpy()
     np.testing.assert_array_equal(every, layer.sparse().to_dense())
 
@@ -99,8 +107,8 @@ def test_the_smallest_is_chosen_by_its_bytes():
     sparse = table_of(320, 64, 0.05)
     assert 300 < np.count_nonzero(sparse.any(axis=1)) < 320  # not worth 80
     assert chosen == {
-        "sparse": ("csr", np.count_nonzero(sparse) + 4 * 321),
-        "half": ("bitmask", 320 * 8 + 4 * 321),
+        "sparse": ("csr", np.count_nonzero(sparse) + 321 + 4 * 11),
+        "half": ("bitmask", 320 * 8 + 4 * 10),
         "full": ("dense", 0),
         "whole rows": ("dense", 80),
     }
@@ -110,7 +118,7 @@ def test_rows_without_entries_take_a_quarter_of_a_byte():
     table = np.zeros((32_000, 8), dtype="float32")
     table[5, 3] = 1.0
     layout = Layout.smallest(SparseTable.from_dense(table), ("csr",))
-    assert layout.bytes == 32_000 / 4 + 5 + 2 * 4  # and two splits
+    assert layout.bytes == 32_000 / 4 + 5 + 2 + 4  # two offsets, and a start
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -183,10 +191,21 @@ def test_freezing_and_thawing(storage):
     ("quantize", "message"), [("float16", "65,504"), ("int8", "8,319,008")]
 )
 def test_values_beyond_a_type_are_refused(quantize, message):
+    table = np.ones((200, 2))
+    table[7, 1] = 1e7
     with pytest.raises(ValueError, match=message):
-        keras_pep.PrunedEmbedding.from_dense(
-            np.array([[1e7, 0.0]]), quantize=quantize
-        )
+        keras_pep.PrunedEmbedding.from_dense(table, quantize=quantize)
+
+
+def test_int8_has_one_scale_unless_it_is_too_rough():
+    """A 127th of the largest over the root of 12 is the error of rounding."""
+    table = np.ones((400, 2))
+    for largest, row_scales in ((10.0, False), (20.0, True)):
+        table[7, 1] = largest
+        layer = keras_pep.PrunedEmbedding.from_dense(table, quantize="int8")
+        assert layer.layout.row_scales == row_scales
+        size = 400 * 2 + (400 * 2 if row_scales else 4)
+        assert layer.layout.bytes == size
 
 
 PROGRAM = """

@@ -10,9 +10,18 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import TableMixin
-from keras_pep.layers.storage import STORAGES, Layout
+from keras_pep.layers.storage import (
+    STORAGES,
+    Layout,
+    bits_of_rows_before,
+)
 from keras_pep.runtime import keras_of
 from keras_pep.sparse import SparseTable
+
+# Of each byte, which bits are set, and how many.
+_BITS = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(bool)
+_COUNTS = _BITS.sum(axis=1, dtype=np.int32)
+_BEFORE = {number: bits_of_rows_before(number) for number in (1, 2)}
 
 if TYPE_CHECKING:
     from keras_pep.pruning.ticket import Ticket
@@ -268,13 +277,19 @@ class PrunedEmbeddingMixin(TableMixin):
         if layout.storage == "dense":
             return self._of_whole_rows(rows)
         stored, end = self._stored(rows)
-        if layout.storage == "bitmask":
-            return self._by_mask(stored, end)
-        start, end = self._start(stored), self._start(end)
+        octets = None
+        if layout.storage == "csr":
+            start, end = self._start(stored), self._start(end)
+        else:
+            kept = ops.cast(end - stored, "int32")[:, None]
+            octets, start = self._octets_and_start(self._there(stored))
+            octets = octets * kept if layout.indexed else octets
+            counts = ops.take(ops.convert_to_tensor(_COUNTS), octets, axis=0)
+            end = start + ops.sum(counts, axis=1)
         on_tensorflow = keras.backend.backend() == "tensorflow"
         if on_tensorflow and not self.trainable:
-            return self._by_bincount(start, end, stored)
-        return self._by_scatter(start, end - start, stored, count)
+            return self._by_bincount(start, end, octets, stored)
+        return self._by_scatter(start, end - start, octets, stored, count)
 
     def _start(self, stored: Any) -> Any:
         """Where the entries of a stored row start, or the last one's end."""
@@ -336,39 +351,30 @@ class PrunedEmbeddingMixin(TableMixin):
         values = lookup.take(self.values, position)
         return ops.cast(values, self.variable_dtype)
 
-    def _by_mask(self, stored: Any, end: Any) -> Any:
-        """The vectors, by the bits of 32 rows for each column."""
-        stored, end = ops.cast(stored, "int32"), ops.cast(end, "int32")
-        group = ops.right_shift(stored, 5)
-        if self.layout.indexed:  # what comes after the last row is in no group
-            group = ops.minimum(group, self.layout.groups - 1)
-        words = lookup.take(self.bits, group)
-        bit = ops.bitwise_and(stored, 31)[:, None]
-        mask = ops.bitwise_and(ops.right_shift(words, bit), 1)
-        if self.layout.indexed:
-            mask = mask * (end - stored)[:, None]
-        # All below the row's; of a left shift by 31 this is right, too.
-        below = ops.left_shift(ops.ones_like(bit), bit) - 1
-        before = lookup.ones(ops.bitwise_and(words, below))
-        start = lookup.take(self.starts, group) + ops.sum(before, axis=1)
-        # Entry k of a row is in the column that has k kept ones before it.
-        position = start[:, None] + ops.cumsum(mask, axis=1) - mask
-        learns = self.trainable and self._learns
-        if learns and keras.backend.backend() != "jax":
-            # What is not looked up has no gradient, not even of zero.
-            places = ops.nonzero(ops.reshape(mask, (-1,)))[0]
-            position = ops.take(ops.reshape(position, (-1,)), places)
-            vectors = ops.scatter(
-                places[:, None],
-                self._values(position),
-                (ops.size(mask),),
-            )
-            return ops.reshape(vectors, (-1, self.output_dim))
-        position = ops.minimum(position, self.num_values - 1)
-        vectors = ops.where(mask > 0, self._values(position), 0)
-        return self._scaled(vectors, stored)
+    def _octets_and_start(self, stored: Any) -> tuple[Any, Any]:
+        """Bits of stored rows, `(rows, octets)`, and where entries start."""
+        stored = ops.cast(stored, "int32")
+        if not self.layout.narrow:
+            octets = ops.cast(lookup.take(self.bits, stored), "int32")
+            return octets, self._start(stored)
+        number = self.layout.octets
+        place = stored * number  # a word has several rows
+        word = lookup.take(self.bits, ops.right_shift(place, 2))
+        shift = 8 * (ops.bitwise_and(place, 3)[:, None] + np.arange(number))
+        octets = ops.bitwise_and(
+            ops.right_shift(word[:, None], ops.cast(shift, "int32")), 255
+        )
+        eight, row = ops.right_shift(stored, 3), ops.bitwise_and(stored, 7)
+        place = eight[:, None] * (2 * number) + np.arange(2 * number)
+        words = lookup.take(self.bits, ops.cast(place, "int32"))
+        before = ops.take(ops.convert_to_tensor(_BEFORE[number]), row, axis=0)
+        kept = ops.sum(lookup.ones(ops.bitwise_and(words, before)), axis=1)
+        offsets = ops.cast(lookup.take(self.offsets, eight), "int32")
+        return octets, self._group_start(stored) + offsets + kept
 
-    def _by_bincount(self, start: Any, end: Any, stored: Any) -> Any:
+    def _by_bincount(
+        self, start: Any, end: Any, octets: Any, stored: Any
+    ) -> Any:
         """The vectors, by the fewest operations that TensorFlow has for it.
 
         Without a gradient.
@@ -380,7 +386,7 @@ class PrunedEmbeddingMixin(TableMixin):
         )
         vectors = tf.raw_ops.RaggedBincount(
             splits=splits,
-            values=self._columns(position),
+            values=self._columns(position, octets),
             size=self.output_dim,
             weights=self._values(position),
         )
@@ -388,7 +394,7 @@ class PrunedEmbeddingMixin(TableMixin):
         return self._scaled(vectors, stored)
 
     def _by_scatter(
-        self, start: Any, size: Any, stored: Any, count: Any
+        self, start: Any, size: Any, octets: Any, stored: Any, count: Any
     ) -> Any:
         number = ops.arange(count, dtype="int32")
         if keras.backend.backend() == "jax":
@@ -400,14 +406,14 @@ class PrunedEmbeddingMixin(TableMixin):
             )
             kept = place < ops.take(size, number)
             position = ops.where(kept, ops.take(start, number) + place, 0)
-            columns = self._columns(position)
+            columns = self._columns(position, octets)
         else:
             ends = ops.cumsum(size)
             number = ops.repeat(number, size)
             place = ops.arange(ops.shape(number)[0], dtype="int32")
             # Entry k of all is entry k - (ends - size) of its row.
             position = place + ops.take(start - ends + size, number)
-            columns, kept = self._columns(position), None
+            columns, kept = self._columns(position, octets), None
         values = self._values(position)
         if kept is not None:  # the others add zero to the first column
             values, columns = (ops.where(kept, x, 0) for x in (values, columns))
@@ -418,9 +424,22 @@ class PrunedEmbeddingMixin(TableMixin):
         vectors = ops.reshape(vectors, (-1, self.output_dim))
         return self._scaled(vectors, stored)
 
-    def _columns(self, position: Any) -> Any:
-        """The column of each of some values, int32."""
-        return ops.cast(lookup.take(self.columns, position), "int32")
+    def _columns(self, position: Any, octets: Any) -> Any:
+        """The column of each of some values, int32.
+
+        Args:
+            position: Of the values.
+            octets: None, or the bits of the rows that they are of, in order.
+        """
+        if octets is None:
+            return ops.cast(lookup.take(self.columns, position), "int32")
+        mask = ops.take(ops.convert_to_tensor(_BITS), octets, axis=0)
+        mask = ops.reshape(mask, (-1, 8 * self.layout.octets))
+        mask = mask[:, : self.output_dim]
+        if keras.backend.backend() == "jax":
+            # The columns that are kept first, in order, then the others.
+            return ops.reshape(ops.argsort(~mask, axis=1), (-1,))
+        return ops.cast(ops.nonzero(mask)[1], "int32")
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")

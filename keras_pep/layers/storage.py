@@ -11,6 +11,7 @@ from keras_pep.sparse import SparseTable, column_dtype, splits_of
 STORAGES = ("csr", "bitmask", "dense")
 QUANTIZED = ("float16", "int8")
 
+_COUNTED = 8  # rows that share an offset, where bits tell what they keep
 WORD = 32  # rows that share a start, and an integer of bits
 # Share of its bytes that a table must come down to by an index of its rows,
 # which makes a look-up slower: see benchmarks/lookups.py.
@@ -39,9 +40,11 @@ class Layout:
         num_rows: Rows that have any.
         storage: `"csr"`: `columns` has a column number for each value, and
             `offsets` the place of each row behind the start of its 32;
-            `"bitmask"`: `bits` has, for every 32 rows and each column, an
-            integer with a bit for each row that keeps it; `"dense"`: values
-            for all columns of a row, `(stored_rows, output_dim)`.
+            `"bitmask"`: `bits` has a bit for each column of a row, in whole
+            bytes; where these are one or two, they lie in int32, and only
+            every eighth row has an offset, for their bits tell of the others;
+            `"dense"`: values for all columns of a row,
+            `(stored_rows, output_dim)`.
         quantize: None: values are float32; `"float16"`; or `"int8"`.
         offset_bytes: Bytes of an offset: 1, 2 or 4.
         row_scales: Whether each row has a float16 scale for its int8, and not
@@ -108,7 +111,7 @@ class Layout:
         layouts = []
         for storage in storages:
             layout = replace(made, storage=storage)
-            if storage == "csr":
+            if storage != "dense":
                 splits = _stored_splits(table, kept, layout.indexed)
                 layout = replace(layout, offset_bytes=_offset_bytes(splits))
             layouts.append(layout)
@@ -118,8 +121,8 @@ class Layout:
     def indexed(self) -> bool:
         """Whether only rows of which something is kept are stored."""
         row = self._row_bytes
-        if self.storage == "csr":  # what offsets take depends on this
-            row -= self.offset_bytes - 1
+        if self.storage != "dense":  # what offsets take depends on this
+            row -= (self.offset_bytes - 1) / self.stride
         entries = self.num_values * self._entry_bytes
         index = 8 * self._words
         return entries + row * self.num_rows + index <= (
@@ -144,8 +147,29 @@ class Layout:
     @property
     def groups(self) -> int:
         """Groups of 32 rows, each with a start."""
-        ends = self.storage == "csr"  # where the last row ends, too
-        return -(-(self.stored_rows + ends) // WORD) or 1
+        return -(-self._offsets * self.stride // WORD)
+
+    @property
+    def _offsets(self) -> int:
+        """Rows that have an offset; where each has, also what follows them."""
+        if self.stride == 1:
+            return self.stored_rows + 1
+        return -(-self.stored_rows // self.stride) or 1
+
+    @property
+    def octets(self) -> int:
+        """Bytes with a bit for each column."""
+        return -(-self.output_dim // 8)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the bits of 32 rows are quickly counted."""
+        return self.storage == "bitmask" and self.octets <= 2
+
+    @property
+    def stride(self) -> int:
+        """Rows from one that has an offset to the next."""
+        return _COUNTED if self.narrow else 1
 
     @property
     def _itemsize(self) -> int:
@@ -165,15 +189,10 @@ class Layout:
     def _row_bytes(self) -> float:
         """What a stored row takes besides its kept entries, on average."""
         scale = 2 if self.row_scales else 0
-        start = 4 / WORD
-        return (
-            scale
-            + {
-                "csr": start + self.offset_bytes,
-                "bitmask": start + self.output_dim / 8,
-                "dense": self.output_dim * self._itemsize,
-            }[self.storage]
-        )
+        if self.storage == "dense":
+            return scale + self.output_dim * self._itemsize
+        octets = self.octets if self.storage == "bitmask" else 0
+        return scale + 4 / WORD + octets + self.offset_bytes / self.stride
 
     @property
     def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -190,10 +209,13 @@ class Layout:
             made["starts"] = ((self.groups,), "int32")
         if self.storage == "csr":
             made["columns"] = (values, column_dtype(self.output_dim))
-            offset = {1: "uint8", 2: "uint16", 4: "int32"}[self.offset_bytes]
-            made["offsets"] = ((self.stored_rows + 1,), offset)
+        elif self.narrow:
+            made["bits"] = ((self.groups * WORD * self.octets // 4,), "int32")
         elif self.storage == "bitmask":
-            made["bits"] = ((self.groups, self.output_dim), "int32")
+            made["bits"] = ((self.stored_rows, self.octets), "uint8")
+        if self.storage != "dense":
+            offset = {1: "uint8", 2: "uint16", 4: "int32"}[self.offset_bytes]
+            made["offsets"] = ((self._offsets,), offset)
         if self.indexed:
             made["present"] = ((self._words,), "int32")
             made["rank"] = ((self._words,), "int32")
@@ -240,12 +262,10 @@ class Layout:
         if self.storage != "dense":
             splits = _stored_splits(table, kept, self.indexed)
             made["starts"][:] = splits[: self.groups * WORD : WORD]
-            if self.storage == "csr":
-                # Row by row of 32, without a copy of them all.
-                for rows in row_blocks(len(splits), 1):
-                    numbers = np.arange(rows.start, rows.stop) // WORD
-                    offsets = splits[rows] - made["starts"][numbers]
-                    made["offsets"][rows] = offsets
+            for rows in row_blocks(self._offsets, 1):  # without a copy of all
+                numbers = np.arange(rows.start, rows.stop) * self.stride
+                offsets = splits[numbers] - made["starts"][numbers // WORD]
+                made["offsets"][rows] = offsets
         if len(whole) < 2 or self.storage == "bitmask":
             stored = 0
             for rows in row_blocks(*table.shape):
@@ -292,17 +312,16 @@ class Layout:
         if self.storage == "csr":
             made["columns"][kept] = columns
             return
-        first = stored.start // WORD
-        groups = slice(first, -(-stored.stop // WORD))
-        mask = np.zeros(
-            (groups.stop - first, WORD, self.output_dim), dtype=bool
-        )
-        mask.reshape(-1, self.output_dim)[
-            row_of_value + stored.start - WORD * first, columns
-        ] = True
+        mask = np.zeros((sizes.size, self.output_dim), dtype=bool)
+        mask[row_of_value, columns] = True
         octets = np.packbits(mask, axis=1, bitorder="little")
-        words = np.ascontiguousarray(octets.transpose(0, 2, 1)).view("<i4")
-        made["bits"][groups] |= words[..., 0]  # of other rows, too
+        self._octets_of(made["bits"])[stored] = octets
+
+    def _octets_of(self, bits: np.ndarray) -> np.ndarray:
+        """Each row's bytes, a view of the bits."""
+        if self.narrow:
+            bits = bits.view("<i4").view(np.uint8)
+        return bits.reshape(-1, self.octets)
 
     def _count(self, kept: np.ndarray) -> int:
         """How many of some rows are stored.
@@ -367,15 +386,12 @@ class Layout:
             splits = self._splits(arrays, stored)
             kept, sizes = slice(splits[0], splits[-1]), np.diff(splits)
         else:
-            first = stored.start // WORD
-            words = arrays["bits"][first : -(-stored.stop // WORD)]
-            octets = words.astype("<i4")[..., None].view(np.uint8)
-            marks = np.unpackbits(
-                octets.transpose(0, 2, 1), axis=1, bitorder="little"
-            ).reshape(-1, self.output_dim)
-            before = stored.start - WORD * first
-            mask = marks[before : before + shape[0]].astype(bool)
-            start = arrays["starts"][first] + int(marks[:before].sum())
+            first = stored.start // WORD * WORD
+            octets = self._octets_of(arrays["bits"])[first : stored.stop]
+            marks = np.unpackbits(octets, axis=1, bitorder="little")
+            mask = marks[stored.start - first :, : self.output_dim].astype(bool)
+            before = int(marks[: stored.start - first].sum())
+            start = int(arrays["starts"][first // WORD]) + before
             kept = slice(start, start + int(mask.sum()))
         if self.storage == "dense":
             values = values[mask]
@@ -429,6 +445,19 @@ def _offset_bytes(splits: np.ndarray) -> int:
     last = np.minimum(np.arange(0, len(splits), WORD) + WORD, len(splits)) - 1
     largest = int((splits[last] - splits[::WORD]).max())
     return next(n for n in (1, 2, 4) if largest < 256**n)
+
+
+def bits_of_rows_before(octets: int) -> np.ndarray:
+    """Of the bits of eight rows, those of the rows before each.
+
+    Args:
+        octets: Bytes of a row.
+
+    Returns:
+        int32 `(8, 2 * octets)`, masks of words.
+    """
+    before = np.tri(_COUNTED, dtype=bool, k=-1).repeat(octets, axis=1)
+    return (before * np.uint8(255)).view("<i4")
 
 
 def _scale(values: np.ndarray) -> np.float32:

@@ -108,7 +108,7 @@ def test_the_smallest_is_chosen_by_its_bytes():
     assert 300 < np.count_nonzero(sparse.any(axis=1)) < 320  # not worth 80
     assert chosen == {
         "sparse": ("csr", np.count_nonzero(sparse) + 321 + 4 * 11),
-        "half": ("bitmask", 320 * 8 + 4 * 10),
+        "half": ("bitmask", 320 * 8 + 2 * 321 + 4 * 11),
         "full": ("dense", 0),
         "whole rows": ("dense", 80),
     }

@@ -39,8 +39,8 @@ def served_model(
 
     Args:
         model: Any built model whose layers are part of its configuration.
-        quantize: None, `"float16"` or `"int8"`; a table of one column, where
-            int8 would save nothing, has float16 then.
+        quantize: None, `"float16"` or `"int8"`; a table of one column has
+            float16 where int8 with one scale would round too roughly.
         without_unknown: Of a `FieldModel`, which fields have no id for values
             that training has not seen. They get one, behind the last, which
             counts nothing: neither a vector nor a first-order weight.

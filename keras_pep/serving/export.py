@@ -91,7 +91,8 @@ def export_saved_model(
             appears when it is complete.
         dataset: Whose fields the model takes, or their vocabularies.
         quantize: Type of the tables' values: None for float32, `"float16"`, or
-            `"int8"` with a scale for each row.
+            `"int8"` with one scale for a table, or one for each row where
+            that would round too roughly.
         keep_vocabulary: True: no feature leaves the vocabulary. False: all do
             of which nothing was kept; their values count as unknown ones then,
             their ids still as nothing.

@@ -18,7 +18,7 @@ from keras_pep.lab.cli.common import command
 @click.option(
     "--quantize",
     type=click.Choice(["float16", "int8"]),
-    help="Type of the tables' values; int8 has a scale for each row.  "
+    help="Type of the tables' values.  "
     "[default: float32]",
 )
 @click.option(

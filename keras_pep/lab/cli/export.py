@@ -18,8 +18,7 @@ from keras_pep.lab.cli.common import command
 @click.option(
     "--quantize",
     type=click.Choice(["float16", "int8"]),
-    help="Type of the tables' values.  "
-    "[default: float32]",
+    help="Type of the tables' values.  [default: float32]",
 )
 @click.option(
     "--keep-vocabulary/--drop-vocabulary",

@@ -11,7 +11,7 @@ LARGE = 2**24
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
-    """The rows of a table, about `ENTRIES_AT_ONCE` entries after the other.
+    """Divide the rows of a table into blocks of `ENTRIES_AT_ONCE` entries.
 
     Args:
         rows: How many there are.
@@ -23,12 +23,12 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def rows_at_once(columns: int) -> int:
-    """How many rows are in a block, but for the last."""
+    """Count the rows of a block, except the last."""
     return max(1, ENTRIES_AT_ONCE // columns)
 
 
 def joined(blocks: Iterable[np.ndarray], rows: int) -> np.ndarray:
-    """What blocks make together, without holding them twice.
+    """Join blocks without holding them twice.
 
     Args:
         blocks: At least one array of shape `(some, ...)`.

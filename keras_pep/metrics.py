@@ -97,7 +97,7 @@ def predict(
 def _columns(
     labels: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both as vectors, which must be of the same length."""
+    """Flatten both to vectors, which must be of the same length."""
     columns = np.reshape(labels, -1), np.reshape(scores, -1)
     if columns[0].size != columns[1].size:
         raise ValueError(

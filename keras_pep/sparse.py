@@ -13,12 +13,12 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def column_dtype(output_dim: int) -> str:
-    """The narrowest integer type that holds every column number."""
+    """Choose the narrowest integer type that holds every column number."""
     return str(np.min_scalar_type(output_dim - 1))
 
 
 def splits_of(sizes: np.ndarray) -> np.ndarray:
-    """Where each row begins and the last one ends: int32, `(rows + 1,)`.
+    """Compute where each row begins and the last ends: int32, `(rows + 1,)`.
 
     Args:
         sizes: Kept entries of each row.
@@ -86,7 +86,7 @@ class SparseTable:
             )
 
     def _columns_ascend(self) -> bool:
-        """Whether they do so within each row, from 0 to `output_dim`."""
+        """Tell whether columns ascend within each row, below `output_dim`."""
         columns = self.columns
         if not columns.size:
             return True
@@ -151,7 +151,7 @@ class SparseTable:
         parts: Iterable[_Part],
         shape: tuple[int, int],
     ) -> "SparseTable":
-        """A table of what is kept of one block of rows after the other.
+        """Make a table from the kept entries of blocks of rows.
 
         Args:
             parts: Values, their columns, and how many are of each row.
@@ -191,7 +191,7 @@ class SparseTable:
         return self.row_splits.size - 1, self.output_dim
 
     def to_dense(self) -> np.ndarray:
-        """The table with zeros for what was pruned."""
+        """Return the table with zeros for what was pruned."""
         return joined(self.blocks(), self.shape[0])
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -204,12 +204,12 @@ class SparseTable:
             yield block
 
     def kept(self, rows: slice) -> slice:
-        """Which of the values are those of some rows."""
+        """Return the slice of values of some rows."""
         first, last = self.row_splits[[rows.start, rows.stop]]
         return slice(first, last)
 
     def places(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column of the kept entries of some rows.
+        """Return row and column of the kept entries of some rows.
 
         Args:
             rows: Which rows; the first of them is row 0.
@@ -221,7 +221,7 @@ class SparseTable:
         )
 
     def with_values_of(self, blocks: Iterable[np.ndarray]) -> "SparseTable":
-        """The same entries of another table, which comes some rows at a time.
+        """Take the same entries of another table, given in blocks of rows.
 
         Args:
             blocks: Float arrays of shape `(some, output_dim)`, as many rows as
@@ -235,18 +235,18 @@ class SparseTable:
         return self.with_values(values)
 
     def with_values(self, values: np.ndarray) -> "SparseTable":
-        """The same entries with other values."""
+        """Return the same entries with other values."""
         return replace(self, values=values)
 
     def mask(self) -> np.ndarray:
-        """Which entries are kept: boolean, of the table's shape."""
+        """Return which entries are kept: boolean, of the table's shape."""
         mask = np.zeros(self.shape, dtype=bool)
         for rows in row_blocks(*self.shape):
             mask[rows][self.places(rows)] = True
         return mask
 
     def has_kept(self) -> np.ndarray:
-        """Of which rows anything is kept: boolean, `(rows,)`."""
+        """Return which rows keep anything: boolean, `(rows,)`."""
         return self.row_splits[1:] > self.row_splits[:-1]
 
     def embedding_sizes(self) -> np.ndarray:
@@ -255,7 +255,7 @@ class SparseTable:
 
 
 def _put(array: np.ndarray, place: int, part: np.ndarray) -> np.ndarray:
-    """The array with a part in its place, longer by an eighth if need be."""
+    """Put a part into an array, made longer by an eighth if need be."""
     end = place + part.size
     if end > array.size:
         array.resize(end + end // 8, refcheck=False)

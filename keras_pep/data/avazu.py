@@ -38,7 +38,7 @@ CATEGORIES = (
 def source(
     data_dir: str | Path | None, features: str | None, min_count: int
 ) -> Source:
-    """What to prepare.
+    """Describe the files to prepare.
 
     Args:
         data_dir: The folder that holds `train` or `train.csv`, or one of them

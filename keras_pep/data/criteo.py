@@ -29,7 +29,7 @@ FORM = Files(
 def source(
     data_dir: str | Path | None, features: str | None, min_count: int
 ) -> Source:
-    """What to prepare.
+    """Describe the file to prepare.
 
     Args:
         data_dir: The folder that holds `train.txt` or `train.txt.gz`.

@@ -159,7 +159,7 @@ class Dataset:
         return "\n".join(lines)
 
     def table(self) -> str:
-        """A line for every field: its features, and its unknown values."""
+        """Describe every field in a line: its features and unknown values."""
         nothing = np.zeros(len(self.fields))
         shares = {name: self.unknown.get(name, nothing) for name in self.splits}
         width = max(len("field"), *(len(name) for name in self.fields))
@@ -179,7 +179,7 @@ class Dataset:
 
 
 def features_of(name: str, features: str | None, known: tuple[str, ...]) -> str:
-    """The feature set that is asked for; by default the last.
+    """Return the requested feature set, by default the last.
 
     Raises:
         DataError: If there is no such set.

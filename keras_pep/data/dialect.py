@@ -53,7 +53,7 @@ class Dialect:
         return self.padded or self.escaped or self.trailing
 
     def notes(self) -> list[str]:
-        """How the rows are taken, for the user."""
+        """List how the rows are read, for the user."""
         said = {
             "blanks around names and values are left out": self.padded,
             'quotes are taken to be written \\", as MySQL does': self.escaped,
@@ -64,12 +64,12 @@ class Dialect:
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether a file is compressed, whatever its name."""
+    """Tell whether a file is compressed, whatever its name."""
     return _first_bytes(path).startswith(_GZIP)
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file is Parquet, whatever its name."""
+    """Tell whether a file is Parquet, whatever its name."""
     return _first_bytes(path).startswith(PARQUET)
 
 
@@ -84,7 +84,7 @@ def open_text(path: Path) -> io.BufferedReader | gzip.GzipFile:
 
 
 def find_line(path: Path, wrong: Any) -> tuple[int, bytes]:
-    """Number and bytes of the first line that is wrong; 0 if none is."""
+    """Find the number and bytes of the first wrong line; 0 if none is."""
     with open_text(path) as lines:
         for number, line in enumerate(lines, 1):
             if wrong(line):
@@ -133,7 +133,7 @@ def _dialect_of(path: Path, delimiter: str, _: tuple[int, int]) -> Dialect:
 
 
 def _is_unquoted(sample: bytes) -> bool:
-    """Whether rows of TSV are whole only if quotes are no quotes."""
+    """Tell whether rows of TSV are whole only if quotes are no quotes."""
     if b'"' not in sample or not _malformed(sample, "\t", escaped=False):
         return False
     wrapped = re.search(rb'(^|\t)"[^\t\r\n]*"(\t|\r|\n|$)', sample, re.M)
@@ -185,7 +185,7 @@ def _refuse_other_content(path: Path, sample: bytes) -> None:
 
 
 def nul_in(path: Path) -> DataError:
-    """The error of a text file that has NUL bytes."""
+    """Make the error of a text file that has NUL bytes."""
     number, line = find_line(path, lambda line: b"\0" in line)
     return DataError(
         f"{path}, line {number}: found a NUL byte in "
@@ -195,7 +195,7 @@ def nul_in(path: Path) -> DataError:
 
 
 def not_utf8(path: Path) -> DataError:
-    """The error of a text file that is not in UTF-8."""
+    """Make the error of a text file that is not in UTF-8."""
     found = ""
     with open_text(path) as lines:
         for number, line in enumerate(lines, 1):
@@ -227,7 +227,7 @@ def _ends_empty(row: list[str], columns: int) -> bool:
 def _malformed(
     content: bytes, delimiter: str, *, escaped: bool, unquoted: bool = False
 ) -> int:
-    """How many rows are none if quotes are written in a way."""
+    """Count malformed rows if quotes are written in a given way."""
     reader = _parsed(
         _lines(content),
         delimiter,
@@ -246,7 +246,7 @@ def _malformed(
 
 
 def _rows_or_none(reader: Any) -> Iterator[list[str] | None]:
-    """Rows, and None where quotes are not as they should be."""
+    """Yield rows, and None where quotes are malformed."""
     while True:
         try:
             yield next(reader)
@@ -295,7 +295,7 @@ class Rewritten:
         self._ready = bytearray()
 
     def _standard(self, dialect: Dialect) -> Iterator[list[str]]:
-        """Rows of values, without what does not belong to them."""
+        """Yield rows without blanks and delimiters that are not theirs."""
         self._reader = _parsed(
             self._file,
             self._delimiter,
@@ -318,14 +318,14 @@ class Rewritten:
         return text.getvalue()
 
     def line(self, text: str) -> int:
-        """Number of the line in which a row of standard CSV ends; 0: none."""
+        """Find the line in which a row of standard CSV ends; 0: none."""
         for row in self._rows:
             if self._written([row]).rstrip("\n") == text:
                 return int(self._reader.line_num)
         return 0
 
     def read(self, size: int) -> bytes:
-        """Up to so many bytes."""
+        """Read up to `size` bytes."""
         while len(self._ready) < size:
             rows = list(itertools.islice(self._rows, _REWRITTEN))
             if not rows:
@@ -336,7 +336,7 @@ class Rewritten:
         return part
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Tell PyArrow that the file can be read."""
         return True
 
     @property

@@ -130,12 +130,12 @@ class Made:
 
 
 def lengths(raw: Sequence[str]) -> np.ndarray:
-    """How many values each of some lists has."""
+    """Count the values of each list."""
     return np.array([len(_parts(text)) for text in raw], dtype=np.int64)
 
 
 def _parts(text: str) -> list[str]:
-    """Values of a list, each once; an empty one has the value `""`."""
+    """Split a list into its values, each once; an empty one has `""`."""
     return [*dict.fromkeys(p for p in text.split(SEPARATOR) if p)] or [""]
 
 
@@ -145,7 +145,7 @@ def is_missing(texts: Any) -> np.ndarray:
 
 
 def log_bins(values: np.ndarray) -> np.ndarray:
-    """The PEP authors' bins of integers.
+    """Bin integers as the PEP authors do.
 
     The integer part of the squared logarithm above 2, below it the number
     itself, moved down by 2 to keep the two apart.
@@ -208,7 +208,7 @@ class Vocabulary:
         return self.unknown + len(self.values)
 
     def __getitem__(self, number: int) -> Any:
-        """The value of an id; None if it stands for all unknown ones."""
+        """Return the value of an id; None if it stands for all unknown ones."""
         if not 0 <= number < len(self):
             raise IndexError(f"id {number} of {len(self)}")
         if self.unknown and number == 0:
@@ -219,7 +219,7 @@ class Vocabulary:
         return (self[number] for number in range(len(self)))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Describe the vocabulary, for JSON."""
         return {
             **asdict(self.field),
             "unknown": self.unknown,
@@ -228,7 +228,7 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Vocabulary":
-        """The vocabulary that `to_dict` of one, read back, describes.
+        """Make the vocabulary that `to_dict` describes.
 
         Raises:
             KeyError, TypeError, ValueError: If it describes none.

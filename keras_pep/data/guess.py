@@ -238,7 +238,7 @@ def check_times(column: str, raw: Any) -> str:
 
 
 def _days(seconds: np.ndarray) -> str:
-    """The first and the last day of times."""
+    """Name the first and the last day of times."""
     return " to ".join(
         str(np.datetime64(int(t), "s"))[:10]
         for t in (seconds.min(), seconds.max())

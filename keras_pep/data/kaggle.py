@@ -1,4 +1,4 @@
-"""What the two datasets from Kaggle have in common."""
+"""Files of the two datasets from Kaggle."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def only_file(
     names: tuple[str, ...],
     where: str,
 ) -> Path:
-    """The one file of a dataset that has only one.
+    """Find the file of a dataset that has only one.
 
     Raises:
         DataError: If it is not there.

@@ -92,7 +92,7 @@ def load(
 
 
 def usual_form(name: str, delimiter: str | None) -> "Files | None":
-    """How files like those of a dataset are written.
+    """Describe how files like those of a dataset are written.
 
     Args:
         name: As `load` takes it.

@@ -34,7 +34,7 @@ GENRES = (
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What MovieLens consists of.
+    """Ratings, users and movies.
 
     Attributes:
         ratings: `user_id`, `movie_id`, `rating`, `timestamp`, integers.
@@ -169,7 +169,7 @@ def read(name: str, folder: Path, max_bad_rows: float) -> Tables:
 
 
 def _named(flags: str) -> str:
-    """The genres that are flagged: `"0|1|1|0..."`."""
+    """Name the flagged genres: `"0|1|1|0..."`."""
     pairs = zip(GENRES, flags.split("|"), strict=True)
     return "|".join(genre for genre, flag in pairs if flag == "1")
 
@@ -180,7 +180,7 @@ def _read(
     max_bad_rows: float,
     known: dict[str, set[int]] | None = None,
 ) -> tuple[pd.DataFrame, int]:
-    """The well-formed lines of a file, and how many were not.
+    """Read the well-formed lines of a file, and count the others.
 
     Args:
         folder: Of the file.

@@ -90,7 +90,7 @@ def read(name: str) -> Tables:
 
 
 def _rows(builder: Any) -> pd.DataFrame:
-    """Every rating with its user and movie, as the files have them."""
+    """Read every rating with its user and movie, as the files have them."""
     import tensorflow as tf
 
     names = builder.info.features["movie_genres"].feature.names

@@ -138,7 +138,7 @@ class Batches(keras.utils.PyDataset):
             self._asked = None
 
     def _batch(self, number: int) -> Batch:
-        """A batch by its number from the beginning of the first epoch."""
+        """Return a batch by its number since the first epoch began."""
         epoch, number = divmod(number, self.batches_per_epoch)
         number, place = divmod(number, self._batches_per_window)
         window = self._window
@@ -152,7 +152,7 @@ class Batches(keras.utils.PyDataset):
         return self._divisible(ids[chosen], labels[chosen, None])
 
     def _divisible(self, ids: np.ndarray, labels: np.ndarray) -> Batch:
-        """A batch that can be divided among the devices that share it.
+        """Fill up a batch so that it can be divided among devices.
 
         The last of an epoch gets rows of no weight, and its others more, so
         that the mean of their losses stays what it was. Batch normalization
@@ -169,13 +169,13 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def windows(self) -> int:
-        """In how many parts an epoch is read and shuffled."""
+        """Count the parts in which an epoch is read and shuffled."""
         return -(-self.batches_per_epoch // self._batches_per_window)
 
     def window(
         self, epoch: int, number: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows that are shuffled with one another, and their order.
+        """Return rows that are shuffled with one another, and their order.
 
         Args:
             epoch: From 0.

@@ -114,7 +114,7 @@ def prepare(
 
 
 def _states(source: Source) -> list[tuple[int, int]]:
-    """What changes when the files do."""
+    """Return what changes when a file changes: sizes and times."""
     states = [path.stat() for path in source.files.paths]
     return [(state.st_size, state.st_mtime_ns) for state in states]
 
@@ -162,7 +162,7 @@ def _write(
 
 
 def _list(found: Iterable[str]) -> str:
-    """Some texts, for a note."""
+    """List some texts, for a note."""
     shown = [repr(text) for text in itertools.islice(found, 5)]
     return ", ".join(shown)
 
@@ -182,7 +182,7 @@ def _rows(
     malformed: Malformed,
     marks: dict[str, Counter[str]] | None = None,
 ) -> Iterator[_Rows]:
-    """Every block of the files, the same in every pass.
+    """Read every block of the files, the same in every pass.
 
     Args:
         source: Files and fields.
@@ -245,7 +245,7 @@ def _count_marks(
 
 
 def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which labels are 1, and which are neither 0 nor 1."""
+    """Tell which labels are 1, and which are neither 0 nor 1."""
     words = {"true": "1", "false": "0"}
     found = numbers(np.array([words.get(t.lower(), t) for t in texts], object))
     return found == 1, (found != 0) & (found != 1)
@@ -347,7 +347,7 @@ class _Count:
         self.counted = table.num_rows
 
     def values(self, min_count: int) -> np.ndarray:
-        """The values that occur often enough, sorted."""
+        """Return the values that occur often enough, sorted."""
         self._add_up()
         table = self.pending[0]
         table = table.filter(pa.compute.is_valid(table["value"]))
@@ -384,7 +384,7 @@ class _Count:
 
 
 def _text(values: Any) -> Any:
-    """Values of a block in a row, as PyArrow has them."""
+    """Flatten the values of a block into a PyArrow array."""
     if isinstance(values, np.ndarray):
         values = pa.array(values.ravel(), pa.string())
     return values
@@ -441,7 +441,7 @@ class Encoder:
 def _fitted(
     source: Source, seed: int, say: Callable[[str], None]
 ) -> tuple[Field, ...]:
-    """The fields with the edges of numbers and the lengths of lists.
+    """Complete fields with the edges of numbers and the lengths of lists.
 
     Edges are quantiles of the training rows, of a random million of them if
     there are more.
@@ -595,7 +595,7 @@ def _number_rows(
 
 
 def _are_numbers(values: Any) -> bool:
-    """Whether values are several numbers, some of them missing."""
+    """Tell whether values are several numbers, some of them missing."""
     found = numbers(values.filter(pa.array(~is_missing(values))))
     return found.size > 1 and not np.isnan(found).any()
 

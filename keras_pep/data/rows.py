@@ -128,7 +128,7 @@ def files_of(
     delimiter: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Files:
-    """The files of rows that a path names: itself, or those of a folder.
+    """Find the files of rows that a path names: itself, or a folder's.
 
     Args:
         source: The path.
@@ -193,7 +193,7 @@ def _find(source: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
 
 
 def kind_of(path: Path) -> str:
-    """The ending that says how a file is read, or `""`."""
+    """Return the ending that says how a file is read, or `""`."""
     name = path.name.lower()
     kind = next((e for e in _ENDINGS if name.endswith((e, f"{e}.gz"))), "")
     packed = kind == ".parquet" and name.endswith(".gz")
@@ -203,7 +203,7 @@ def kind_of(path: Path) -> str:
 def header(
     files: Files, say: Callable[[str], None] = lambda _: None
 ) -> tuple[str, ...]:
-    """The columns of files, which have to be the same for all.
+    """Read the columns of files, which must be the same for all.
 
     Args:
         files: The files.
@@ -252,7 +252,7 @@ def _first_row(path: Path, files: Files, dialect: Dialect) -> tuple[str, ...]:
 def without_header(
     files: Files, form: Files, columns: Sequence[str]
 ) -> Files | None:
-    """The files with the names of their columns, if they have no header.
+    """Name the columns of files that have no header.
 
     Args:
         files: The files.
@@ -283,14 +283,14 @@ def without_header(
 
 
 def unnamed(column: str) -> bool:
-    """Whether a column is the row number that pandas adds, or the like."""
+    """Tell whether a column is an index such as pandas adds."""
     return not column.strip() or bool(_UNNAMED.fullmatch(column))
 
 
 def no_column(
     files: Files, names: Sequence[str], columns: Sequence[str]
 ) -> DataError:
-    """The error of columns that files do not have.
+    """Make the error of columns that files do not have.
 
     Args:
         files: The files.
@@ -325,7 +325,7 @@ def no_column(
 
 
 def no_rows(files: Files, malformed: Malformed) -> DataError:
-    """The error of files without a single well-formed row."""
+    """Make the error of files without a single well-formed row."""
     if malformed.first:
         return DataError(
             f"{malformed.first()}. All {malformed.rows:,} rows are malformed."
@@ -339,7 +339,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
 def _no_header(columns: Sequence[str]) -> str:
-    """A question, if the first line looks like a row of values."""
+    """Ask about the first line if it looks like a row of values."""
     named = [name for name in columns if not unnamed(name)]
     numbered = [str(number) for number in range(len(named) + 1)]
     if (
@@ -419,7 +419,7 @@ def _has_nul(values: Any) -> bool:
 
 
 def _text(array: Any) -> Any:
-    """Values as text, as a file of text has them."""
+    """Convert values to text, as a file of text has them."""
     kind = array.type
     if pa.types.is_nested(kind):
         raise pa.ArrowInvalid(
@@ -440,7 +440,7 @@ def _text(array: Any) -> Any:
 
 
 class _Errors:
-    """What PyArrow has to say of a file, with the name of the file."""
+    """PyArrow's errors, with the name of the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -488,7 +488,7 @@ def _open(
     malformed: Malformed,
     dialect: Dialect | None = None,
 ) -> Iterator[Any]:
-    """A reader of record batches; of all columns if none are named."""
+    """Open a reader of record batches; of all columns if none are named."""
     if is_parquet(path):
         with _Parquet(path, columns) as reader:
             yield reader
@@ -564,7 +564,7 @@ class _Parquet:
 
 
 def _line(path: Path, files: Files, dialect: Dialect, text: str) -> str:
-    """Where in a file a row is."""
+    """Say in which line of a file a row is."""
     if dialect.rewritten:
         with closing(Rewritten(path, files.delimiter, dialect)) as rewritten:
             number = rewritten.line(text)
@@ -589,7 +589,7 @@ def _remedy(row: Any, files: Files) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some names, for an error; quoted if they cannot be seen as they are."""
+    """List some names for an error, quoted if they are not plain to see."""
     shown = ", ".join(
         name
         if name.strip() == name and name.isprintable() and name

@@ -30,12 +30,12 @@ _COPIED = 65_536  # rows that are gathered at once
 
 
 def label_path(folder: Path) -> Path:
-    """The file of a split's labels."""
+    """Return the path of a split's labels."""
     return folder / "label.npy"
 
 
 def field_path(folder: Path, place: int) -> Path:
-    """The file of a field's ids."""
+    """Return the path of a field's ids."""
     return folder / f"{place}.npy"
 
 
@@ -56,7 +56,7 @@ def keep_fields(folder: Path, kept: Sequence[int], fields: int) -> None:
 
 
 def narrowest(size: int, *, negative: bool = False) -> np.dtype[Any]:
-    """The smallest integer type for ids below `size`, and for -1 if asked."""
+    """Choose the smallest integer type for ids below `size`, and for -1."""
     return np.min_scalar_type(-size if negative else max(size - 1, 0))
 
 
@@ -194,7 +194,7 @@ def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
 
 
 def open_folder(folder: Path, in_memory: int) -> Dataset:
-    """The dataset that a folder of columns holds.
+    """Open the dataset that a folder of columns holds.
 
     Args:
         folder: What `prepare` has written.

@@ -25,7 +25,7 @@ def source(
     delimiter: str | None = None,
     min_count: int = 10,
 ) -> Source:
-    """What to prepare.
+    """Describe the files to prepare.
 
     Args:
         path: A file that ends in `.csv`, `.tsv`, `.txt` or `.parquet`, with
@@ -87,7 +87,7 @@ def _all_others(
     label: str,
     say: Callable[[str], None],
 ) -> dict[str, "_Kind"]:
-    """The columns to learn from if none are given."""
+    """Choose the columns to learn from if none are given."""
     path = files.paths[0]
     left_out = [c for c in columns if rows.unnamed(c) and c != label]
     if left_out:
@@ -124,7 +124,7 @@ _TIMES = ("time", "hour", "weekday")
 
 
 def _kind(field: str, columns: Sequence[str]) -> tuple[str, _Kind]:
-    """Name and kind of a field: `"price:number"`, `"when:time(%H:%M)"`."""
+    """Split the name and kind of a field: `"when:time(%H:%M)"`."""
     if field in columns:
         return field, _Kind()
     if found := re.fullmatch(rf"(.*?):({'|'.join(_TIMES)})\((.*)\)", field):
@@ -185,7 +185,7 @@ def _fields(
 
 
 def _row(block: Block, name: str, text: str) -> str:
-    """Where a value is first found in a block, for a note."""
+    """Say where a value is first found in a block, for a note."""
     column = block.columns[name]
     places = np.flatnonzero(column.values.to_numpy(False) == text)
     row = int(np.isin(column.codes, places).argmax())

@@ -27,7 +27,7 @@ class WorkersDisagreeError(RuntimeError):
 
 
 def strategy_of(model: keras.Model) -> Any:
-    """The strategy in whose scope a model was made, None if in that of none."""
+    """Return the strategy in whose scope a model was made, or None."""
     natives = (lookup.native(weight) for weight in model.weights)
     found = (getattr(each, "distribute_strategy", None) for each in natives)
     known = next((each for each in found if each is not None), None)
@@ -36,12 +36,12 @@ def strategy_of(model: keras.Model) -> Any:
 
 
 def scope_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
-    """The scope of that strategy, to make other weights in."""
+    """Return the scope of a model's strategy, to make other weights in."""
     return scope(strategy_of(model))
 
 
 def scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
-    """The scope of a strategy, or no scope at all if it is None."""
+    """Return the scope of a strategy, or an empty one for None."""
     if strategy is None:
         return contextlib.nullcontext()
     own: contextlib.AbstractContextManager[Any] = strategy.scope()
@@ -93,7 +93,7 @@ _MEANS = ("sum_over_batch_size", "mean")
 
 
 class _Steps:
-    """What Keras calls for every few steps, with an iterator of batches."""
+    """A function of several steps, called with an iterator of batches."""
 
     def __init__(
         self, model: keras.Model, strategy: Any, step: Callable[[Any], Any]
@@ -180,7 +180,7 @@ def _whole_batches(model: keras.Model) -> Iterator[None]:
 
 
 def _share(data: Any, strategy: Any) -> Any:
-    """The rows of a batch that this replica trains on, and their weights.
+    """Return this replica's rows of a batch, and their weights.
 
     All replicas get as many. Where a batch cannot be divided so, some get its
     first row once more, with a weight of 0; the weights of the others make up
@@ -210,12 +210,12 @@ def _share(data: Any, strategy: Any) -> Any:
 
 
 def is_chief(strategy: Any) -> bool:
-    """Whether this process is the one of its workers that writes files."""
+    """Tell whether this process is the worker that writes files."""
     return strategy is None or bool(strategy.extended.should_checkpoint)
 
 
 def worker_count(strategy: Any) -> int:
-    """Of how many processes the strategy is."""
+    """Count the processes of a strategy."""
     if strategy is None:
         return 1
     local = len(strategy.extended.worker_devices)

@@ -63,7 +63,7 @@ class RowParallel(keras.distribution.ModelParallel):
         self._tables: set[tuple[str, int]] = set()
 
     def get_variable_layout(self, variable: keras.Variable) -> Any:
-        """Rows along the last axis of the mesh, or the whole everywhere.
+        """Divide rows along the last axis of the mesh, or copy the whole.
 
         Raises:
             ValueError: If the rows of a table cannot be divided equally.
@@ -99,7 +99,7 @@ class RowParallel(keras.distribution.ModelParallel):
 
 
 def batch_shards() -> int:
-    """In how many equal parts `keras.distribution` divides a batch, on JAX."""
+    """Count the parts of a batch that `keras.distribution` makes on JAX."""
     if keras.backend.backend() != "jax":
         return 1
     distribution = keras.distribution.distribution()

@@ -150,7 +150,7 @@ def _files(
     usual: Files | None,
     say: Callable[[str], None],
 ) -> Files:
-    """The files, with the first delimiter by which they have the columns."""
+    """Choose the first delimiter by which files have the columns."""
     given = [delimiter]
     if usual is not None and delimiter is None:
         if usual.names:
@@ -199,7 +199,7 @@ def _well_formed(files: Files, columns: tuple[str, ...]) -> Iterator[Block]:
 def scorer_of_model(
     model: keras.Model, vocabularies: Mapping[str, Vocabulary]
 ) -> tuple[Score, tuple[str, ...]]:
-    """What computes probabilities with a Keras model.
+    """Make a function that computes probabilities with a Keras model.
 
     Args:
         model: One of `keras_pep.models`.
@@ -332,7 +332,7 @@ def vocabularies_of(description: Description) -> list[Vocabulary]:
 
 
 def _earlier(path: Path, place: int) -> dict[str, str]:
-    """Values of a field as an earlier version has exported them.
+    """Spell values of a field as an earlier version has exported them.
 
     Its graph knows them in one spelling alone, maybe another than there is now.
 
@@ -347,7 +347,7 @@ def _earlier(path: Path, place: int) -> dict[str, str]:
 
 
 def _known_values(path: Path, place: int) -> list[str]:
-    """Values of a field in the vocabulary of a SavedModel, if it has one."""
+    """Read the vocabulary of a field from a SavedModel, if it has one."""
     from keras_pep.serving.raw import read_vocabulary
 
     files = (path / "assets").glob(f"vocabulary-{place}-*.tsv")
@@ -355,13 +355,13 @@ def _known_values(path: Path, place: int) -> list[str]:
 
 
 def _argument(info: TensorInfo) -> str:
-    """Name of an input in Python, where a field's name may be none."""
+    """Make a Python name for an input, where a field's name may be none."""
     operation, _, _ = info.name.rpartition(":")
     return operation.removeprefix(f"{RAW}_")
 
 
 def _typed(texts: np.ndarray, dtype: str) -> np.ndarray:
-    """Values of a type: NaN where there is no number, or an unknown integer."""
+    """Convert values to a type: NaN for no number, or an unknown integer."""
     if dtype == "string":
         return texts
     if dtype == "float64":

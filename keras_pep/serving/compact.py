@@ -32,7 +32,7 @@ def served_model(
     without_unknown: Sequence[bool] | None = None,
     found: Tables | None = None,
 ) -> keras.Model:
-    """The same model with its tables stored in the fewest bytes.
+    """Copy a model with its tables stored in the fewest bytes.
 
     These are the tables of `PEPEmbedding`, less their thresholds, of
     `PrunedEmbedding`, `keras.layers.Embedding` and `Linear`.
@@ -132,7 +132,7 @@ def _table(variable: keras.Variable) -> SparseTable:
 
 
 def layout_of(table: SparseTable, quantize: str | None) -> Layout:
-    """How a table is stored when it is served."""
+    """Choose how a table is stored when it is served."""
     if quantize == "int8" and table.output_dim == 1 and needs_row_scales(table):
         quantize = "float16"  # which takes as much as an int8 and a scale
     return PrunedEmbedding.layout_of(table, None, quantize, trainable=False)
@@ -144,7 +144,7 @@ def _with_empty_rows(
     features: int,
     model: keras.Model,
 ) -> SparseTable:
-    """The table with an empty row before each of some places."""
+    """Insert an empty row before each of some places."""
     if table.shape[0] != features:
         raise ValueError(
             f"A table of {table.shape[0]:,} rows has none for each of the "
@@ -159,7 +159,7 @@ def _exchange(
     layouts: Mapping[str, Layout],
     model: keras.Model,
 ) -> Any:
-    """A configuration with every table made a frozen `PrunedEmbedding`."""
+    """Make every table of a configuration a frozen `PrunedEmbedding`."""
     if isinstance(config, list | tuple):
         return type(config)(_exchange(c, layouts, model) for c in config)
     if not isinstance(config, Mapping):

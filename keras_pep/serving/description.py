@@ -1,4 +1,4 @@
-"""What a SavedModel holds, and what it takes."""
+"""Descriptions of SavedModels: tables, sizes, inputs."""
 
 import json
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Description:
 
 
 def find_saved_model(path: Path) -> Path | None:
-    """The directory of a SavedModel: a version's, or a model's last version."""
+    """Find a SavedModel: a version, or the last version of a model."""
     if (path / "saved_model.pb").is_file():
         return path
     versions = [
@@ -124,7 +124,7 @@ def _tensors(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
 
 
 def _checked(report: Any) -> dict[str, Any]:
-    """The report, if it has what is read of one.
+    """Return the report, if it has what is read of one.
 
     Raises:
         ValueError: If it has not.

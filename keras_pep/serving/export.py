@@ -47,7 +47,7 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Export:
-    """What has been written, and what it takes.
+    """A SavedModel that has been written, and its sizes.
 
     Attributes:
         path: The version's directory.
@@ -143,19 +143,19 @@ def export_saved_model(
 
 
 def _is_of_tfrs(model: keras.Model, name: str) -> bool:
-    """Whether a model is of a class of `keras_pep.tfrs`, if that is loaded."""
+    """Tell whether a model is of a class of `keras_pep.tfrs`."""
     tfrs = sys.modules.get("keras_pep.tfrs")
     return tfrs is not None and isinstance(model, getattr(tfrs, name))
 
 
 def next_version(folder: Path) -> int:
-    """The version after the last in a model's folder, from 1 on."""
+    """Return the version after the last in a model's folder, from 1 on."""
     names = [each.name for each in folder.glob("*")] if folder.is_dir() else []
     return max((int(name) for name in names if name.isdecimal()), default=0) + 1
 
 
 def files_bytes(path: Path) -> int:
-    """Of all files of a directory."""
+    """Add up the sizes of all files of a directory."""
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 
@@ -275,7 +275,7 @@ def _numberings(
     keep_vocabulary: bool | None,
     folder: Path,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """From raw values to ids, and a description, of each field."""
+    """Make the numbering of raw values, and the description, of each field."""
     from keras_pep.serving.raw import Numbering, input_of, write_vocabulary
 
     tables = {name: table for name, (_, table) in found.items()}
@@ -315,7 +315,7 @@ def _numberings(
 
 
 def _example(vocabulary: Vocabulary) -> Any:
-    """A raw value that the field might have."""
+    """Make up a raw value that the field might have."""
     kind = vocabulary.field.kind
     if kind in ("number", "log"):
         return 1.0

@@ -182,7 +182,7 @@ class Numbering(tf.Module):
         return tf.cast(self._table.lookup(values), tf.int32)
 
     def _list(self, raw: tf.Tensor) -> tf.Tensor:
-        """Of each list the first values, each once; -1 where it has ended."""
+        """Number the first values of each list, each once; -1 after its end."""
         parts = tf.strings.split(raw, SEPARATOR)
         row, text = parts.value_rowids(), parts.flat_values
         full = text != ""
@@ -405,7 +405,7 @@ def _written(
 
 
 def _capturing(pattern: str, parts: str, part: str) -> str:
-    """The pattern with the groups of a part alone; a rewrite knows nine."""
+    """Keep the groups of one part of a pattern; a rewrite knows nine."""
     before, *groups = GROUP.split(pattern)
     return before + "".join(
         ("(" if name == part else "(?:") + group

@@ -77,14 +77,14 @@ def _sizes(declared: Input) -> np.ndarray:
 
 
 def _fit(found: Any, declared: np.ndarray) -> Any:
-    """Whether each length is the declared one."""
+    """Tell whether each length is the declared one."""
     free = declared == _ANY  # of any length, but not less than 0
     highest = np.where(free, 0, np.iinfo(np.int32).max)
     return tf.minimum(found, highest) == np.where(free, 0, declared)
 
 
 def _message(inputs: Sequence[Input], found: Any) -> Any:
-    """Which inputs have the wrong shape, or how many rows each has.
+    """Say which inputs have a wrong shape, or how many rows each has.
 
     Args:
         inputs: What is declared.

@@ -149,7 +149,7 @@ def by_user(served: Any) -> tuple[SavedFunction, Any]:
 
 
 def arguments(names: Sequence[str]) -> list[str]:
-    """Names as close to the given ones as TensorFlow allows for arguments.
+    """Make names of arguments, as close to the given ones as TensorFlow allows.
 
     They are what a tensor is called in its errors: letters, digits and `_`
     after a letter, each once, whatever the case.

@@ -1,4 +1,4 @@
-"""What a model takes when it is served: by tables and by fields."""
+"""Bytes of a served model, by tables and by fields."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from keras_pep.sparse import SparseTable
 
 
 def bytes_of(variables: Iterable[keras.Variable]) -> int:
-    """Of the values of variables."""
+    """Add up the bytes of variables."""
     return sum(
         int(np.prod(v.shape))
         * np.dtype(keras.backend.standardize_dtype(v.dtype)).itemsize
@@ -24,7 +24,7 @@ def bytes_of(variables: Iterable[keras.Variable]) -> int:
 def table_sizes(
     shapes: Mapping[str, tuple[int, int]], layouts: Mapping[str, Layout]
 ) -> dict[str, Any]:
-    """How each table is stored, in how many bytes, and all together.
+    """Describe how each table is stored, and in how many bytes.
 
     Args:
         shapes: Rows and columns of each table, by its name.
@@ -66,7 +66,7 @@ def feature_sizes(
 def _of_features(
     model: FieldModelMixin, tables: Mapping[str, SparseTable]
 ) -> dict[str, SparseTable]:
-    """Those that have a row for each feature."""
+    """Select the tables that have a row for each feature."""
     features = sum(model.field_sizes)
     return {n: t for n, t in tables.items() if t.shape[0] == features}
 
@@ -77,7 +77,7 @@ def field_sizes(
     tables: Mapping[str, SparseTable],
     quantize: str | None,
 ) -> list[dict[str, Any]]:
-    """What each field keeps, and its share of the tables' bytes."""
+    """Count what each field keeps, and its share of the tables' bytes."""
     tables = _of_features(model, tables)
     kept = feature_sizes(model, tables)
     layouts = {name: layout_of(t, quantize) for name, t in tables.items()}
@@ -100,7 +100,7 @@ def field_sizes(
 
 
 def size_table(report: Mapping[str, Any]) -> str:
-    """What tables, vocabularies and the rest take, as a person reads it."""
+    """Write a table of bytes: tables, vocabularies and the rest."""
     lines = [
         f"{name}: {table['storage']} of {table['values']}, "
         f"{table['kept_parameters']:,} of {table['rows']:,} x "
@@ -127,7 +127,7 @@ def size_table(report: Mapping[str, Any]) -> str:
 
 
 def field_rows(fields: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """A line for each field, below one of titles."""
+    """Write a line for each field, below one of titles."""
     titles = ("features", "kept", "parameters", "mean size", "bytes")
     rows: list[tuple[str, ...]] = [("field", *titles)]
     for field in fields:

@@ -185,7 +185,7 @@ def mixed_dimensions(
     budget: int,
     temperature: float = 0.3,
 ) -> tuple[int, ...]:
-    """The width of each field's table, by the popularity of its features.
+    """Choose the width of each field's table by the popularity of features.
 
     ```
     width_f ~ (1 / field_sizes_f) ** temperature
@@ -235,7 +235,7 @@ def _parameters(
 
 
 def _anew(initializer: Any) -> Any:
-    """An initializer that draws other values than it has drawn before."""
+    """Return an initializer that draws other values than before."""
     if not isinstance(initializer, keras.initializers.Initializer):
         return initializer
     return initializer.clone()

@@ -155,7 +155,13 @@ def _write(
         f"as missing, in {found.total():,} rows."
         for column, found in marks.items()
     ]
-    source = replace(source, notes=(*source.notes, *missing, *merged))
+    left_out = (
+        [f"Left out, the first malformed row: {malformed.first()}."]
+        if malformed.first
+        else []
+    )
+    notes = (*source.notes, *left_out, *missing, *merged)
+    source = replace(source, notes=notes)
     del counts
     say(f"{source.name}: numbering {sizes.sum():,} rows")
     _number_rows(source, folder, seed, vocabularies, sizes, malformed.rows)

@@ -1,4 +1,5 @@
 import math
+import re
 import resource
 import shutil
 import subprocess
@@ -200,6 +201,12 @@ def test_malformed_rows_are_counted_and_left_out(small_criteo):
     path.write_text("\n".join([*lines, *wrong.values()]) + "\n")
     dataset = data.load("criteo", small_criteo, max_bad_rows=0.01)
     assert dataset.malformed == len(wrong)
+    (note,) = dataset.notes
+    assert re.match(
+        r"Left out, the first malformed row: .*train\.txt, line 2001: found 39 "
+        "columns in .*, expected 40",
+        note,
+    )
     for name, split in dataset.splits.items():
         np.testing.assert_array_equal(split.ids, clean.splits[name].ids)
     for line, found in [

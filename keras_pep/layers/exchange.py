@@ -1,48 +1,59 @@
-"""The same model with other layers: made anew from its configuration."""
+"""Rebuild a model from its configuration, with some layers exchanged."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
 
-from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
-from keras_pep.runtime import keras_of
+from keras_pep.runtime import keras_of, weights_of
+
+# Takes the configuration of a layer, or of anything else, as
+# `serialize_keras_object` has it; returns another, or None to leave it.
+Exchange = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
 
 def exchanged(
-    model: keras.Model, config: Mapping[str, Any], names: Collection[str]
-) -> tuple[keras.Model, dict[str, PrunedEmbeddingMixin]]:
-    """The model that a changed configuration describes.
+    model: keras.Model,
+    exchange: Exchange,
+    names: Collection[str],
+    kind: Any,
+    config: Mapping[str, Any] | None = None,
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Make a model like another, with some layers exchanged.
 
     Args:
-        model: Whose configuration it was.
-        config: As `serialize_keras_object` has it, with layers exchanged.
-        names: Of the `PrunedEmbedding` layers that have been put in.
+        model: The other model. Its layers must be part of its configuration.
+        exchange: What to put in the place of each layer.
+        config: The configuration to start from, by default the model's.
+        names: Names of the layers that are put in.
+        kind: Their class.
 
     Returns:
-        A new model, built, not compiled, and its `PrunedEmbedding` layers by
-        name.
+        A new model, built, not compiled, and its layers of that class by name.
 
     Raises:
-        ValueError: If one that was put in is not there, or there twice.
+        ValueError: If a layer that was put in is not there, or there twice.
     """
-    settings = {k: v for k, v in config.items() if k != "compile_config"}
+    if config is None:
+        config = keras_of(model).saving.serialize_keras_object(model)
+    settings = walk(config, exchange)
+    settings.pop("compile_config", None)
     made = keras_of(model).saving.deserialize_keras_object(settings)
     if not made.built:
         made.build_from_config(model.get_build_config())
-    pruned: dict[str, PrunedEmbeddingMixin] = {}
+    found: dict[str, Any] = {}
     for layer in made._flatten_layers():
-        if not isinstance(layer, PrunedEmbeddingMixin):
+        if not isinstance(layer, kind) or layer.name not in names:
             continue
-        if layer.name in pruned:
+        if layer.name in found:
             raise ValueError(
                 f"The configuration of {model.name!r} has {layer.name!r} more "
                 "than once, as part of several of its models, so that it "
                 "would not be shared any more: do this with each of them alone."
             )
-        pruned[layer.name] = layer
+        found[layer.name] = layer
     _copy_vocabularies(model, made)
-    absent = set(names) - set(pruned)
+    absent = set(names) - set(found)
     if absent:
         raise ValueError(
             f"The layers {sorted(absent)} are not in the configuration of "
@@ -50,7 +61,89 @@ def exchanged(
             "its `get_config` hold them, by "
             "`keras.saving.serialize_keras_object`."
         )
-    return made, pruned
+    return made, found
+
+
+def walk(config: Any, exchange: Exchange) -> Any:
+    """Exchange layers in a configuration; see `exchanged`."""
+    if isinstance(config, list | tuple):
+        return type(config)(walk(item, exchange) for item in config)
+    if not isinstance(config, Mapping):
+        return config
+    made = exchange(config)
+    if made is not None:
+        return made
+    return {key: walk(value, exchange) for key, value in config.items()}
+
+
+def kind_of(config: Mapping[str, Any]) -> str | None:
+    """Name the class of a configuration; None if it is no class of Keras."""
+    name = config.get("registered_name")
+    if name is None and config.get("module") in _KERAS:
+        name = config.get("class_name")
+    return name
+
+
+_KERAS = ("keras.layers", "tf_keras.layers")
+
+
+def copy_weights(
+    source: keras.Model,
+    target: keras.Model,
+    apart: tuple[Collection[keras.Variable], Collection[keras.Variable]],
+) -> None:
+    """Copy the weights of a model that are in no exchanged layer.
+
+    Args:
+        source: The model.
+        target: What `exchanged` has made of it.
+        apart: The weights of exchanged layers, in either.
+
+    Raises:
+        ValueError: If the others are not the same in both.
+    """
+    weights, others = (
+        [w for w in weights_of(model) if id(w) not in set(map(id, known))]
+        for model, known in zip((source, target), apart, strict=True)
+    )
+    if [w.shape for w in weights] != [w.shape for w in others]:
+        raise ValueError(
+            "The model that its configuration describes has other weights. "
+            f"Received: model={source.name!r}"
+        )
+    for weight, other in zip(weights, others, strict=True):
+        other.assign(weight)
+    finalize(target)
+
+
+def finalize(model: keras.Model) -> None:
+    """Let layers that compute with copies of their weights make them anew."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras_of(model).layers.Normalization):
+            layer.finalize_state()
+
+
+def compile_like(
+    model: keras.Model, made: keras.Model, optimizer: Any = None
+) -> None:
+    """Compile a model with the settings of another.
+
+    Args:
+        model: The other model, compiled.
+        made: The model to compile.
+        optimizer: By default a fresh one with the settings of the other's.
+    """
+    loss = model.loss
+    if callable(loss) and not isinstance(loss, keras.Loss):  # a function
+        scope = {loss.__name__: loss}
+    else:
+        scope = {type(loss).__name__: type(loss)}
+    config = model.get_compile_config()
+    if optimizer is not None:
+        config["optimizer"] = keras.saving.serialize_keras_object(optimizer)
+    # The loss may be registered or not.
+    with keras.saving.custom_object_scope(scope):
+        made.compile_from_config(config)
 
 
 def _copy_vocabularies(model: keras.Model, made: keras.Model) -> None:

@@ -57,14 +57,6 @@ class PEPEmbeddingMixin(TableMixin):
     Args:
         input_dim: Integer. Number of features, the rows of the table.
         output_dim: Integer. Base embedding size, the columns of the table.
-        granularity: Which entries share a threshold. `"global"`: all,
-            `"dimension"`: a column, `"feature"`: a row, `"feature_dimension"`:
-            none, `"field"`: the rows of a field, `"field_dimension"`: a column
-            within a field.
-        field_sizes: Number of features of each field, in the order of their
-            rows. Needed by the two granularities per field.
-        threshold_init: Float. Initial value of `s`. Where L2 in Adam pulls
-            it, it is a timer: `s` climbs by about one learning rate a step.
         embeddings_initializer: Initializer for `V`. It must give the same
             values each time it is called, since initial values are not stored
             but made again; without a seed it is given one. Tables of more
@@ -80,6 +72,16 @@ class PEPEmbeddingMixin(TableMixin):
             a list of one. Tickets rewind to them. They are not part of the
             configuration: a layer that was saved and loaded can be used and
             trained, but not rewound.
+        granularity: Which entries share a threshold. `"global"`: all, which
+            takes the least memory and time, and suits the search by budget;
+            `"dimension"`: a column, `"feature"`: a row, `"feature_dimension"`:
+            none, as in most of the paper's tables; `"field"`: the rows of a
+            field, `"field_dimension"`: a column within a field.
+        field_sizes: Number of features of each field, in the order of their
+            rows. Needed by the two granularities per field.
+        threshold_init: Float. Initial value of `s`. Where L2 in Adam pulls
+            it, it is a timer: `s` climbs by about one learning rate a step.
+            The default is the paper's for MovieLens.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -112,15 +114,15 @@ class PEPEmbeddingMixin(TableMixin):
         self,
         input_dim: int,
         output_dim: int,
-        granularity: str = "feature_dimension",
-        field_sizes: Sequence[int] | None = None,
-        threshold_init: float = -15.0,
         embeddings_initializer: Any = "uniform",
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
-        *,
         weights: Any = None,
+        *,
+        granularity: str = "global",
+        field_sizes: Sequence[int] | None = None,
+        threshold_init: float = -15.0,
         **kwargs: Any,
     ) -> None:
         if kwargs.pop("input_length", None) is not None:
@@ -348,6 +350,23 @@ class PEPEmbeddingMixin(TableMixin):
             )
         lookup.assign_blocks(self.embeddings, sparse.blocks())
         self.clock.assign(-np.inf)
+
+    def begin_with(self, table: Any) -> None:
+        """Make a table the initial values, to which tickets rewind.
+
+        Thresholds and the optimizer's state stay as they are.
+
+        Args:
+            table: Float array `(input_dim, output_dim)`.
+
+        Raises:
+            ValueError: If it has another shape, or is no array of numbers.
+        """
+        self.embeddings_initializer = GivenValues(
+            self._checked_table(table), self.embeddings_initializer
+        )
+        self.build()
+        lookup.assign(self.embeddings, self.embeddings_initializer.values)
 
     def set_weights(self, weights: Any) -> None:
         """Sets all variables, or only the table if there is one array.

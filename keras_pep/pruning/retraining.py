@@ -1,5 +1,6 @@
 """The second half of the method: train what the ticket keeps."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,13 @@ import numpy as np
 
 from keras_pep.distribution.replicas import scope_of
 from keras_pep.layers import PEPEmbedding, lookup
-from keras_pep.layers.exchange import exchanged
+from keras_pep.layers.exchange import (
+    compile_like,
+    exchanged,
+    finalize,
+    kind_of,
+)
+from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.pruning.fitting import fit
 from keras_pep.pruning.ticket import Ticket, other_weights, pep_layers
 from keras_pep.runtime import keras_of, layers_of, refuse_legacy
@@ -64,17 +71,8 @@ def retrain(
             f"Received: model={model.name!r}"
         )
     small = pruned_model(model, ticket, start)
-    loss = model.loss
-    if callable(loss) and not isinstance(loss, keras.Loss):  # a function
-        scope = {loss.__name__: loss}
-    else:
-        scope = {type(loss).__name__: type(loss)}
-    config = model.get_compile_config()
-    if optimizer is not None:
-        config["optimizer"] = keras.saving.serialize_keras_object(optimizer)
-    # The loss may be registered or not.
-    with scope_of(small), keras.saving.custom_object_scope(scope):
-        small.compile_from_config(config)
+    with scope_of(small):
+        compile_like(model, small, optimizer)
     fit(
         small,
         train,
@@ -124,10 +122,13 @@ def pruned_model(
         )
     if ticket is None:
         ticket, start = Ticket.from_model(model, (), 0, 0), "finetune"
-    own = keras_of(model)
-    config = _exchange(own.saving.serialize_keras_object(model), ticket, model)
     with scope_of(model):
-        small, pruned = exchanged(model, config, ticket.tables)
+        small, pruned = exchanged(
+            model,
+            functools.partial(_pruned, model, ticket),
+            ticket.tables,
+            PrunedEmbeddingMixin,
+        )
     weights: Sequence[np.ndarray] | None = None  # as they are drawn
     if start == "rewind":
         tables, weights = ticket.tables, ticket.weights
@@ -144,9 +145,7 @@ def pruned_model(
         pruned[name].assign_sparse(table)
     if weights is not None:
         _assign(other_weights(small, ticket.tables), weights, model)
-    for layer in small._flatten_layers():
-        if isinstance(layer, own.layers.Normalization):
-            layer.finalize_state()  # what it computes with follows weights
+    finalize(small)
     return small
 
 
@@ -164,17 +163,12 @@ def _assign(
         lookup.assign(weight, value)
 
 
-def _exchange(config: Any, ticket: Ticket, model: Any) -> Any:
-    """A configuration with every `PEPEmbedding` made a `PrunedEmbedding`."""
-    if isinstance(config, list | tuple):
-        return type(config)(_exchange(item, ticket, model) for item in config)
-    if not isinstance(config, Mapping):
-        return config
-    if config.get("registered_name") != _SEARCHED:
-        return {
-            key: _exchange(value, ticket, model)
-            for key, value in config.items()
-        }
+def _pruned(
+    model: Any, ticket: Ticket, config: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Make a `PEPEmbedding` a `PrunedEmbedding`."""
+    if kind_of(config) != _SEARCHED:
+        return None
     layer = config["config"]
     table = ticket.tables.get(layer["name"])
     if table is None or table.shape != (

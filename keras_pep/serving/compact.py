@@ -1,5 +1,6 @@
 """A model as it is served: every table stored compactly, and frozen."""
 
+import functools
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,13 +11,13 @@ import numpy as np
 from keras_pep.blocks import row_blocks
 from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, lookup
 from keras_pep.layers.embedding import TableMixin
-from keras_pep.layers.exchange import exchanged
+from keras_pep.layers.exchange import copy_weights, exchanged, kind_of, walk
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import Layout, needs_row_scales
 from keras_pep.models.base import FieldModelMixin
-from keras_pep.runtime import keras_of, layers_of, weights_of
+from keras_pep.runtime import keras_of, layers_of
 from keras_pep.sparse import SparseTable, splits_of
 
 _WEIGHTS = "{}_weights"  # name of the table of a `Linear`
@@ -55,7 +56,7 @@ def served_model(
             part of the configuration.
     """
     found = tables_of(model) if found is None else found
-    own = {id(weight) for weight in _table_weights(found)}
+    own = _table_weights(found)
     tables = {name: table for name, (_, table) in found.items()}
     config = keras_of(model).saving.serialize_keras_object(model)
     if isinstance(model, FieldModelMixin) and any(without_unknown or ()):
@@ -74,10 +75,17 @@ def served_model(
         layouts[name] = layout_of(table, quantize)
         arrays[name] = layouts[name].pack(table)
         del table  # before there is another, and a model
-    served, made = exchanged(model, _exchange(config, layouts, model), layouts)
+    served, made = exchanged(
+        model,
+        functools.partial(_compact, model, layouts),
+        layouts,
+        PrunedEmbeddingMixin,
+        config,
+    )
     for name in layouts:
         made[name].assign_arrays(arrays.pop(name))
-    _copy_others(model, own, served, made)
+    weights = [w for layer in made.values() for w in layer.weights]
+    copy_weights(model, served, (own, weights))
     return served
 
 
@@ -154,45 +162,37 @@ def _with_empty_rows(
     return replace(table, row_splits=splits_of(sizes))
 
 
-def _exchange(
-    config: Any,
-    layouts: Mapping[str, Layout],
+def _compact(
     model: keras.Model,
-) -> Any:
-    """Make every table of a configuration a frozen `PrunedEmbedding`."""
-    if isinstance(config, list | tuple):
-        return type(config)(_exchange(c, layouts, model) for c in config)
-    if not isinstance(config, Mapping):
-        return config
-    kind = config.get("registered_name") or (
-        config.get("class_name")
-        if config.get("module") in ("keras.layers", "tf_keras.layers")
-        else None
-    )
-    if kind == _LINEAR:
-        layer = config["config"]
-        weights = layer["embedding"]
-        if weights is None:  # a kernel of its own
-            own = {
-                "name": _WEIGHTS.format(layer["name"]),
-                # As a kernel is, whatever the layer computes with.
-                "dtype": next(
-                    each.variable_dtype
-                    for each in model._flatten_layers()
-                    if each.name == layer["name"]
-                ),
-            }
-            weights = _pruned(own, layouts[own["name"]], model)
-        else:
-            weights = _exchange(weights, layouts, model)
-        rows = weights["config"].get("input_dim", layer["input_dim"])
-        layer = {**layer, "input_dim": rows, "embedding": weights}
-        return {**config, "config": layer}
+    layouts: Mapping[str, Layout],
+    config: Mapping[str, Any],
+) -> Mapping[str, Any] | None:
+    """Make a table a frozen `PrunedEmbedding`, in a `Linear`, too."""
+    kind = kind_of(config)
     if kind in _TABLES:
         layer = config["config"]
         pruned = _pruned(layer, layouts[layer["name"]], model)
         return {**config, **pruned}  # a functional model's has its nodes too
-    return {k: _exchange(v, layouts, model) for k, v in config.items()}
+    if kind != _LINEAR:
+        return None
+    layer = config["config"]
+    if layer["embedding"] is None:  # a kernel of its own
+        own = {
+            "name": _WEIGHTS.format(layer["name"]),
+            # As a kernel is, whatever the layer computes with.
+            "dtype": next(
+                each.variable_dtype
+                for each in model._flatten_layers()
+                if each.name == layer["name"]
+            ),
+        }
+        weights = _pruned(own, layouts[own["name"]], model)
+    else:
+        exchange = functools.partial(_compact, model, layouts)
+        weights = walk(layer["embedding"], exchange)
+    rows = weights["config"].get("input_dim", layer["input_dim"])
+    layer = {**layer, "input_dim": rows, "embedding": weights}
+    return {**config, "config": layer}
 
 
 _LINEAR = keras.saving.get_registered_name(Linear)
@@ -232,27 +232,3 @@ def _table_weights(tables: Tables) -> list[keras.Variable]:
             [layer.kernel] if isinstance(layer, LinearMixin) else layer.weights
         )
     ]
-
-
-def _copy_others(
-    model: keras.Model,
-    of_tables: set[int],
-    served: keras.Model,
-    made: Mapping[str, PrunedEmbedding],
-) -> None:
-    """Gives the served model what is not in a table."""
-    of_made = {id(w) for layer in made.values() for w in layer.weights}
-    weights, others = (
-        [weight for weight in weights_of(each) if id(weight) not in known]
-        for each, known in ((model, of_tables), (served, of_made))
-    )
-    if [w.shape for w in weights] != [w.shape for w in others]:
-        raise ValueError(
-            "The model that its configuration describes has other weights. "
-            f"Received: model={model.name!r}"
-        )
-    for weight, other in zip(weights, others, strict=True):
-        other.assign(weight)
-    for layer in served._flatten_layers():
-        if isinstance(layer, keras_of(model).layers.Normalization):
-            layer.finalize_state()  # what it computes with follows weights

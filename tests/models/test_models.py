@@ -155,7 +155,9 @@ def test_a_ticket_of_both_tables_makes_a_pruned_model():
 
 
 def test_any_layer_plugs_in():
-    layer = keras_pep.PEPEmbedding(12, 6, "feature", threshold_init=-1.0)
+    layer = keras_pep.PEPEmbedding(
+        12, 6, granularity="feature", threshold_init=-1.0
+    )
     model = randomized(FM(SIZES, 6, layer))
     table = layer.pruned_embeddings()
     assert 0.1 < np.mean(table == 0) < 0.4

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from keras_pep.layers import PEPEmbedding, PrunedEmbedding
     from keras_pep.pruning import (
         Ticket,
+        convert,
+        prune,
         pruned_model,
         retrain,
         search,
@@ -32,6 +34,7 @@ __all__ = [
     "PrunedEmbedding",
     "Ticket",
     "callbacks",
+    "convert",
     "data",
     "distribution",
     "export_saved_model",
@@ -39,6 +42,7 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "prune",
     "pruned_model",
     "retrain",
     "search",
@@ -54,7 +58,10 @@ __getattr__, __dir__ = attach(
         "PrunedEmbedding": "keras_pep.layers",
         "export_saved_model": "keras_pep.serving",
         **dict.fromkeys(
-            ("Ticket", "pruned_model", "retrain", "search", "soft_labels"),
+            (
+                *("Ticket", "convert", "prune", "pruned_model", "retrain"),
+                *("search", "soft_labels"),
+            ),
             "keras_pep.pruning",
         ),
     },

@@ -1,6 +1,8 @@
 """The search by budget: the clock is set so that just enough is left."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,23 +10,82 @@ import numpy as np
 from keras_pep.pruning.clock import approach_clock
 from keras_pep.pruning.collector import TimedCollector
 
-_LEARNING = 0.2  # share of the search before anything is pruned
+_SHAPES = ("exponential", "cubic", "linear")
 _SETTINGS = 500  # how often the clock is set, at most
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the number of entries falls during a search.
+
+    Args:
+        begin: Share of the search before anything is pruned.
+        end: Share after which nothing more is.
+        shape: `"exponential"`: by the same factor in every step, `"cubic"`:
+            fast at first, or `"linear"`: by as many entries in every step.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Reference:
+        - [Zhu & Gupta, 2017](https://arxiv.org/abs/1710.01878), on the cubic
+          shape
+    """
+
+    begin: float = 0.2
+    end: float = 1.0
+    shape: str = "exponential"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin < self.end <= 1:
+            raise ValueError(
+                "A schedule must have 0 <= begin < end <= 1. Received: "
+                f"begin={self.begin}, end={self.end}"
+            )
+        if self.shape not in _SHAPES:
+            raise ValueError(
+                f"`shape` must be one of {', '.join(_SHAPES)}. "
+                f"Received: shape={self.shape!r}"
+            )
+
+    def share(self, progress: float, last: float) -> float:
+        """Return the share of entries that may stay.
+
+        Args:
+            progress: Share of the search that is over.
+            last: Share of entries that may stay in the end.
+        """
+        done = (progress - self.begin) / (self.end - self.begin)
+        done = min(max(done, 0.0), 1.0)
+        if self.shape == "exponential":
+            return math.pow(last, done)
+        power = 3 if self.shape == "cubic" else 1
+        return last + (1 - last) * (1 - done) ** power
 
 
 class BudgetSchedule(TimedCollector):
     """Sets the clock so that as many entries are left as a schedule allows.
 
-    First the model learns with thresholds
-    where they start; then B falls from the whole table to the smallest budget,
-    by the same factor in every step. Where thresholds have pruned more than
-    that by themselves, the clock is set back. What a threshold learns from the
-    loss decides which entries go before others of the same size.
+    First the model learns with thresholds where they start; then the number of
+    entries falls from the whole table to the smallest budget. Where thresholds
+    have pruned more than that by themselves, the clock is set back. What a
+    threshold learns from the loss decides which entries go before others of
+    the same size.
 
     Args:
         budgets: How many embedding parameters may stay, one ticket for each.
         epochs: Length of the search.
+        schedule: How the number of entries falls.
     """
+
+    def __init__(
+        self,
+        budgets: Sequence[int],
+        epochs: int,
+        schedule: Schedule = Schedule(),
+    ) -> None:
+        super().__init__(budgets, epochs)
+        self.schedule = schedule
 
     _remembered = (*TimedCollector._remembered, "_next", "_draws")
 
@@ -40,7 +101,6 @@ class BudgetSchedule(TimedCollector):
     def on_train_begin(self, logs: Any = None) -> None:
         """Lays the schedule out."""
         super().on_train_begin(logs)
-        self._start = int(_LEARNING * self.end)
         self._gap = -(-self.end // _SETTINGS)
         self._next = self._gap
         self._random = np.random.default_rng(0)
@@ -63,6 +123,6 @@ class BudgetSchedule(TimedCollector):
 
     def _allowed(self) -> int:
         """How many entries the schedule leaves at this step."""
-        progress = (self.step - self._start) / (self.end - self._start)
-        share = self._smallest / self.size
-        return round(self.size * math.pow(share, min(max(progress, 0.0), 1.0)))
+        last = self._smallest / self.size
+        share = self.schedule.share(self.step / self.end, last)
+        return round(self.size * share)

@@ -13,7 +13,9 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.optimizers import catch_up, parts
+from keras_pep.pruning.budget import Schedule
 from keras_pep.pruning.search import BudgetNotReachedWarning, make_collector
+from keras_pep.pruning.sizes import entries_of, number_of_bytes, only_size
 from keras_pep.pruning.ticket import (
     Ticket,
     other_weights,
@@ -26,7 +28,10 @@ from keras_pep.sparse import SparseTable
 if TYPE_CHECKING:
     from keras_pep.pruning.collector import TicketCollector
 
-_STARTS = ("rewind", "finetune")
+_FROM = {
+    "rewind": "the model began with",
+    "finetune": "the search has left",
+}
 # Words in the names of figures that should be large, or small.
 _LARGE = {"auc", "acc", "accuracy", "recall", "precision", "f", "ndcg"} | {
     *("mrr", "map", "hit", "hits", "hr")
@@ -58,7 +63,12 @@ class PEPRetrainingMixin(EitherKeras):
     Args:
         budget: Integer. How many embedding parameters may stay.
         sparsity: Float, instead of a budget: the share of them to prune.
+        max_bytes: Or the bytes that the tables may take when exported, such as
+            `"100kB"`; see `keras_pep.pruning.entries_of`.
+        quantize: The type of values that `max_bytes` is for.
         method: `"budget"`, `"paper"` or `"magnitude"`; see `keras_pep.search`.
+        schedule: How the number of entries falls by `"budget"`, a
+            `keras_pep.pruning.Schedule`.
         search_epochs: Integer. Length of the search; by `"paper"`, at most.
             By default half of the epochs of `fit`.
         start: What to retrain from: `"rewind"`, every weight at its initial
@@ -71,6 +81,7 @@ class PEPRetrainingMixin(EitherKeras):
         patience: Integer. How many epochs of retraining without a better
             figure end `fit`. By default all epochs are run.
         ticket_path: Where to save the ticket, an `.npz` file; if anywhere.
+        verbose: 1 prints a line when retraining begins and when it ends.
 
     Attributes:
         ticket: The `Ticket`, or None as long as the budget is not met.
@@ -106,28 +117,35 @@ class PEPRetrainingMixin(EitherKeras):
         budget: int | None = None,
         *,
         sparsity: float | None = None,
+        max_bytes: int | str | None = None,
+        quantize: str | None = None,
         method: str = "budget",
+        schedule: Schedule | None = None,
         search_epochs: int | None = None,
         start: str = "rewind",
         monitor: str = "val_loss",
         mode: str = "auto",
         patience: int | None = None,
         ticket_path: str | Path | None = None,
+        verbose: int = 0,
     ) -> None:
         super().__init__()
-        if (budget is None) == (sparsity is None):
-            raise ValueError(
-                "Give either `budget` or `sparsity`. "
-                f"Received: budget={budget}, sparsity={sparsity}"
-            )
+        self._size = {
+            "budget": budget,
+            "sparsity": sparsity,
+            "max_bytes": max_bytes,
+        }
+        only_size(**self._size)
         if sparsity is not None and not 0 < sparsity < 1:
             raise ValueError(
                 "`sparsity` must be between 0 and 1. "
                 f"Received: sparsity={sparsity}"
             )
-        if start not in _STARTS:
+        if max_bytes is not None:
+            number_of_bytes(max_bytes)
+        if start not in _FROM:
             raise ValueError(
-                f"`start` must be one of {', '.join(_STARTS)}; to draw weights "
+                f"`start` must be one of {', '.join(_FROM)}; to draw weights "
                 "anew there is `keras_pep.retrain`, which makes a new model. "
                 f"Received: start={start!r}"
             )
@@ -144,10 +162,15 @@ class PEPRetrainingMixin(EitherKeras):
                 raise ValueError(
                     f"`{name}` must be at least 1. Received: {name}={value}"
                 )
-        make_collector(method, [1], 1)  # refuses an unknown method now
+        # Refuses an unknown method now.
+        make_collector(method, [1], 1, schedule)
         self.budget = budget
         self.sparsity = sparsity
+        self.max_bytes = max_bytes
+        self.quantize = quantize
         self.method = method
+        self.schedule = schedule
+        self.verbose = verbose
         self.search_epochs = search_epochs
         self.start = start
         self.monitor = monitor
@@ -193,6 +216,12 @@ class PEPRetrainingMixin(EitherKeras):
             self.model.stop_training = False  # the search alone is over
             if self.ticket_path is not None:
                 self.ticket.save(self.ticket_path)
+            self._say(
+                f"The search is over: {self.ticket.embedding_parameters:,} of "
+                f"{self._search.size:,} embedding parameters are kept "
+                f"({self.ticket.sparsity:.1%} pruned). Retraining begins, from "
+                f"the weights that {_FROM[self.start]}."
+            )
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Brings rows up to date that the optimizer has left behind."""
@@ -214,6 +243,10 @@ class PEPRetrainingMixin(EitherKeras):
         """Restores the best weights of the retraining."""
         if self.best is not None:
             self._assign(self._best_tables, self._best_weights)
+            self._say(
+                f"Retraining is over: the weights are those of epoch "
+                f"{self._best_epoch + 1}, {self.monitor} {self.best:.4f}."
+            )
         elif self._retraining:
             warnings.warn(
                 f"No epoch of retraining was best by {self.monitor!r}, so that "
@@ -245,11 +278,7 @@ class PEPRetrainingMixin(EitherKeras):
                 f"epochs={epochs}, search_epochs={search_epochs}"
             )
         layers = pep_layers(self.model)
-        budget = self.budget
-        if self.sparsity is not None:
-            size = sum(x.input_dim * x.output_dim for x in layers)
-            budget = round((1 - self.sparsity) * size)
-        assert budget is not None
+        budgets = entries_of(layers, **self._size, quantize=self.quantize)
         if not hasattr(self.model.optimizer, "build"):
             raise ValueError(
                 "The slots of this optimizer cannot be reset: compile the "
@@ -261,7 +290,9 @@ class PEPRetrainingMixin(EitherKeras):
                 "The optimizer has been used before, so that it could not "
                 "start afresh for retraining: compile the model with a new one."
             )
-        self._search = make_collector(self.method, [budget], search_epochs)
+        self._search = make_collector(
+            self.method, budgets, search_epochs, self.schedule
+        )
         self._search.set_params(self.params)
         self._search.set_model(self.model)
         self._search.on_train_begin()
@@ -271,6 +302,10 @@ class PEPRetrainingMixin(EitherKeras):
         ]
         self._last_of_search = epoch + search_epochs - 1
         self._tables = [layer.name for layer in layers]
+
+    def _say(self, line: str) -> None:
+        if self.verbose:
+            print(f"\n{line}", flush=True)
 
     def _compare(self, epoch: int, figure: float) -> None:
         """Remembers the weights if they are the best so far."""

@@ -1,6 +1,5 @@
 """What the searches have in common: taking tickets while a model is fitted."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from keras_pep.distribution.replicas import agree, strategy_of
 from keras_pep.layers import PEPEmbedding
 from keras_pep.optimizers import catch_up
 from keras_pep.pruning.clock import set_clock
+from keras_pep.pruning.sizes import check_budgets, whole
 from keras_pep.pruning.ticket import (
     Ticket,
     other_weights,
@@ -50,7 +50,7 @@ class TicketCollector(keras.callbacks.Callback):
 
     def __init__(self, budgets: Sequence[int]) -> None:
         super().__init__()
-        self.missing = sorted({_whole(b) for b in budgets}, reverse=True)
+        self.missing = sorted({whole(b) for b in budgets}, reverse=True)
         self.tickets: list[Ticket] = []
         self.kept = 0
         self.kept_error = 0.0
@@ -230,35 +230,3 @@ class TimedCollector(TicketCollector):
                 "`steps_per_epoch`, or data of known length."
             )
         self.end: int = self.epochs * steps
-
-
-def check_budgets(budgets: Sequence[int], parameters: int) -> None:
-    """Refuses what cannot be reached.
-
-    Args:
-        budgets: How many embedding parameters may stay.
-        parameters: How many there are.
-
-    Raises:
-        ValueError: If there is no budget, or one is out of range.
-    """
-    if not budgets:
-        raise ValueError("A search needs at least one budget.")
-    for budget in budgets:
-        if not 1 <= budget < parameters:
-            raise ValueError(
-                "A budget must be at least 1 and less than the "
-                f"{parameters:,} embedding parameters of the model. "
-                f"Received: {budget:,}"
-            )
-
-
-def _whole(budget: Any) -> int:
-    """The budget as an int, if it is a whole number."""
-    try:
-        return operator.index(budget)
-    except TypeError as error:
-        raise ValueError(
-            "A budget must be a whole number of embedding parameters. "
-            f"Received: {budget!r}"
-        ) from error

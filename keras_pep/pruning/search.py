@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_pep.pruning.budget import BudgetSchedule
+from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
+from keras_pep.pruning.budget import BudgetSchedule, Schedule
+from keras_pep.pruning.convert import convert
 from keras_pep.pruning.fitting import fit
 from keras_pep.pruning.magnitude import LargestEntries
 from keras_pep.pruning.paper import RisingThresholds
+from keras_pep.pruning.retraining import retrain
+from keras_pep.pruning.sizes import entries_of
+from keras_pep.pruning.ticket import Ticket, pep_layers
 from keras_pep.runtime import refuse_legacy
 
 if TYPE_CHECKING:
     from keras_pep.pruning.collector import TicketCollector
-    from keras_pep.pruning.ticket import Ticket
 
 METHODS = ("budget", "paper", "magnitude")
 
@@ -29,7 +33,11 @@ def search(
     validation: Any = None,
     budgets: Sequence[int] = (),
     *,
+    sparsity: Any = None,
+    max_bytes: Any = None,
+    quantize: str | None = None,
     method: str = "budget",
+    schedule: Schedule | None = None,
     epochs: int = 20,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fit_arguments: Any,
@@ -47,6 +55,10 @@ def search(
             takes as `x`: batches of the same, such as a `tf.data.Dataset`.
         validation: What `model.fit` takes as `validation_data`, if anything.
         budgets: How many embedding parameters may stay: one ticket for each.
+        sparsity: Or the share of them to prune, a number or several.
+        max_bytes: Or the bytes that the tables may take when exported, such as
+            `"100kB"`, one or several; see `keras_pep.pruning.entries_of`.
+        quantize: The type of values that `max_bytes` is for.
         method: `"budget"`: every budget is reached, on a schedule, and the
             last one at the end; see `BudgetSchedule`. `"paper"`: thresholds
             rise by the L2 regularization of `AdamL2` alone, as in the paper;
@@ -54,6 +66,7 @@ def search(
             and where the loss resists, a small budget may never be reached.
             `"magnitude"`: no thresholds, the largest entries at the end; a
             baseline.
+        schedule: How the number of entries falls by `"budget"`, a `Schedule`.
         epochs: How long to search; by `"paper"`, at most.
         callbacks: Further callbacks for `model.fit`.
         **fit_arguments: Further arguments for `model.fit`. By default it is
@@ -80,7 +93,15 @@ def search(
     Reference:
         - [Liu et al., 2021](https://arxiv.org/abs/2101.07577)
     """
-    collector = make_collector(method, budgets, epochs)
+    refuse_legacy(model)
+    sizes = entries_of(
+        pep_layers(model),
+        budget=budgets,
+        sparsity=sparsity,
+        max_bytes=max_bytes,
+        quantize=quantize,
+    )
+    collector = make_collector(method, sizes, epochs, schedule)
     return collect(
         model,
         collector,
@@ -88,6 +109,90 @@ def search(
         validation,
         epochs=epochs,
         callbacks=callbacks,
+        **fit_arguments,
+    )
+
+
+def prune(
+    model: keras.Model,
+    train: Any,
+    validation: Any = None,
+    *,
+    budget: int | None = None,
+    sparsity: float | None = None,
+    max_bytes: int | str | None = None,
+    quantize: str | None = None,
+    epochs: int = 20,
+    retrain_epochs: int | None = None,
+    start: str = "rewind",
+    optimizer: keras.Optimizer | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **fit_arguments: Any,
+) -> keras.Model:
+    """Search a model and retrain what is kept: all in one call.
+
+    A model without `PEPEmbedding` is converted first: see `convert`. Its
+    trained tables are what the search and retraining start from.
+
+    Args:
+        model: A compiled and built model. It is left as it is if it has to be
+            converted; otherwise the search changes it.
+        train: See `search`.
+        validation: See `search`.
+        budget: How many embedding parameters may stay.
+        sparsity: Or the share of them to prune.
+        max_bytes: Or the bytes that the tables may take when exported.
+        quantize: The type of values that `max_bytes` is for.
+        epochs: Length of the search.
+        retrain_epochs: Length of retraining, by default the same. With
+            validation data the weights of its best epoch are kept.
+        start: Where retraining starts; see `pruned_model`.
+        optimizer: What to retrain with; see `retrain`.
+        callbacks: Further callbacks of retraining.
+        **fit_arguments: Further arguments for `model.fit`, in both.
+
+    Returns:
+        A new compiled model with a `PrunedEmbedding` for every table.
+
+    Raises:
+        ValueError: As `convert`, `search` and `retrain` do.
+
+    Example:
+
+    ```python
+    small = keras_pep.prune(model, train, validation, sparsity=0.95, epochs=5)
+    small.save("small.keras")
+    ```
+    """
+    refuse_legacy(model)
+    if not any(
+        isinstance(layer, PEPEmbeddingMixin)
+        for layer in model._flatten_layers()
+    ):
+        model = convert(model)
+    (ticket,) = search(
+        model,
+        train,
+        validation,
+        () if budget is None else [budget],
+        sparsity=sparsity,
+        max_bytes=max_bytes,
+        quantize=quantize,
+        epochs=epochs,
+        **fit_arguments,
+    )
+    best = keras.callbacks.EarlyStopping(
+        "val_loss", patience=epochs, restore_best_weights=True
+    )
+    return retrain(
+        model,
+        ticket,
+        train,
+        validation,
+        start=start,
+        optimizer=optimizer,
+        epochs=retrain_epochs or epochs,
+        callbacks=[*([] if validation is None else [best]), *callbacks],
         **fit_arguments,
     )
 
@@ -127,11 +232,19 @@ def collect(
 
 
 def make_collector(
-    method: str, budgets: Sequence[int], epochs: int
+    method: str,
+    budgets: Sequence[int],
+    epochs: int,
+    schedule: Schedule | None = None,
 ) -> "TicketCollector":
-    """The callback that takes tickets by a method; see `search`."""
+    """Make the callback that takes tickets by a method; see `search`."""
+    if schedule is not None and method != "budget":
+        raise ValueError(
+            "Only the method 'budget' follows a `schedule`. "
+            f"Received: method={method!r}"
+        )
     if method == "budget":
-        return BudgetSchedule(budgets, epochs)
+        return BudgetSchedule(budgets, epochs, schedule or Schedule())
     if method == "paper":
         return RisingThresholds(budgets)
     if method == "magnitude":

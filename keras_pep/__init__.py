@@ -22,9 +22,9 @@ if TYPE_CHECKING:
         Ticket,
         pruned_model,
         retrain,
-        search,
         soft_labels,
     )
+    from keras_pep.pruning.search import search
     from keras_pep.serving import export_saved_model
 
 __all__ = [

@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.layers import lookup
+from keras_pep.layers import variables
 
 
 class WorkersDisagreeError(RuntimeError):
@@ -28,7 +28,7 @@ class WorkersDisagreeError(RuntimeError):
 
 def strategy_of(model: keras.Model) -> Any:
     """The strategy in whose scope a model was made, None if in that of none."""
-    natives = (lookup.native(weight) for weight in model.weights)
+    natives = (variables.native(weight) for weight in model.weights)
     found = (getattr(each, "distribute_strategy", None) for each in natives)
     known = next((each for each in found if each is not None), None)
     # That of a model without weights, which is not built yet.

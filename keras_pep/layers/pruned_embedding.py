@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.layers import lookup
+from keras_pep.layers import lookup, variables
 from keras_pep.layers.embedding import TableMixin
+from keras_pep.layers.popcount import popcount
 from keras_pep.layers.storage import STORAGES, Layout
 from keras_pep.runtime import keras_of
 from keras_pep.sparse import SparseTable
@@ -192,7 +193,7 @@ class PrunedEmbeddingMixin(TableMixin):
             weight = self.add_weight(
                 name=name,
                 shape=shape,
-                dtype=lookup.made_as(dtype) if dtype != "float32" else None,
+                dtype=variables.made_as(dtype) if dtype != "float32" else None,
                 initializer="zeros",
                 regularizer=self.embeddings_regularizer if trained else None,
                 # Of nothing there is no gradient.
@@ -240,7 +241,7 @@ class PrunedEmbeddingMixin(TableMixin):
                 memory.
         """
         for name in self.layout.arrays:
-            lookup.assign(getattr(self, name), arrays.pop(name))
+            variables.assign(getattr(self, name), arrays.pop(name))
 
     def sparse(self) -> SparseTable:
         """The stored table."""
@@ -300,7 +301,7 @@ class PrunedEmbeddingMixin(TableMixin):
         word, bit = ops.right_shift(rows, 5), ops.bitwise_and(rows, 31)
         # The bits of the word up to that of the row, which becomes the sign.
         up_to = ops.left_shift(lookup.take(self.present, word), 31 - bit)
-        end = lookup.take(self.rank, word) + lookup.ones(up_to)
+        end = lookup.take(self.rank, word) + popcount(up_to)
         return end - ops.cast(up_to < 0, "int32"), end
 
     def _of_whole_rows(self, rows: Any) -> Any:

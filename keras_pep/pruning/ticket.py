@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_pep.files import check_archive, whole
-from keras_pep.layers import lookup
+from keras_pep.layers import variables
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.pep_embedding import PEPEmbedding, PEPEmbeddingMixin
 from keras_pep.optimizers import catch_up
@@ -241,7 +241,7 @@ def values_of(weights: Sequence[keras.Variable]) -> tuple[np.ndarray, ...]:
 
     First-order weights begin at zero, and there are as many as features.
     """
-    return tuple(_compact(lookup.values_of(w)) for w in weights)
+    return tuple(_compact(variables.values_of(w)) for w in weights)
 
 
 def _compact(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_pep.blocks import row_blocks
-from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, lookup
+from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, variables
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.exchange import exchanged
 from keras_pep.layers.linear import LinearMixin
@@ -128,7 +128,7 @@ def _table_of_embedding(layer: keras.layers.Embedding) -> SparseTable:
 
 
 def _table(variable: keras.Variable) -> SparseTable:
-    return SparseTable.from_blocks(lookup.blocks(variable), variable.shape)
+    return SparseTable.from_blocks(variables.blocks(variable), variable.shape)
 
 
 def layout_of(table: SparseTable, quantize: str | None) -> Layout:

@@ -17,9 +17,9 @@ import numpy as np
 
 from keras_pep.data.fields import Vocabulary
 from keras_pep.files import whole_folder
-from keras_pep.layers.lookup import native
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import QUANTIZED
+from keras_pep.layers.variables import native
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import weights_of
 from keras_pep.serving.compact import Tables, served_model, tables_of

@@ -5,14 +5,16 @@ Example:
 
 The shape is that of `keras-pep benchmark steps`: 39 fields, 1.2 M features,
 d = 24, batches of 1,024, LazyAdam. The step of one model is compiled with and
-without the check, and both take turns, a block of steps each, so that they
-share whatever else the machine is doing, and where tables are in memory; which
-is first changes with every turn. Where other programs are running, processor
-time says more than the clock.
+without the check, several times each: two graphs of the same step differ by
+some percent, more than the check takes. They take turns, a block of steps each,
+in an order that changes. Where other programs are running, processor time says
+more than the clock.
+
+The check is timed by itself, too, as a graph of nothing else on one batch after
+the other.
 """
 
-import time
-from collections.abc import Callable
+import functools
 from typing import Any
 from unittest import mock
 
@@ -20,55 +22,54 @@ import click
 import keras
 import numpy as np
 
-from keras_pep.lab.benchmark.steps import PEP, SMALL, fm, zipf_batches
-from keras_pep.layers.ids import checked
+from benchmarks.tricks import CLOCKS, by_turns
+from keras_pep.lab.benchmark.steps import (
+    BATCH,
+    FIELDS,
+    PEP,
+    SMALL,
+    fm,
+    zipf_batches,
+    zipf_ids,
+)
+from keras_pep.layers.ids import Bounds, checked
 from keras_pep.models import base
-
-_CLOCKS: dict[str, Callable[[], float]] = {
-    "time": time.perf_counter,
-    "processor time": time.process_time,
-}
 
 
 @click.command()
 @click.option("--rows", default=SMALL, show_default=True, help="Features.")
-@click.option("--blocks", default=41, show_default=True, help="Per variant.")
+@click.option("--graphs", default=4, show_default=True, help="Per variant.")
+@click.option("--blocks", default=21, show_default=True, help="Per graph.")
 @click.option("--steps", default=50, show_default=True, help="Per block.")
-def main(rows: int, blocks: int, steps: int) -> None:
+def main(rows: int, graphs: int, blocks: int, steps: int) -> None:
     """Print median milliseconds per step, and the ratio."""
     train = zipf_batches(rows, steps)
     model = fm(PEP, rows)
-    functions = [_traced(model, train, check) for check in (True, False)]
-    # Milliseconds by variant, block and clock.
-    times = np.empty((len(functions), blocks, len(_CLOCKS)))
-    for block in range(blocks):
-        turns = list(enumerate(functions))
-        for number, function in turns if block % 2 else turns[::-1]:
-            model.train_function = function
-            began = [clock() for clock in _CLOCKS.values()]
-            model.fit(train, epochs=1, verbose=0, shuffle=False)
-            ended = [clock() for clock in _CLOCKS.values()]
-            times[number, block] = np.subtract(ended, began) / steps * 1e3
-    click.echo("| per training step | with, ms | without, ms | ratio | pairs |")
+    # With the check, without, and so on: neighbours are compared.
+    functions = [
+        _traced(model, train, check)
+        for _ in range(graphs)
+        for check in (True, False)
+    ]
+
+    def run(function: Any) -> None:
+        model.train_function = function
+        model.fit(train, epochs=1, verbose=0, shuffle=False)
+
+    programs = [functools.partial(run, function) for function in functions]
+    by_graph = by_turns(programs, blocks) / steps
+    times = by_graph.reshape(graphs, 2, blocks, len(CLOCKS))
+    click.echo("| per step | with, ms | without, ms | ratio | of graphs |")
     click.echo("|---|---:|---:|---:|---:|")
-    for clock, values in zip(_CLOCKS, np.moveaxis(times, 2, 0), strict=True):
-        with_it, without = np.median(values, axis=1)
-        low, middle, high = np.quantile(
-            values[0] / values[1], (0.25, 0.5, 0.75)
-        )
+    for number, clock in enumerate(CLOCKS):
+        own = times[..., number]
+        with_it, without = np.median(own, axis=(0, 2))
+        ratios = np.sort(np.divide(*np.median(own, axis=2).T))
         click.echo(
-            f"| {clock}, median | {with_it:.3f} | {without:.3f} | "
-            f"{with_it / without:.4f} | "
-            f"{middle:.4f} ({low:.4f} - {high:.4f}) |"
+            f"| {clock} | {with_it:.3f} | {without:.3f} | "
+            f"{with_it / without:.4f} | {ratios[0]:.4f} - {ratios[-1]:.4f} |"
         )
-        with_it, without = values.min(axis=1)
-        click.echo(
-            f"| {clock}, fastest | {with_it:.3f} | {without:.3f} | "
-            f"{with_it / without:.4f} | |"
-        )
-    click.echo(
-        "\nPairs: median and quartiles of the ratios of neighbouring blocks."
-    )
+    _check_alone(rows, blocks)
 
 
 def _traced(model: keras.Model, train: Any, check: bool) -> Any:
@@ -81,6 +82,30 @@ def _traced(model: keras.Model, train: Any, check: bool) -> Any:
     with mock.patch.object(base, "checked", checked if check else unchecked):
         model.fit(train, epochs=1, verbose=0, shuffle=False)
     return model.train_function
+
+
+def _check_alone(rows: int, blocks: int, batches: int = 64) -> None:
+    """Print microseconds of the check of a batch, in a graph of many."""
+    import tensorflow as tf
+
+    bounds = Bounds.of_fields([rows // FIELDS] * FIELDS, [1] * FIELDS)
+    ids = tf.constant(zipf_ids(rows, BATCH * batches))
+
+    def graph_of(function: Any) -> Any:
+        parts = tf.split(ids, batches)  # different: equal ones become one
+        return tf.function(lambda: [function(part) for part in parts])
+
+    graphs = [
+        graph_of(lambda part: checked(part, bounds)[0] + 1),
+        graph_of(lambda part: part + 1),
+    ]
+    for graph in graphs:
+        graph()
+    times = by_turns(graphs, 5 * blocks)
+    for number, clock in enumerate(CLOCKS):
+        with_it, without = np.median(times[..., number], axis=1)
+        taken = (with_it - without) / batches * 1e3
+        click.echo(f"The check of a batch alone, {clock}: {taken:.0f} us")
 
 
 if __name__ == "__main__":

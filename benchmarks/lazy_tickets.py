@@ -33,7 +33,7 @@ import pandas as pd
 
 import keras_pep
 from keras_pep.data import Split, batches
-from keras_pep.layers import lookup
+from keras_pep.layers import variables
 from keras_pep.optimizers import AdamL2, LazyAdam
 
 BATCH = 1024
@@ -49,7 +49,7 @@ class Stale(LazyAdam):
 
     def take(self, variable: Any, rows: Any) -> Any:
         """Reads rows as they are."""
-        return lookup.take(variable, rows)
+        return variables.take(variable, rows)
 
 
 @click.command()

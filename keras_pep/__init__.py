@@ -24,9 +24,9 @@ if TYPE_CHECKING:
         prune,
         pruned_model,
         retrain,
-        search,
         soft_labels,
     )
+    from keras_pep.pruning.search import search
     from keras_pep.serving import export_saved_model
 
 __all__ = [

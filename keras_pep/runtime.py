@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_pep._keras_compat import called_layer
+
 if TYPE_CHECKING:
     from types import FrameType
 
 _LEGACY = "tf_keras"
-# What of a model has its layers called; AutoGraph puts `tf__` before it.
-_FORWARD = frozenset(
-    ["__call__", "train_step", "test_step", "predict_step", "compute_loss"]
-)
+# What of a model calls layers besides `call`; AutoGraph puts `tf__` before it.
+_STEPS = frozenset(["train_step", "test_step", "predict_step", "compute_loss"])
 
 
 def keras_of(thing: Any) -> Any:
@@ -61,7 +61,8 @@ class LayerMixin(EitherKeras):
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls the layer, if it is a model of its own Keras that does so."""
-        _refuse_the_other(self, inputs)
+        if _LEGACY in sys.modules:
+            _refuse_the_other(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 
 
@@ -96,20 +97,34 @@ def _refuse_the_other(layer: Any, inputs: Any) -> None:
     Raises:
         TypeError: If it is.
     """
-    legacy = sys.modules.get(_LEGACY)
-    if legacy is None:
-        return
-    other = legacy if keras_of(layer) is keras else keras
+    to_legacy = keras_of(layer) is keras
+    other = sys.modules[_LEGACY] if to_legacy else keras
     symbolic = type(inputs).__name__ == "KerasTensor"
-    if symbolic and keras_of(inputs) is other:
-        raise TypeError(_mixed(layer, type(inputs).__name__))
+    caller = (
+        inputs
+        if symbolic and keras_of(inputs) is other
+        else called_layer(legacy=to_legacy)
+    )
+    if caller is None and not layer.built:
+        caller = _stepping(other)
+    if caller is not None:
+        raise TypeError(_mixed(layer, type(caller).__name__))
+
+
+def _stepping(other: Any) -> Any:
+    """The model whose method trains, tests or predicts, or None.
+
+    Of a step nothing tells but the stack. It is read once, before a layer is
+    built.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name.removeprefix("tf__") in _FORWARD:
+        if frame.f_code.co_name.removeprefix("tf__") in _STEPS:
             caller = frame.f_locals.get("self")
             if isinstance(caller, other.layers.Layer):
-                raise TypeError(_mixed(layer, type(caller).__name__))
+                return caller
         frame = frame.f_back
+    return None
 
 
 def _mixed(ours: Any, other: str) -> str:

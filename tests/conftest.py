@@ -131,3 +131,12 @@ def clicks_model(clicks):
     )
     model.build()
     return drawn(model)
+
+
+@pytest.fixture(params=["tricks", "plain"])
+def either_way(request, monkeypatch):
+    """TensorFlow computes with every trick of `_tf_kernels`, or with none."""
+    from keras_pep._tf_kernels import USED
+
+    for name in USED:
+        monkeypatch.setitem(USED, name, request.param == "tricks")

@@ -14,7 +14,7 @@ import numpy as np
 from keras.src.backend.jax import core
 
 import keras_pep
-from keras_pep.layers import initial, lookup
+from keras_pep.layers import initial, variables
 from keras_pep.pruning.search import make_collector
 
 FIELDS, ROWS, DIM = (4096, 4096), 8192, 16
@@ -181,7 +181,7 @@ def main(kind, folder):
         # As it is with tables of some size.
         core.should_shard_at_init = lambda _, shape: ROWS in shape
     keras_pep.blocks.ENTRIES_AT_ONCE = initial._ENTRIES_DRAWN = 2**14
-    initial.LARGE = lookup.LARGE = 2**14
+    initial.LARGE = variables.LARGE = 2**14
 
     of_array = type(jax.numpy.zeros(1))
     to_numpy = of_array.__array__

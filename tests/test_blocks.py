@@ -6,7 +6,7 @@ import pytest
 
 import keras_pep
 from keras_pep import blocks
-from keras_pep.layers import PrunedEmbedding, lookup
+from keras_pep.layers import PrunedEmbedding, variables
 from keras_pep.layers.storage import STORAGES, Layout
 from keras_pep.serving.compact import tables_of
 from keras_pep.sparse import SparseTable
@@ -110,23 +110,23 @@ def test_marks_of_other_rows_than_are_stored_are_refused():
 def test_variables_are_read_and_filled():
     table = table_of(1.0)
     variable = keras.Variable(np.zeros_like(table))
-    lookup.assign_blocks(variable, SparseTable.from_dense(table).blocks())
+    variables.assign_blocks(variable, SparseTable.from_dense(table).blocks())
     np.testing.assert_array_equal(variable.numpy(), table)
-    read = list(lookup.blocks(variable))
+    read = list(variables.blocks(variable))
     np.testing.assert_array_equal(np.concatenate(read), table)
 
 
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.usefixtures("at_once")
 def test_one_number_everywhere(large, monkeypatch):
-    monkeypatch.setattr(lookup, "LARGE", 100 if large else 10_000)
+    monkeypatch.setattr(variables, "LARGE", 100 if large else 10_000)
     for shape in ((ROWS, COLUMNS), (300,), (20, 3, 2), ()):
         variable = keras.Variable(np.ones(shape), dtype="float32")
-        lookup.fill(variable, 0.25)
+        variables.fill(variable, 0.25)
         np.testing.assert_array_equal(variable.numpy(), np.full(shape, 0.25))
         values = np.random.default_rng(0).normal(size=shape).astype("float32")
-        lookup.assign(variable, values)
-        copied = lookup.values_of(variable)
+        variables.assign(variable, values)
+        copied = variables.values_of(variable)
         np.testing.assert_array_equal(copied, values)
         variable.assign(np.zeros(shape))
         np.testing.assert_array_equal(copied, values)

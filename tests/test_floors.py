@@ -126,3 +126,95 @@ def test_command_says_which_extra_it_needs():
         "Error: click is not installed. The command needs an extra: "
         'pip install "keras-pep[train]".\n'
     )
+
+
+# Where private attributes of Keras and TensorFlow may be used, with reasons.
+DRAWERS = {"_keras_compat.py", "_tf_kernels.py"}
+# Files that still have some, to be cleared.
+UNCLEARED = {
+    *("distribution/replicas.py", "distribution/row_parallel.py"),
+    *("layers/exchange.py", "layers/quantized.py"),
+    *("pruning/callback.py", "pruning/retraining.py", "pruning/ticket.py"),
+    *("serving/compact.py", "serving/export.py"),
+    *("serving/raw.py", "serving/signatures.py"),
+}
+
+
+def library():
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE)
+        if name.parts[0] not in ("lab", "tfrs"):
+            yield str(name), ast.parse(path.read_text())
+
+
+def private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+def own_names(tree):
+    """Names that a file gives to functions, classes and its own attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and getattr(node.value, "id", None) in ("self", "cls")
+        ):
+            yield node.attr
+
+
+def names_asked_for(tree):
+    """Attributes that a file reads, by a dot or by `getattr`, and modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) in (
+            "getattr",
+            "hasattr",
+            "setattr",
+        ):
+            name = node.args[1]
+            yield name.value if isinstance(name, ast.Constant) else ""
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"_{x}" for x in private_modules(node.module))
+        elif isinstance(node, ast.Import):
+            for each in node.names:
+                yield from (f"_{x}" for x in private_modules(each.name))
+
+
+def private_modules(name):
+    found = ("keras.src", "tensorflow.python", "tf_keras.src")
+    return [x for x in found if f"{name}.".startswith(f"{x}.")]
+
+
+def test_private_parts_of_keras_are_in_drawers():
+    files = dict(library())
+    ours = {
+        name
+        for path, tree in files.items()
+        if path not in DRAWERS
+        for name in own_names(tree)
+    }
+    found = {}
+    for path, tree in files.items():
+        foreign = {x for x in names_asked_for(tree) if private(x)} - ours
+        foreign -= {"_getframe"}  # of Python
+        if foreign and path not in DRAWERS | UNCLEARED:
+            found[path] = foreign
+    assert found == {}
+
+
+def test_private_parts_are_found():
+    tree = ast.parse(
+        "from tensorflow.python.ops import x\n"
+        "model._parts = 0\n"
+        "getattr(model, '_layers')\n"
+        "self._own = keras.models._find(0)"
+    )
+    found = {x for x in names_asked_for(tree) if private(x)}
+    assert found - {*own_names(tree)} == {
+        *("_tensorflow.python", "_parts", "_layers", "_find")
+    }

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 import keras_pep
+from keras_pep._tf_kernels import USED, on_cpu
 from keras_pep.layers import initial
 
 
@@ -57,6 +58,7 @@ def test_a_negative_l2_is_refused(l2):
         keras_pep.optimizers.AdamL2(l2=l2)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_lazy_adam_is_adam_on_the_rows_of_a_batch():
     """Against NumPy, with duplicates, for a table without thresholds."""
     layer = keras.layers.Embedding(6, 2)  # its gradient has duplicate rows
@@ -82,6 +84,7 @@ def test_lazy_adam_is_adam_on_the_rows_of_a_batch():
     np.testing.assert_allclose(layer.embeddings.numpy(), table, atol=1e-6)
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 def test_a_gradient_of_the_whole_table_is_for_all_rows(l2):
     """As a regularizer of the table makes it."""
@@ -101,6 +104,7 @@ def test_a_gradient_of_the_whole_table_is_for_all_rows(l2):
     np.testing.assert_allclose(*tables, atol=1e-6)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_slots_of_large_tables_are_the_same(monkeypatch):
     """They are made in blocks, in other memory, and are zeros all the same."""
     slots = []
@@ -243,6 +247,7 @@ def test_idle_steps_are_charged_the_rate_they_had(after):
     assert without - float(table[0, 0]) == pytest.approx(pulled, rel=0.25)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_catching_up_is_what_the_next_look_up_would_do():
     """Then, or twice, or read without writing: the same values."""
     tables = {}
@@ -283,6 +288,7 @@ def test_fit_ends_with_rows_that_are_up_to_date():
     assert abs(start - dense)[5:].min() > 0.01
 
 
+@pytest.mark.usefixtures("either_way")
 def test_steps_are_counted_beyond_what_float32_can_count():
     """After 2**24 + 1 steps of which a row has missed none, or one."""
     first = 2**24 + 1
@@ -302,6 +308,7 @@ def test_steps_are_counted_beyond_what_float32_can_count():
     assert int(optimizer.iterations) == first + 3
 
 
+@pytest.mark.usefixtures("either_way")
 def test_the_closed_form_of_idle_steps_is_what_its_docstring_says():
     """One row, looked up at steps 1 and 41, against NumPy in float64."""
     rate, l2, b1, b2, eps = 0.01, 1e-2, 0.9, 0.999, 1e-8
@@ -353,6 +360,7 @@ def fitted(optimizer, embedding, ids):
     return model, before
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("granularity", ["feature", "feature_dimension"])
 def test_lazy_adam_leaves_rows_that_are_not_looked_up_alone(granularity):
     layer = keras_pep.PEPEmbedding(
@@ -405,6 +413,7 @@ def test_lazy_adam_does_not_pull_thresholds(granularity):
     assert up == {"LazyAdam": False, "AdamL2": True}
 
 
+@pytest.mark.usefixtures("either_way")
 def test_lazy_adam_trains_compact_tables_too():
     table = np.ones((9, 4)) * (np.arange(4) < 2)
     layer = keras_pep.PrunedEmbedding.from_dense(table, name="table")
@@ -416,6 +425,7 @@ def test_lazy_adam_trains_compact_tables_too():
     np.testing.assert_array_equal(moved, seen)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_without_idle_rows_lazy_adam_is_adam():
     results = []
     for optimizer in (
@@ -428,6 +438,31 @@ def test_without_idle_rows_lazy_adam_is_adam():
         results.append(model.get_weights())
     for lazy, dense in zip(*results, strict=True):
         np.testing.assert_allclose(lazy, dense, atol=1e-7)
+
+
+@pytest.mark.usefixtures("either_way")
+def test_switches_decide_on_kernels():
+    layer = keras_pep.PEPEmbedding(9, 4)
+    layer.build()
+    optimizer = keras_pep.optimizers.LazyAdam()
+    optimizer.build(layer.trainable_variables)
+
+    @tf.function
+    def step(ids):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(ids))
+        optimizer.apply(
+            tape.gradient(loss, [v.value for v in layer.trainable_variables])
+        )
+
+    graph = step.get_concrete_function(tf.constant([1, 2])).graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    kernels = {"SparseTensorDenseMatMul", "ResourceApplyAdam"}
+    tricks = USED["sums"] and on_cpu()
+    assert kernels & kinds == (kernels if tricks else set())
+    table = layer.embeddings
+    slots = [x for x in optimizer.variables if x.shape == table.shape]
+    assert len(slots) == 4  # two moments of the table and of its thresholds
 
 
 @pytest.mark.parametrize(

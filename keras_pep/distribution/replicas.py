@@ -19,7 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.layers import lookup
+from keras_pep._keras_compat import layers_within
+from keras_pep.layers import variables
 
 
 class WorkersDisagreeError(RuntimeError):
@@ -28,7 +29,7 @@ class WorkersDisagreeError(RuntimeError):
 
 def strategy_of(model: keras.Model) -> Any:
     """Return the strategy in whose scope a model was made, or None."""
-    natives = (lookup.native(weight) for weight in model.weights)
+    natives = (variables.native(weight) for weight in model.weights)
     found = (getattr(each, "distribute_strategy", None) for each in natives)
     known = next((each for each in found if each is not None), None)
     # That of a model without weights, which is not built yet.
@@ -166,7 +167,7 @@ def _whole_batches(model: keras.Model) -> Iterator[None]:
     """
     layers = [
         layer
-        for layer in model._flatten_layers()
+        for layer in layers_within(model)
         if isinstance(layer, keras.layers.BatchNormalization)
         and not layer.synchronized
     ]

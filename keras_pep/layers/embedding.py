@@ -7,16 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.layers import lookup
-from keras_pep.layers.ids import (
-    Bounds,
-    IdsMixin,
-    as_ids,
-    checked,
-    dense,
-    is_ragged,
-    nan_where_wrong,
-)
+from keras_pep.layers.ids import Bounds, IdsMixin, dense, is_ragged
+from keras_pep.layers.lookup import look_up
 
 
 class TableMixin(IdsMixin):
@@ -54,13 +46,13 @@ class TableMixin(IdsMixin):
         """Looks ids up."""
         if is_ragged(inputs):
             return inputs.with_flat_values(self.call(inputs.flat_values))
-        ids, valid = checked(
-            as_ids(inputs),
+        vectors = look_up(
+            inputs,
             Bounds.of_table(self.name, self.input_dim),
+            self._vectors,
+            self._merge,
             self._kernels_check,
         )
-        rows, spread = lookup.distinct(ids, self._merge)
-        vectors = nan_where_wrong(spread(self._vectors(rows)), valid)
         return ops.cast(vectors, self.compute_dtype)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.runtime import keras_of, weights_of
 
 # Takes the configuration of a layer, or of anything else, as
@@ -42,7 +43,7 @@ def exchanged(
     if not made.built:
         made.build_from_config(model.get_build_config())
     found: dict[str, Any] = {}
-    for layer in made._flatten_layers():
+    for layer in layers_within(made):
         if not isinstance(layer, kind) or layer.name not in names:
             continue
         if layer.name in found:
@@ -118,7 +119,7 @@ def copy_weights(
 
 def finalize(model: keras.Model) -> None:
     """Let layers that compute with copies of their weights make them anew."""
-    for layer in model._flatten_layers():
+    for layer in layers_within(model):
         if isinstance(layer, keras_of(model).layers.Normalization):
             layer.finalize_state()
 
@@ -150,10 +151,10 @@ def _copy_vocabularies(model: keras.Model, made: keras.Model) -> None:
     """Gives lookup layers what others of their names have adapted."""
     adapted = {
         layer.name: layer
-        for layer in model._flatten_layers()
+        for layer in layers_within(model)
         if hasattr(layer, "set_vocabulary")
     }
-    for layer in made._flatten_layers():
+    for layer in layers_within(made):
         if layer.name in adapted and hasattr(layer, "set_vocabulary"):
             vocabulary = adapted[layer.name].get_vocabulary()
             if vocabulary != layer.get_vocabulary():

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.layers.lookup import on_cpu
+from keras_pep._tf_kernels import on_cpu
 from keras_pep.runtime import LayerMixin
 
 _LOWEST, _HIGHEST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
@@ -329,29 +329,28 @@ def _asserted(ids: Any, bounds: Bounds) -> Any:
     # As unsigned numbers, those below the lowest are larger than all others:
     # the largest of a column tells. To compare them all takes six times.
     unsigned = {tf.int32: tf.uint32, tf.int64: tf.uint64}[ids.dtype]
-    from_lowest = ids
-    if bounds.lowest.any():
-        from_lowest = ids - bounds.lowest.astype(ids.dtype.as_numpy_dtype)
+    lowest = bounds.lowest.astype(ids.dtype.as_numpy_dtype)
     largest = tf.reduce_max(
-        tf.bitcast(from_lowest, unsigned), 0 if bounds.sizes.ndim else None
+        tf.bitcast(ids - lowest if lowest.any() else ids, unsigned),
+        axis=0 if bounds.sizes.ndim else None,
     )
     span = bounds.sizes - bounds.lowest
     if ids.dtype == tf.int32:
         span = np.minimum(span, 2**31)
+    within = largest < span.astype(unsigned.as_numpy_dtype)
 
     def fail() -> Any:
-        place = tf.where(~bounds.contain(ids))[0]
-        column = place[-1] if bounds.sizes.ndim else 0
-        found = tf.gather_nd(ids, place)
+        column = tf.argmin(tf.cast(tf.reshape(within, (-1,)), tf.int32))
+        found = tf.bitcast(largest, ids.dtype) + lowest
+        found = tf.reshape(found, (-1,))[column]
         beyond = tf.reduce_any(tf.equal(found, tf.constant(_BEYOND, ids.dtype)))
         found = tf.where(beyond, _NOT_HELD, tf.strings.as_string(found))
-        expected = tf.gather(tf.constant(list(bounds.expected)), column)
+        expected = tf.constant(list(bounds.expected))[column]
         complaint = tf.strings.join(
             [f"{bounds.problem} Found: ", found, expected]
         )
         return tf.group(tf.debugging.Assert(False, [complaint]))
 
-    within = largest < span.astype(unsigned.as_numpy_dtype)
     fits = tf.cond(tf.reduce_all(within), tf.no_op, fail)
     with tf.control_dependencies([fits]):
         return tf.identity(ids)

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import initializers, ops
 
+from keras_pep._tf_kernels import is_used, table_of
 from keras_pep.blocks import LARGE, row_blocks
-from keras_pep.layers.huge_pages import unset_table
 
 # Those that draw every entry alike, whatever the others are.
 _INDEPENDENT = {
@@ -76,7 +76,7 @@ def by_blocks(initializer: Any, shape: tuple[int, int]) -> Any:
     """The initializer that makes a whole table of `initial_blocks`.
 
     If its entries are independent and it is large. On TensorFlow it then is in
-    huge pages, see `unset_table`.
+    huge pages, see `_tf_kernels.unset_table`.
     """
     divided = _is_divided(initializer, shape)
     return _ByBlocks(initializer) if divided else initializer
@@ -133,17 +133,9 @@ class _ByBlocks(initializers.Initializer):
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         dtype = keras.backend.standardize_dtype(dtype)
         blocks = _drawn_at_once(self._initializer, tuple(shape), dtype)
-        if keras.backend.backend() != "tensorflow":
+        if not is_used("huge pages"):
             return ops.concatenate(list(blocks))
-        import tensorflow as tf
-
-        # In place: memory that TensorFlow has freed it may keep to itself.
-        table, start = unset_table(shape, dtype), 0
-        for block in blocks:
-            rows = tf.range(start, start + block.shape[0])
-            table = tf.raw_ops.InplaceUpdate(x=table, i=rows, v=block)
-            start += block.shape[0]
-        return table
+        return table_of(blocks, shape, dtype)
 
 
 def _is_divided(initializer: Any, shape: tuple[int, int]) -> bool:

@@ -1,5 +1,6 @@
 """The first-order part of a model: one weight per feature, and a bias."""
 
+import functools
 from typing import Any, Self
 
 import keras
@@ -7,13 +8,7 @@ from keras import ops
 
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import positive_integer
-from keras_pep.layers.ids import (
-    Bounds,
-    IdsMixin,
-    as_ids,
-    checked,
-    nan_where_wrong,
-)
+from keras_pep.layers.ids import Bounds, IdsMixin
 from keras_pep.layers.initial import by_blocks
 from keras_pep.runtime import keras_of
 
@@ -73,14 +68,11 @@ class LinearMixin(IdsMixin):
     def call(self, inputs: Any, shares: Any = None) -> Any:
         """Adds up the weights of every example, each times its share."""
         if self.embedding is None:
-            ids, valid = checked(
-                as_ids(inputs),
+            weights = lookup.look_up(
+                inputs,
                 Bounds.of_table(self.name, self.input_dim),
-                kernels_check=True,
+                functools.partial(lookup.take, self.kernel),
             )
-            rows, spread = lookup.distinct(ids)
-            weights = spread(lookup.take(self.kernel, rows))
-            weights = nan_where_wrong(weights, valid)
         else:
             weights = self.embedding(inputs)
         weights = ops.cast(weights, self.variable_dtype)

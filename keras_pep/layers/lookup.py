@@ -1,23 +1,55 @@
-"""Reading rows of a variable by id, at a cost that follows the batch."""
+"""The look-up: from ids to vectors, and back to the gradient of a table.
 
-import contextlib
-import math
-from collections.abc import Callable, Iterable, Iterator
+`look_up` is the way forward, in five steps. A layer decides in the third what a
+row becomes: `PEPEmbedding` subtracts thresholds there, `keras_pep.thresholds`.
+Back, the gradient of each row is summed over the batch (`spread`), goes through
+the layer's formula, and reaches the variable as a sparse gradient of the rows
+that were read, which `keras_pep.optimizers.LazyAdam` reads and writes alone.
+The cost of all this follows the batch, not the table.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_pep.blocks import LARGE, joined, row_blocks
-from keras_pep.gradients import with_gradient
+from keras_pep._tf_kernels import gathered
+from keras_pep.layers.ids import Bounds, as_ids, checked, nan_where_wrong
+from keras_pep.layers.variables import take
 
-_WIDE = 32  # columns of a row that TensorFlow adds up slowly
-_NARROWEST = 4  # of a part of a row that is worth cutting
+__all__ = ["distinct", "look_up", "take"]
+
+
+def look_up(
+    inputs: Any,
+    bounds: Bounds,
+    vectors_of: Callable[[Any], Any],
+    merge: bool = True,
+    kernels_check: bool = True,
+) -> Any:
+    """Look up the vectors of ids.
+
+    Args:
+        inputs: Ids of any shape `(...)`, of any type.
+        bounds: The allowed ids; wrong ones are an error or their vector is NaN.
+        vectors_of: Computes the vectors of row numbers: `(rows,)` to
+            `(rows, width)`. It reads the table by `take`.
+        merge: Whether to read a row once that comes several times.
+        kernels_check: Whether reading a wrong row is an error by itself where
+            TensorFlow computes on a CPU.
+
+    Returns:
+        Vectors, `(..., width)`.
+    """
+    ids, valid = checked(as_ids(inputs), bounds, kernels_check)
+    rows, spread = distinct(ids, merge)
+    vectors = vectors_of(rows)
+    return nan_where_wrong(spread(vectors), valid)
 
 
 def distinct(ids: Any, merge: bool = True) -> tuple[Any, Callable[[Any], Any]]:
-    """Splits a look-up into the rows to read and the way back to the batch.
+    """Split a look-up into the rows to read and the way back to the batch.
 
     With duplicate ids in a batch, Keras' Adam, Adagrad and RMSprop on
     TensorFlow square a sparse gradient before the duplicates are summed: an id
@@ -34,307 +66,15 @@ def distinct(ids: Any, merge: bool = True) -> tuple[Any, Callable[[Any], Any]]:
         The row numbers, `(rows,)`, and a function that takes what was computed
         for them, `(rows, ...)`, to the shape of the batch, `(*ids.shape, ...)`.
     """
-    flat = ops.reshape(ids, (-1,))
+    rows, positions = ops.reshape(ids, (-1,)), None
     if merge and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        rows, positions = tf.unique(flat)
-    else:
-        rows, positions = flat, None
+        rows, positions = tf.unique(rows)
 
     def spread(values: Any) -> Any:
         if positions is not None:
-            values = _spread(values, positions)
+            values = gathered(values, positions)
         return ops.reshape(values, (*ops.shape(ids), *values.shape[1:]))
 
     return rows, spread
-
-
-def _spread(values: Any, positions: Any) -> Any:
-    """`tf.gather`, with a gradient that is summed in half the time."""
-    import tensorflow as tf
-
-    @with_gradient
-    def function(values: Any) -> tuple[Any, Any]:
-        def gradient(upstream: Any) -> Any:
-            return summed(upstream, positions, tf.shape(values)[0])
-
-        return tf.gather(values, positions), gradient
-
-    return function(values)
-
-
-def summed(values: Any, positions: Any, count: Any) -> Any:
-    """`tf.math.unsorted_segment_sum` of rows.
-
-    On the CPU it is a product with a sparse matrix of ones, whose loop is fast
-    for rows of less than 32 columns. Wider ones are cut into equal parts.
-    """
-    import tensorflow as tf
-
-    width = tf.TensorShape(values.shape[1:]).num_elements() or 0
-    parts = _parts(width)
-    known = values.dtype in (tf.float32, tf.float64)
-    if not parts or not known or not on_cpu():
-        return tf.math.unsorted_segment_sum(values, positions, count)
-    rows = tf.cast(positions, tf.int64)
-    if parts > 1:
-        part = tf.range(parts, dtype=tf.int64)
-        rows = tf.reshape(rows[:, None] * parts + part, (-1,))
-    size = tf.size(rows, tf.int64)
-    # Row and column: the lower half of 64 bits, which comes first, and the
-    # upper.
-    columns = tf.range(0, size * 2**32, 2**32)
-    sums = tf.raw_ops.SparseTensorDenseMatMul(
-        a_indices=tf.bitcast(rows + columns, tf.int32),
-        a_values=tf.ones_like(rows, values.dtype),
-        a_shape=tf.stack([tf.cast(count, tf.int64) * parts, size]),
-        b=tf.reshape(values, (-1, width // parts)),
-    )
-    return tf.reshape(sums, (-1, *values.shape[1:]))
-
-
-def _parts(width: int) -> int:
-    """Into how many equal parts rows are cut to be narrow, 0 if they cannot."""
-    divisors = (x for x in range(1, width + 1) if width % x == 0)
-    parts = next((x for x in divisors if width < _WIDE * x), 0)
-    return 0 if parts > 1 and width < _NARROWEST * parts else parts
-
-
-def take(variable: keras.Variable, rows: Any) -> Any:
-    """Rows of a variable, `(*rows.shape, ...)`, read without copying the rest.
-
-    `keras.ops.take` reads the whole variable on TensorFlow.
-    """
-    if isinstance(variable, Columns):
-        return variable.take(rows)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        table = native(variable)
-        if isinstance(table, tf.distribute.DistributedValues):
-            table = table._get()  # that of this replica, or it is read whole
-        return tf.nn.embedding_lookup(table, rows)
-    return ops.take(variable, rows, axis=0)
-
-
-def update(variable: keras.Variable, rows: Any, values: Any) -> None:
-    """Assigns some rows, in place. JAX cannot do that."""
-    if isinstance(variable, Columns):
-        variable.update(rows, values)
-    elif keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        native(variable).scatter_update(tf.IndexedSlices(values, rows))
-    else:
-        variable.value.data[rows] = values
-
-
-class Columns:
-    """A view of some columns of a variable, read and assigned like one.
-
-    Args:
-        variable: `(rows, all)`, on TensorFlow.
-        columns: Which of them.
-        name: Of these.
-    """
-
-    trainable = False
-
-    def __init__(
-        self, variable: keras.Variable, columns: slice, name: str
-    ) -> None:
-        self.variable = variable
-        self.columns = columns
-        self.name = name
-        self.path = "/".join([*variable.path.split("/")[:-1], name])
-        self.shape = variable.shape[0], columns.stop - columns.start
-        self.dtype = variable.dtype
-
-    @property
-    def value(self) -> Any:
-        """Their values, a tensor."""
-        return ops.convert_to_tensor(self.variable)[:, self.columns]
-
-    def take(self, rows: Any) -> Any:
-        """Some rows of them."""
-        return take(self.variable, rows)[:, self.columns]
-
-    def update(self, rows: Any, values: Any) -> None:
-        """Assigns some rows of them; the other columns stay as they are."""
-        whole, columns = take(self.variable, rows), self.columns
-        parts = [
-            whole[:, : columns.start],
-            ops.convert_to_tensor(values, self.dtype),
-            whole[:, columns.stop :],
-        ]
-        update(self.variable, rows, ops.concatenate(parts, axis=1))
-
-    def assign(self, values: Any) -> None:
-        """Assigns all rows of them, block by block."""
-        if tuple(values.shape) != self.shape:
-            raise ValueError(
-                f"{self.name} has the shape {self.shape}. "
-                f"Received: values of shape {tuple(values.shape)}"
-            )
-        for rows in row_slices(self):
-            self.update(ops.arange(rows.start, rows.stop), values[rows])
-
-    def numpy(self) -> np.ndarray:
-        """A copy of their values."""
-        return joined(blocks(self), self.shape[0])
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        """A copy of their values."""
-        return self.numpy().astype(dtype or self.dtype, copy=False)
-
-
-def blocks(variable: keras.Variable | Columns) -> Iterator[np.ndarray]:
-    """The rows of a variable, `(rows, ...)`, not too many at once."""
-    for rows in row_slices(variable):
-        numbers = np.arange(rows.start, rows.stop)
-        block = take(variable, ops.convert_to_tensor(numbers))
-        yield np.asarray(ops.convert_to_numpy(block))
-
-
-def assign_blocks(variable: keras.Variable, values: Iterable[Any]) -> None:
-    """Assigns what `blocks` is to give.
-
-    On TensorFlow in place; elsewhere a new table takes the place of the old.
-    """
-    if keras.backend.backend() == "tensorflow":
-        for rows, block in zip(row_slices(variable), values, strict=True):
-            update(variable, ops.arange(rows.start, rows.stop), block)
-        return
-    if _is_divided(variable):
-        _assign_divided(variable, values)
-        return
-    tensors = [ops.convert_to_tensor(block) for block in values]
-    variable.assign(ops.concatenate(tensors))
-
-
-def values_of(variable: keras.Variable) -> np.ndarray:
-    """A copy of the values of a variable, made without a second one."""
-    if _is_large(variable):
-        return joined(blocks(variable), variable.shape[0])
-    return np.array(ops.convert_to_numpy(variable))
-
-
-def assign(variable: keras.Variable, values: np.ndarray) -> None:
-    """Assigns values, without a second copy of them."""
-    if _is_large(variable):
-        assign_blocks(variable, (values[rows] for rows in row_slices(variable)))
-    else:
-        variable.assign(values)
-
-
-def fill(variable: keras.Variable, number: Any) -> None:
-    """Assigns one number everywhere."""
-    in_place = keras.backend.backend() == "tensorflow"
-    whole = not _is_large(variable) and not isinstance(variable, Columns)
-    if not in_place or whole:
-        # On JAX of the same layout, where `ops.full` would fill one device.
-        variable.assign(ops.full_like(native(variable), number))
-        return
-    shape, dtype = tuple(variable.shape), variable.dtype
-    assign_blocks(
-        variable,
-        (
-            ops.full((rows.stop - rows.start, *shape[1:]), number, dtype)
-            for rows in row_slices(variable)
-        ),
-    )
-
-
-def _is_large(variable: keras.Variable) -> bool:
-    return int(math.prod(variable.shape)) > LARGE
-
-
-def row_slices(variable: keras.Variable) -> Iterator[slice]:
-    """The rows of a variable, as `row_blocks` divides them."""
-    rows, *others = variable.shape
-    return row_blocks(rows, math.prod(others))
-
-
-def _is_divided(variable: keras.Variable) -> bool:
-    """Whether devices hold parts of a variable, which only JAX does."""
-    sharding = getattr(variable.value, "sharding", None)
-    return sharding is not None and not sharding.is_fully_replicated
-
-
-def _assign_divided(variable: keras.Variable, values: Iterable[Any]) -> None:
-    """Assigns rows to the devices that hold them."""
-    import jax
-
-    # By row numbers: for a slice, or a concatenation, XLA would gather the
-    # table on every device.
-    scatter = jax.jit(
-        lambda table, rows, block: table.at[rows].set(
-            block, indices_are_sorted=True, unique_indices=True
-        ),
-        donate_argnums=0,
-        out_shardings=variable.value.sharding,
-    )
-    table = ops.zeros_like(variable.value)
-    for rows, block in zip(row_slices(variable), values, strict=True):
-        table = scatter(table, np.arange(rows.start, rows.stop), block)
-    variable.assign(table)
-
-
-def native(variable: Any) -> Any:
-    """The backend's variable in one of Keras 3, or `tf_keras`' own."""
-    return variable.value if isinstance(variable, keras.Variable) else variable
-
-
-def without_gradients() -> contextlib.AbstractContextManager[Any]:
-    """Turns the recording of gradients off on PyTorch."""
-    if keras.backend.backend() != "torch":
-        return contextlib.nullcontext()
-    import torch
-
-    off: contextlib.AbstractContextManager[Any] = torch.no_grad()
-    return off
-
-
-def made_as(dtype: str) -> str:
-    """The type to make a variable of integers with, to hold a narrow one.
-
-    Between the workers of a `MultiWorkerMirroredStrategy` TensorFlow sends
-    initial values as int32 or int64 alone.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return dtype
-    import tensorflow as tf
-
-    strategy = tf.distribute.get_strategy()
-    workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    return "int32" if workers and "int" in dtype else dtype
-
-
-def on_cpu() -> bool:
-    """Whether kernels may be used that TensorFlow has for the CPU alone."""
-    import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util
-
-    graph = tf.compat.v1.get_default_graph()
-    if control_flow_util.GraphOrParentsInXlaContext(graph):
-        return False
-    devices = tf.config.list_physical_devices()
-    return all(device.device_type == "CPU" for device in devices)
-
-
-def ones(words: Any) -> Any:
-    """How many bits are set in each of some int32: int32."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return ops.cast(tf.raw_ops.PopulationCount(x=words), "int32")
-    # Sums of ever wider fields of bits; the masks clear the sign's copies.
-    pairs = words - ops.bitwise_and(ops.right_shift(words, 1), 0x55555555)
-    fours = ops.bitwise_and(pairs, 0x33333333) + ops.bitwise_and(
-        ops.right_shift(pairs, 2), 0x33333333
-    )
-    eights = ops.bitwise_and(fours + ops.right_shift(fours, 4), 0x0F0F0F0F)
-    sixteens = eights + ops.right_shift(eights, 8)
-    all_of_them = sixteens + ops.right_shift(sixteens, 16)
-    return ops.bitwise_and(all_of_them, 0x3F)

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_pep.blocks import joined, row_blocks
-from keras_pep.layers import lookup
+from keras_pep.layers import lookup, variables
 from keras_pep.layers.embedding import TableMixin, positive_integer
 from keras_pep.layers.initial import (
     GivenValues,
@@ -284,7 +284,7 @@ class PEPEmbeddingMixin(TableMixin):
         """
         if not self.built:
             self.build()
-        return lookup.blocks(self.embeddings)
+        return variables.blocks(self.embeddings)
 
     def initial_embeddings(self) -> np.ndarray:
         """`V` as it was when built, made again from the initializer.
@@ -348,7 +348,7 @@ class PEPEmbeddingMixin(TableMixin):
                 f"{(self.input_dim, self.output_dim)}. "
                 f"Received: sparse of shape {sparse.shape}"
             )
-        lookup.assign_blocks(self.embeddings, sparse.blocks())
+        variables.assign_blocks(self.embeddings, sparse.blocks())
         self.clock.assign(-np.inf)
 
     def begin_with(self, table: Any) -> None:
@@ -366,7 +366,7 @@ class PEPEmbeddingMixin(TableMixin):
             self._checked_table(table), self.embeddings_initializer
         )
         self.build()
-        lookup.assign(self.embeddings, self.embeddings_initializer.values)
+        variables.assign(self.embeddings, self.embeddings_initializer.values)
 
     def set_weights(self, weights: Any) -> None:
         """Sets all variables, or only the table if there is one array.
@@ -378,7 +378,7 @@ class PEPEmbeddingMixin(TableMixin):
             return
         table = self._checked_table(weights[0])
         self.build()
-        lookup.assign(self.embeddings, table)
+        variables.assign(self.embeddings, table)
 
     def _checked_table(self, table: Any) -> np.ndarray:
         """A copy of a table.

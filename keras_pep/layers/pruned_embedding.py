@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.layers import lookup
+from keras_pep.layers import lookup, variables
 from keras_pep.layers.embedding import TableMixin
+from keras_pep.layers.popcount import popcount
 from keras_pep.layers.storage import (
     STORAGES,
     Layout,
@@ -200,7 +201,7 @@ class PrunedEmbeddingMixin(TableMixin):
             weight = self.add_weight(
                 name=name,
                 shape=shape,
-                dtype=lookup.made_as(dtype) if dtype != "float32" else None,
+                dtype=variables.made_as(dtype) if dtype != "float32" else None,
                 initializer="zeros",
                 regularizer=self.embeddings_regularizer if trained else None,
                 # Of nothing there is no gradient.
@@ -248,7 +249,7 @@ class PrunedEmbeddingMixin(TableMixin):
                 memory.
         """
         for name in self.layout.arrays:
-            lookup.assign(getattr(self, name), arrays.pop(name))
+            variables.assign(getattr(self, name), arrays.pop(name))
 
     def sparse(self) -> SparseTable:
         """The stored table."""
@@ -326,7 +327,7 @@ class PrunedEmbeddingMixin(TableMixin):
         word, bit = ops.right_shift(rows, 5), ops.bitwise_and(rows, 31)
         # The bits of the word up to that of the row, which becomes the sign.
         up_to = ops.left_shift(lookup.take(self.present, word), 31 - bit)
-        end = lookup.take(self.rank, word) + lookup.ones(up_to)
+        end = lookup.take(self.rank, word) + popcount(up_to)
         return end - ops.cast(up_to < 0, "int32"), end
 
     def _of_whole_rows(self, rows: Any) -> Any:
@@ -368,7 +369,7 @@ class PrunedEmbeddingMixin(TableMixin):
         place = eight[:, None] * (2 * number) + np.arange(2 * number)
         words = lookup.take(self.bits, ops.cast(place, "int32"))
         before = ops.take(ops.convert_to_tensor(_BEFORE[number]), row, axis=0)
-        kept = ops.sum(lookup.ones(ops.bitwise_and(words, before)), axis=1)
+        kept = ops.sum(popcount(ops.bitwise_and(words, before)), axis=1)
         offsets = ops.cast(lookup.take(self.offsets, eight), "int32")
         return octets, self._group_start(stored) + offsets + kept
 

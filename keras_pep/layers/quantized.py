@@ -7,6 +7,7 @@ holds only the arguments that it made them with.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.runtime import keras_of
 
 _KEY = "quantized"
@@ -46,7 +47,7 @@ def quantize_as(cls: Any, config: Mapping[str, Any]) -> Any:
 def _numbered(layer: Any) -> Iterator[tuple[str, Any]]:
     """Yields inner layers with a key: class name and number within it."""
     counts: dict[str, int] = {}
-    for inner in layer._flatten_layers(include_self=False):
+    for inner in layers_within(layer, include_self=False):
         kind = type(inner).__name__
         counts[kind] = counts.get(kind, -1) + 1
         yield f"{kind}/{counts[kind]}", inner

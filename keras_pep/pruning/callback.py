@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pep.layers import lookup
+from keras_pep.layers import variables
 from keras_pep.optimizers import catch_up, parts
 from keras_pep.pruning.budget import Schedule
 from keras_pep.pruning.search import BudgetNotReachedWarning, make_collector
@@ -339,7 +339,7 @@ class PEPRetrainingMixin(EitherKeras):
             optimizer.variables, self._first, strict=True
         ):
             if first.size and id(variable) not in rates:
-                lookup.fill(variable, first[0])
+                variables.fill(variable, first[0])
         self._retraining = True
 
     def _assign(
@@ -352,13 +352,13 @@ class PEPRetrainingMixin(EitherKeras):
         for weight, value in zip(
             other_weights(self.model, self._tables), weights, strict=True
         ):
-            lookup.assign(weight, value)
+            variables.assign(weight, value)
 
 
 def _first_of(variable: Any) -> np.ndarray:
     """The first number of a variable, if it has any."""
     if len(variable.shape) == 2 and variable.shape[0]:
-        variable = lookup.take(variable, ops.convert_to_tensor([0]))
+        variable = variables.take(variable, ops.convert_to_tensor([0]))
     return np.array(ops.convert_to_numpy(variable)).ravel()[:1]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pep.layers import PEPEmbedding, lookup
+from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.optimizers import catch_up, taken_by
 
 # More entries are not sorted at once; between tickets a sample of so many
@@ -150,7 +150,7 @@ def _sample(
     layers: Sequence[PEPEmbedding],
     random: np.random.Generator,
     of_most: float = 1.0,
-    take: Callable[[Any, Any], Any] = lookup.take,
+    take: Callable[[Any, Any], Any] = variables.take,
 ) -> Iterator[np.ndarray]:
     """Lifetimes of some rows, as many of each table as its share.
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.distribution.replicas import scope_of
 from keras_pep.layers.exchange import (
     compile_like,
@@ -61,7 +62,7 @@ def convert(
     own = keras_of(model).layers.Embedding
     there = {
         layer.name: layer
-        for layer in model._flatten_layers()
+        for layer in layers_within(model)
         if isinstance(layer, own)
     }
     names = [

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_pep.distribution.replicas import scope_of
-from keras_pep.layers import PEPEmbedding, lookup
+from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.layers.exchange import (
     compile_like,
     exchanged,
@@ -160,7 +160,7 @@ def _assign(
             f"number or shape. Received: model={model.name!r}"
         )
     for weight, value in zip(weights, values, strict=True):
-        lookup.assign(weight, value)
+        variables.assign(weight, value)
 
 
 def _pruned(

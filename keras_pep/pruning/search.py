@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
 from keras_pep.pruning.budget import BudgetSchedule, Schedule
 from keras_pep.pruning.convert import convert
@@ -166,8 +167,7 @@ def prune(
     """
     refuse_legacy(model)
     if not any(
-        isinstance(layer, PEPEmbeddingMixin)
-        for layer in model._flatten_layers()
+        isinstance(layer, PEPEmbeddingMixin) for layer in layers_within(model)
     ):
         model = convert(model)
     (ticket,) = search(

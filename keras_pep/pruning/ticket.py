@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.files import check_archive, whole
-from keras_pep.layers import lookup
+from keras_pep.layers import variables
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.pep_embedding import PEPEmbedding, PEPEmbeddingMixin
 from keras_pep.optimizers import catch_up
@@ -201,7 +202,7 @@ def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
     """
     layers = [
         layer
-        for layer in model._flatten_layers()
+        for layer in layers_within(model)
         if isinstance(layer, PEPEmbeddingMixin)
     ]
     if not layers:
@@ -229,7 +230,7 @@ def other_weights(
     """
     searched = {
         id(weight)
-        for layer in model._flatten_layers()
+        for layer in layers_within(model)
         if isinstance(layer, TableMixin) and layer.name in tables
         for weight in layer.weights
     }
@@ -241,7 +242,7 @@ def values_of(weights: Sequence[keras.Variable]) -> tuple[np.ndarray, ...]:
 
     First-order weights begin at zero, and there are as many as features.
     """
-    return tuple(_compact(lookup.values_of(w)) for w in weights)
+    return tuple(_compact(variables.values_of(w)) for w in weights)
 
 
 def _compact(values: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.blocks import row_blocks
-from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, lookup
+from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, variables
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.exchange import copy_weights, exchanged, kind_of, walk
 from keras_pep.layers.linear import LinearMixin
@@ -97,7 +98,7 @@ def tables_of(model: keras.Model) -> Tables:
     """
     tables: Tables = {}
     kinds = (TableMixin, LinearMixin, keras_of(model).layers.Embedding)
-    for layer in model._flatten_layers():
+    for layer in layers_within(model):
         name = layer.name
         if isinstance(layer, kinds) and not layer.built:
             raise ValueError(
@@ -136,7 +137,7 @@ def _table_of_embedding(layer: keras.layers.Embedding) -> SparseTable:
 
 
 def _table(variable: keras.Variable) -> SparseTable:
-    return SparseTable.from_blocks(lookup.blocks(variable), variable.shape)
+    return SparseTable.from_blocks(variables.blocks(variable), variable.shape)
 
 
 def layout_of(table: SparseTable, quantize: str | None) -> Layout:
@@ -182,7 +183,7 @@ def _compact(
             # As a kernel is, whatever the layer computes with.
             "dtype": next(
                 each.variable_dtype
-                for each in model._flatten_layers()
+                for each in layers_within(model)
                 if each.name == layer["name"]
             ),
         }

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.data.fields import Vocabulary
 from keras_pep.files import whole_folder
-from keras_pep.layers.lookup import native
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import QUANTIZED
+from keras_pep.layers.variables import native
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import weights_of
 from keras_pep.serving.compact import Tables, served_model, tables_of
@@ -218,7 +219,7 @@ def _write(
     root.model_variables = [native(w) for w in weights_of(served)]
     root.lookup_tables = [
         layer.lookup_table
-        for layer in served._flatten_layers()
+        for layer in layers_within(served)
         if hasattr(layer, "lookup_table")
     ]
     made: dict[str, signatures.SavedFunction] = {}
@@ -246,7 +247,7 @@ def _write(
     )
     layouts = {
         layer.name: layer.layout
-        for layer in served._flatten_layers()
+        for layer in layers_within(served)
         if isinstance(layer, PrunedEmbeddingMixin)
     }
     sizes = table_sizes(shapes, layouts)

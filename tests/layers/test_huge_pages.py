@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_pep.layers.huge_pages import unset_table
+from keras_pep._tf_kernels import unset_table
 
 _MAPPINGS = Path("/proc/self/smaps")
 

@@ -38,7 +38,7 @@ def layer_of(initializer, rows=ROWS):
     return layer
 
 
-@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.usefixtures("small_blocks", "either_way")
 @pytest.mark.parametrize("initializer", KINDS)
 def test_blocks_alone_are_the_whole_table(initializer):
     layer = layer_of(initializer)

@@ -3,11 +3,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_pep._tf_kernels import on_cpu
 from keras_pep.layers import lookup
+from tests.backends import run_on
 
 IDS = np.array([[7, 1, 7], [3, 1, 7]], dtype="int32")
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("width", [1, 24, 31, 32, 37, 64, 96])
@@ -34,6 +37,7 @@ def test_gradients_of_an_id_are_added_up(width, dtype, graph):
     np.testing.assert_array_equal(gradients, expected[[7, 1, 3]])
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_batch_may_be_empty():
     table = keras.Variable(np.ones((9, 4)), dtype="float32")
     with tf.GradientTape() as tape:
@@ -47,12 +51,24 @@ def test_kernels_of_the_cpu_are_not_for_xla():
     asked = []
 
     def ask():
-        asked.append(lookup.on_cpu())
+        asked.append(on_cpu())
         return tf.constant(0)
 
     ask()
     tf.function(ask)()
     tf.function(ask, jit_compile=True)()
     tf.function(tf.function(ask), jit_compile=True)()
-    on_cpu = not tf.config.list_physical_devices("GPU")
-    assert asked == [on_cpu, on_cpu, False, False]
+    here = not tf.config.list_physical_devices("GPU")
+    assert asked == [here, here, False, False]
+
+
+@pytest.mark.parametrize(("value", "used"), [("", True), ("1", False)])
+def test_one_variable_switches_all_tricks_off(value, used):
+    found = run_on(
+        keras.backend.backend(),
+        "-c",
+        "import json, keras; from keras_pep._tf_kernels import USED\n"
+        "print(json.dumps(list(USED.values())))",
+        env={"KERAS_PEP_PLAIN": value},
+    )
+    assert found == [used] * 4

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.data import Dataset
 from keras_pep.lab.run.progress import Say
 from keras_pep.layers.pep_embedding import PEPEmbedding
@@ -84,7 +85,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     def _tables(self) -> list[Any]:
         return [
             layer
-            for layer in self.model._flatten_layers()
+            for layer in layers_within(self.model)
             if isinstance(layer, PEPEmbedding | PrunedEmbedding)
             and layer.input_dim == sum(self.field_sizes.values())
         ]

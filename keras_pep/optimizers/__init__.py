@@ -1,0 +1,20 @@
+"""The optimizers that tables with thresholds need."""
+
+from keras_pep.optimizers.adam_l2 import AdamL2, AdamL2Mixin
+from keras_pep.optimizers.lazy_adam import (
+    LazyAdam,
+    LazyAdamMixin,
+    catch_up,
+    parts,
+    taken_by,
+)
+
+__all__ = [
+    "AdamL2",
+    "AdamL2Mixin",
+    "LazyAdam",
+    "LazyAdamMixin",
+    "catch_up",
+    "parts",
+    "taken_by",
+]

@@ -1,0 +1,79 @@
+"""Adam with L2 regularization inside."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_pep._keras_compat import index_of, trained_by
+from keras_pep.runtime import EitherKeras
+
+
+class AdamL2Mixin(EitherKeras):
+    """Adam with L2 regularization inside: `gradient + l2 * variable`.
+
+    This is Adam as PyTorch's `weight_decay` understands it, and what PEP needs.
+    The regularization passes through Adam's normalization, so that a threshold
+    logit with hardly any gradient from the loss still climbs by one learning
+    rate a step, however small `l2` is. AdamW's decoupled `weight_decay`, which
+    Keras offers, shrinks it by `learning_rate * weight_decay` of its value:
+    thresholds never rise.
+
+    Every trainable variable is regularized, but for threshold logits that a
+    search by budget has taken over, whose clock raises them instead, and gets a
+    dense update: a step costs time in proportion to the table.
+
+    Args:
+        learning_rate: Float or learning-rate schedule.
+        l2: Float, not negative. Weight of `l2 / 2 * variable**2` in the loss.
+        epsilon: Float. As small as PyTorch's: Keras' 1e-7 would hold back
+            variables whose gradient is little more than `l2 * variable`.
+        **kwargs: Other arguments of `keras.optimizers.Adam`, except
+            `weight_decay`: one regularization is enough.
+
+    Raises:
+        ValueError: If `l2` is negative, or `weight_decay` is given.
+
+    Reference:
+        - [Loshchilov & Hutter, 2019](https://arxiv.org/abs/1711.05101), on
+          the difference between the two
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        l2: float = 1e-5,
+        epsilon: float = 1e-8,
+        name: str = "adam_l2",
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("weight_decay"):
+            raise ValueError(
+                f"`weight_decay` would regularize besides `l2`: use `l2` alone."
+                f" Received: weight_decay={kwargs['weight_decay']}, l2={l2}"
+            )
+        super().__init__(learning_rate, epsilon=epsilon, name=name, **kwargs)
+        if not l2 >= 0:
+            raise ValueError(f"`l2` must not be negative. Received: l2={l2}")
+        self.l2 = float(l2)
+
+    def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
+        """Updates a variable by its gradient and its own value."""
+        # The sum of the gradients of duplicate ids, where they are sparse.
+        gradient = ops.convert_to_tensor(gradient)
+        known = trained_by(self)[index_of(self, variable)]
+        decay = ops.multiply(self._l2_of(known), variable)
+        super().update_step(ops.add(gradient, decay), variable, *rate)
+
+    def _l2_of(self, variable: Any) -> float:
+        """Weight of the regularization of a variable of a layer."""
+        return self.l2 if getattr(variable, "is_pulled", True) else 0.0
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "l2": self.l2}
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class AdamL2(AdamL2Mixin, keras.optimizers.Adam):  # noqa: D101
+    __doc__ = AdamL2Mixin.__doc__

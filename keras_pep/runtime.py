@@ -61,7 +61,7 @@ class LayerMixin(EitherKeras):
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls the layer, if it is a model of its own Keras that does so."""
-        if _LEGACY in sys.modules:
+        if sys.modules.get(_LEGACY) is not None:
             _refuse_the_other(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 

@@ -142,8 +142,7 @@ class LazyAdamMixin(AdamL2Mixin):
                 now = of_touched(ops.zeros_like(last) + now, last)
                 _write(last_step, rows, now)
             gradient = gradient + l2 * aged_value
-        one_kernel = is_used("adam") and on_cpu()
-        if touched is None and one_kernel:
+        if touched is None and is_used("adam") and on_cpu():
             value, m, v = adam(
                 {"var": aged_value, "m": aged_m, "v": aged_v},
                 {

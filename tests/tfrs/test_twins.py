@@ -8,6 +8,7 @@ import tf_keras
 
 import keras_pep
 import keras_pep.tfrs as pep
+from keras_pep import runtime
 from keras_pep.thresholds import GRANULARITIES
 from tests.tfrs.conftest import SIZES
 
@@ -314,6 +315,38 @@ IDS = np.zeros((2, 3), np.int32)
 def test_what_is_of_the_other_keras_is_refused(make, message):
     with pytest.raises(TypeError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("outer", "package", "message"),
+    [
+        (Ours, pep, "Ours is of Keras 3"),
+        (Theirs, keras_pep, "Theirs is of `tf_keras`"),
+    ],
+)
+def test_a_layer_that_was_called_before_is_refused_all_the_same(
+    outer, package, message
+):
+    layer = package.PEPEmbedding(3, 2)
+    layer(IDS)
+    with pytest.raises(TypeError, match=message):
+        outer(layer)(IDS)
+    with pytest.raises(TypeError, match=message):
+        _fitted(outer(layer))
+
+
+def test_the_stack_is_read_once_a_layer(monkeypatch):
+    asked = []
+
+    def stepping(other):
+        asked.append(other)
+
+    monkeypatch.setattr(runtime, "_stepping", stepping)
+    layers = keras_pep.PEPEmbedding(3, 2), pep.PEPEmbedding(3, 2)
+    for _ in range(3):
+        for layer in layers:
+            layer(IDS)
+    assert asked == [tf_keras, keras]
 
 
 def _fitted(model, *callbacks):

@@ -126,3 +126,18 @@ def test_command_says_which_extra_it_needs():
         "Error: click is not installed. The command needs an extra: "
         'pip install "keras-pep[train]".\n'
     )
+
+
+def test_the_library_says_nothing_by_default():
+    """Warnings neither, which Python would print without a handler."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import logging, keras_pep\n"
+            "logging.getLogger('keras_pep.lab.run').warning('to know')",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("", "")

@@ -51,11 +51,7 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
         parameters = config.parameters(dataset)
-        log = EpochLog(
-            *("search", history, lambda _: None),
-            bar=True,
-            parameters=parameters,
-        )
+        log = EpochLog("search", history, parameters, bar=True)
         checkpoint = Path(folder, "checkpoint.npz")
         search(
             model,
@@ -72,8 +68,7 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
                         StopsAtNaN("search"),
                         Interruptible(),
                         TensorBoardLog(
-                            *(Path(folder, "logs"), dataset, parameters),
-                            lambda _: None,
+                            Path(folder, "logs"), dataset, parameters
                         ),
                     ],
                 ),

@@ -1,7 +1,7 @@
 """The run directory: what a run leaves behind, every file whole."""
 
 import contextlib
-import sys
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +27,10 @@ from keras_pep.lab.run.checked_json import (
 from keras_pep.lab.run.checkpoint import Saved
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.model_file import load_model, save_model, stored_bytes
-from keras_pep.lab.run.progress import Say
 from keras_pep.lab.run.table import failed_parts
 from keras_pep.pruning import Ticket
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.npz"
 _LOCK = ".lock"
@@ -63,10 +64,6 @@ _FILES = (
 
 class RunError(RuntimeError):
     """A run cannot go on, or its directory is not one; says what to do."""
-
-
-def _warn(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 class RunDirectory:
@@ -106,12 +103,10 @@ class RunDirectory:
             ) from error
 
     @contextlib.contextmanager
-    def mine(self, warn: Say = _warn) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other processes out while files are written.
 
-        Args:
-            warn: Called with a line where nothing can keep them out, since the
-                file system has no locks.
+        Where nothing can, since the file system has no locks, log a warning.
 
         Raises:
             RunError: If one is at work there, there is no directory, or it
@@ -131,7 +126,7 @@ class RunDirectory:
                     f"{self.path} is in use by another process."
                 ) from error
             except NoLocksError as error:
-                warn(
+                logger.warning(
                     f"{self.path}: the file system cannot lock files "
                     f"({error.strerror}). Make sure that no other process "
                     "writes there."
@@ -167,9 +162,9 @@ class RunDirectory:
         """Whether a run has ended here."""
         return (self.path / "metrics.json").exists()
 
-    def clear(self) -> None:
+    def delete_outputs(self) -> None:
         """Removes the files of a run."""
-        self.sweep()
+        self.remove_partial_files()
         with self._changing():
             for pattern in (*_FILES, f"logs/*/{_EVENTS}"):
                 for path in self.path.glob(pattern):
@@ -309,7 +304,7 @@ class RunDirectory:
             for row in rows.to_dict("records")
         ]
 
-    def sweep(self) -> None:
+    def remove_partial_files(self) -> None:
         """Removes what a killed process has not finished."""
         with self._changing():
             for pattern in _FILES:
@@ -491,9 +486,9 @@ class RunDirectory:
             _keep_exports(self.read_json("metrics.json"), metrics)
         self.write_json("metrics.json", metrics)
         if not failed_parts(metrics):
-            self.tidy()
+            self.remove_checkpoint()
 
-    def tidy(self) -> None:
+    def remove_checkpoint(self) -> None:
         """Removes what only an unfinished run needs."""
         with self._changing():
             for name in (CHECKPOINT, _PROGRESS):

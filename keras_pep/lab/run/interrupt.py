@@ -18,7 +18,7 @@ def interrupted() -> bool:
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[None]:
+def handle_sigint() -> Iterator[None]:
     """Remembers an interrupt until it has had an effect.
 
     `KeyboardInterrupt` is lost when it is raised while Python destroys an

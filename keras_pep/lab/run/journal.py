@@ -1,5 +1,6 @@
 """What a run has done, and how each of its trainings is written down."""
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +19,13 @@ from keras_pep.lab.run.progress import (
     DivergedError,
     EpochLog,
     KeptParameters,
-    Say,
     StopsAtNaN,
 )
 from keras_pep.lab.run.tensorboard import TensorBoardLog
 from keras_pep.lab.run.workers import Workers
 
 T = TypeVar("T")
-Fail = Callable[[str, Exception], None]
+logger = logging.getLogger(__name__)
 
 _NEVER = 2**31  # an epoch that no training has
 # Of the results of a stage: of files and times others know nothing.
@@ -40,11 +40,6 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-def tell(line: str, error: Exception) -> None:  # noqa: ARG001
-    """Print the line."""
-    print(line, file=sys.stderr)
-
-
 @dataclass
 class Journal:
     """Of one run: results of its stages, a row per epoch, a checkpoint.
@@ -53,31 +48,22 @@ class Journal:
         config: Settings of the run.
         dataset: What it learns from.
         directory: Where files are written to.
-        say: Called with each line of progress.
-        warn: Called with what somebody who wants no progress should know too.
-        bar: Whether to draw a progress bar within epochs.
         history: Rows of `history.csv`, one per epoch and stage.
         kept: Rows of `kept.csv`.
         results: Of the stages that are finished.
         saved: The training that was going on when the run was interrupted.
         workers: That do it together; the directory is as this one may use it.
-        fail: Called with a line, and the error, when a part of the run fails
-            without which it goes on.
         failures: Why such parts have failed, by the names of their stages.
     """
 
     config: Config
     dataset: data.Dataset
     directory: RunDirectory
-    say: Say
-    warn: Say
-    bar: bool
     history: list[dict[str, Any]] = field(default_factory=list)
     kept: list[dict[str, Any]] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     saved: Saved | None = None
     workers: Workers = field(default_factory=Workers)
-    fail: Fail = tell
     failures: dict[str, str] = field(default_factory=dict)
 
     def read(self) -> None:
@@ -140,7 +126,9 @@ class Journal:
             # It begins anew when it is tried again.
             rows = [row for row in self.history if row["stage"] != stage]
             self.history[:] = rows
-            self.fail(f"{stage} failed: {self.failures[stage]}", error)
+            logger.error(
+                f"{stage} failed: {self.failures[stage]}", exc_info=error
+            )
             return None
 
     def begin(self, stage: str, rows: data.Split) -> tuple[Any, dict[str, Any]]:
@@ -172,7 +160,8 @@ class Journal:
             best: The one that remembers the best epoch, if there is one.
         """
         parameters = self.config.parameters(self.dataset)
-        log = EpochLog(*(stage, self.history, self.say, self.bar), parameters)
+        on_terminal = logger.isEnabledFor(logging.INFO) and sys.stdout.isatty()
+        log = EpochLog(stage, self.history, parameters, bar=on_terminal)
         return [
             log,
             StopsAtNaN(stage),
@@ -189,7 +178,6 @@ class Journal:
             self.directory.logs / stage,
             self.dataset,
             self.config.parameters(self.dataset),
-            self.warn,
         )
 
     def until_best(

@@ -52,7 +52,7 @@ def export_run(
         RunError: If the run has no such model.
         ExportError: If the version exists, or cannot be written.
     """
-    with directory.mine():
+    with directory.lock():
         metrics = directory.read_json("metrics.json")
         name, entry = chosen_model(directory, metrics, budget, dense=dense)
         vocabularies = directory.read_vocabularies()

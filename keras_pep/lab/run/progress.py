@@ -1,16 +1,18 @@
 """What a run says while it trains, and remembers of each epoch."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
 import keras
 
+from keras_pep.lab.presets import preset
 from keras_pep.pruning.collector import TicketCollector
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -21,24 +23,22 @@ class EpochLog(keras.callbacks.Callback):
     Args:
         stage: Name of what is being trained.
         history: Where rows are appended to.
-        say: Called with each line.
-        bar: Whether to draw a progress bar.
         parameters: How many embedding parameters there are if none is pruned.
+        bar: Whether to draw a progress bar.
     """
 
     def __init__(
         self,
         stage: str,
         history: list[dict[str, Any]],
-        say: Say,
-        bar: bool,
         parameters: int,
+        *,
+        bar: bool = False,
     ) -> None:
         super().__init__()
         self.parameters = parameters
         self.stage = stage
         self.history = history
-        self.say = say
         self.bar = bar
         self.step = 0
         self._titled = False
@@ -55,7 +55,7 @@ class EpochLog(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock and the bar."""
         if not self._titled:
-            self.say(f"{self.stage:<22}{_TITLES}")
+            logger.info(f"{self.stage:<22}{_TITLES}")
             self._titled = True
         self._began = time.perf_counter()
         self._epoch_start = self.step
@@ -93,12 +93,9 @@ class EpochLog(keras.callbacks.Callback):
             "embedding_parameters": int(logs["embedding_parameters"]),
         }
         self.history.append(row)
-        if self.bar:
-            # Clear the line, show the cursor that click's bar has hidden.
-            click.echo("\r\033[2K\033[?25h", nl=False)
         kept = row["embedding_parameters"]
         left = (self.params["epochs"] - epoch - 1) * seconds
-        self.say(
+        logger.info(
             f"{'epoch':>18} {row['epoch']:>3}"
             f"{row['loss']:>8.4f}"
             f"{row['val_auc']:>9.4f}"
@@ -214,7 +211,7 @@ class KeptOverSteps(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Notes what a step is taken with."""
         change = abs(self.collector.kept - self._last)
-        if change > _CHANGE * self._last:
+        if change > preset("noted_change") * self._last:
             self._note()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -231,9 +228,6 @@ class KeptOverSteps(keras.callbacks.Callback):
                 "standard_error": float(self.collector.kept_error),
             }
         )
-
-
-_CHANGE = 0.002  # that is noted: a thousand rows for nine tenths
 
 
 class KeptParameters(keras.callbacks.Callback):

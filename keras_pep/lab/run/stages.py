@@ -1,5 +1,6 @@
 """The stages of a run: dense baseline, search, retraining, other methods."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -25,6 +26,8 @@ from keras_pep.pruning import (
     soft_labels,
 )
 from keras_pep.pruning.search import collect, make_collector
+
+logger = logging.getLogger(__name__)
 
 # Baselines that search for a ticket.
 SEARCHED = frozenset({"magnitude", "paper"})
@@ -61,9 +64,9 @@ class Stages:
         """
         config, dataset = self.config, self.dataset
         budgets = config.budgets(config.parameters(dataset))
-        self.journal.say(str(dataset))
+        logger.info(str(dataset))
         if dataset.malformed:
-            self.journal.warn(f"left out: {dataset.malformed:,} malformed rows")
+            logger.warning(f"left out: {dataset.malformed:,} malformed rows")
         metrics: dict[str, Any] = {
             "dataset": dataset.name,
             "features": dataset.features,
@@ -197,7 +200,7 @@ class Stages:
             return self.journal.once(stage, training)
         except BudgetTooSmallError as error:
             method, _, budget = stage.rpartition("-")
-            self.journal.warn(f"no {method} table for {int(budget):,}: {error}")
+            logger.warning(f"no {method} table for {int(budget):,}: {error}")
             return None
 
     def _retrain(
@@ -261,9 +264,7 @@ class Stages:
         )
         if method not in self.journal.failures:
             for budget in {*budgets} - {ticket.budget for ticket in tickets}:
-                self.journal.warn(
-                    f"no {method} table for {budget:,}: not reached"
-                )
+                logger.warning(f"no {method} table for {budget:,}: not reached")
         return [
             {"method": method, "search_seconds": result["seconds"], **entry}
             for entry in self.retrain(model, tickets, method)

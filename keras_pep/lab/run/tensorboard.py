@@ -1,5 +1,6 @@
 """What a training learns, for TensorBoard."""
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +11,14 @@ import numpy as np
 from keras import ops
 
 from keras_pep.data import Dataset
-from keras_pep.lab.run.progress import Say
+from keras_pep.lab.presets import preset
 from keras_pep.layers.pep_embedding import PEPEmbedding
 from keras_pep.layers.pruned_embedding import PrunedEmbedding
 from keras_pep.thresholds import thresholds
 
+logger = logging.getLogger(__name__)
+
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_SAMPLE = 1_000_000  # thresholds that quantiles are taken of, at most
 
 
 class TensorBoardLog(keras.callbacks.Callback):
@@ -24,26 +26,22 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     Loss, validation figures, kept parameters and sparsity; of a searched or
     pruned table kept parameters by field, a histogram of the embedding sizes,
-    and quantiles of the thresholds. Needs no TensorBoard.
+    and quantiles of the thresholds. Needs no TensorBoard. If
+    the file cannot be written, it logs a warning, and training goes on.
 
     Args:
         folder: Of the file.
         dataset: Whose fields the model takes.
         parameters: How many embedding parameters a sparsity of 0 is.
-        say: Called with a line if the file cannot be written. Training goes on
-            without it then.
     """
 
-    def __init__(
-        self, folder: Path, dataset: Dataset, parameters: int, say: Say
-    ) -> None:
+    def __init__(self, folder: Path, dataset: Dataset, parameters: int) -> None:
         super().__init__()
         self.folder = folder
         self.field_sizes = dict(
             zip(dataset.fields, dataset.field_sizes, strict=True)
         )
         self.parameters = parameters
-        self.say = say
         self._failed = False
         self._writer: Any = None
 
@@ -74,7 +72,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             self._write(epoch + 1, scalars, sizes)
         except Exception as error:  # OSError, or one of TensorFlow's
             self._failed = True
-            self.say(f"No more of {self.folder} for TensorBoard: {error}")
+            logger.warning(f"No more of {self.folder} for TensorBoard: {error}")
 
     def on_train_end(self, logs: Any = None) -> None:
         """Closes the file."""
@@ -106,7 +104,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             if not isinstance(layer, PEPEmbedding):
                 continue
             logits = np.ravel(ops.convert_to_numpy(layer.threshold_logits))
-            logits = logits[:: -(-logits.size // _SAMPLE)]
+            logits = logits[:: -(-logits.size // preset("sampled_thresholds"))]
             values = thresholds(ops.convert_to_tensor(logits), layer.clock)
             for share, value in zip(
                 _QUANTILES,

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,39 +13,33 @@ import keras
 from keras_pep.data import Dataset
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.directory import RunDirectory, RunError
-from keras_pep.lab.run.journal import Fail, Journal, tell
-from keras_pep.lab.run.progress import Say
+from keras_pep.lab.run.journal import Journal
 from keras_pep.lab.run.stages import Stages
 from keras_pep.lab.run.table import failed_parts
 from keras_pep.lab.run.workers import Workers
 from keras_pep.pruning import check_budgets
+
+logger = logging.getLogger(__name__)
 
 
 def train(
     config: Config,
     directory: RunDirectory,
     *,
-    say: Say = print,
-    warn: Say = print,
-    bar: bool = False,
-    fail: Fail = tell,
     force: bool = False,
     command: str | None = None,
 ) -> dict[str, Any]:
     """Does a whole run and writes its directory.
 
     Files are written as soon as they are known; nothing is, before the data
-    are loaded and the budgets found to be possible.
+    are loaded and the budgets found to be possible. Progress is logged, by the
+    logger `keras_pep`. When the search, a retraining or a baseline fails, an
+    error is logged: the others are done, `metrics.json` says why it is missing,
+    and `resume` tries it again.
 
     Args:
         config: What to do.
         directory: Where to leave the results.
-        say: Called with each line of progress.
-        warn: Called with what should be known even if progress is not watched.
-        bar: Whether to draw a progress bar within epochs.
-        fail: Called with a line, and the error, when the search, a retraining
-            or a baseline fails. The others are done, `metrics.json` says why
-            it is missing, and `resume` tries it again.
         force: Whether the directory may have files already.
         command: The command line that asks for it, to be noted.
 
@@ -59,21 +54,24 @@ def train(
         WorkerLostError: If another worker has ended.
         WorkersDisagreeError: If workers have other data, or other results.
     """
-    workers = _gathered(config, say)
-    with workers.watched(directory):
-        say, warn = (_heard(workers, each) for each in (say, warn))
+    workers = _gathered(config)
+    with (
+        workers.raise_on_lost_worker(directory),
+        workers.silent_unless_chief(),
+    ):
         with workers.chief_first():
-            dataset = config.load_data(say)
+            dataset = config.load_data()
         budgets = config.budgets(config.parameters(dataset))
         check_budgets(budgets, config.searched_parameters(dataset))
         for note in dataset.notes:
-            say(note)
+            logger.info(note)
         environment = _environment()
         _agree(workers, config, dataset, environment)
         files = workers.files(directory)
         files.create(force=force)
-        with files.mine(warn):
-            files.clear()  # so that no old file is left beside new ones
+        with files.lock():
+            # So that no old file is left beside new ones.
+            files.delete_outputs()
             files.write_counts(dataset.counts())
             files.write_vocabularies(dataset.vocabularies)
             # The last of them: with it the run can be resumed.
@@ -92,11 +90,7 @@ def train(
             )
             workers.agree("whether the run has begun")
             directory.begun = files.begun = True
-            journal = Journal(
-                *(config, dataset, files, say, warn, bar),
-                workers=workers,
-                fail=fail,
-            )
+            journal = Journal(config, dataset, files, workers=workers)
             return Stages(journal).go()
 
 
@@ -104,10 +98,6 @@ def resume(
     directory: RunDirectory,
     *,
     moved: Mapping[str, Any] | None = None,
-    say: Say = print,
-    warn: Say = print,
-    bar: bool = False,
-    fail: Fail = tell,
 ) -> dict[str, Any]:
     """Goes on with a run that was interrupted, from its last whole epoch.
 
@@ -118,10 +108,6 @@ def resume(
         directory: Of the run.
         moved: Where the data are now, if not where they were: `dataset`,
             `data_dir` and `cache_dir` as `Config` has them.
-        say: See `train`, as are `warn` and `bar`.
-        warn: See `train`.
-        bar: See `train`.
-        fail: See `train`.
 
     Returns:
         The content of `metrics.json`, at once if the run is finished.
@@ -135,18 +121,21 @@ def resume(
         WorkersDisagreeError: If workers come to different results.
     """
     config, settings = directory.read_config()
-    workers = _gathered(config, say)
+    workers = _gathered(config)
     files = workers.files(directory)
-    say, warn = (_heard(workers, each) for each in (say, warn))
-    with workers.watched(directory), files.mine(warn):
-        files.sweep()
+    with (
+        workers.raise_on_lost_worker(directory),
+        workers.silent_unless_chief(),
+        files.lock(),
+    ):
+        files.remove_partial_files()
         if files.finished:
             metrics = files.read_json("metrics.json")
             if not failed_parts(metrics):
-                files.tidy()
-                say(f"{files.path} is finished.")
+                files.remove_checkpoint()
+                logger.info(f"{files.path} is finished.")
                 return metrics
-            say(f"again: {', '.join(failed_parts(metrics))}")
+            logger.info(f"again: {', '.join(failed_parts(metrics))}")
         directory.begun = files.begun = True
         for name, found in (
             ("workers", workers.count),
@@ -158,7 +147,7 @@ def resume(
                     f"goes on with as many; there are {found} now."
                 )
         with workers.chief_first():
-            dataset = replace(config, **(moved or {})).load_data(say)
+            dataset = replace(config, **(moved or {})).load_data()
         if dataset.fingerprint() != settings["data_fingerprint"]:
             raise RunError(
                 f"The data are not those that {directory.path} was started "
@@ -166,32 +155,23 @@ def resume(
                 "another way: say where those are, or train anew."
             )
         if settings["environment"] != _environment():
-            warn(
+            logger.warning(
                 "Other versions than the run has begun with: results may vary."
             )
         _agree(workers, config, dataset, _environment())
-        journal = Journal(
-            *(config, dataset, files, say, warn, bar),
-            workers=workers,
-            fail=fail,
-        )
+        journal = Journal(config, dataset, files, workers=workers)
         journal.read()
         return Stages(journal).go()
 
 
-def _gathered(config: Config, say: Say) -> Workers:
+def _gathered(config: Config) -> Workers:
     """Those that the run is to be trained by, once all are there."""
     if config.distribute == "multi_worker":
-        say("waiting for the other workers")
+        logger.info("waiting for the other workers")
     workers = Workers.of(config.distribute)
     if workers.strategy is not None:
-        say(str(workers) if workers.chief else "the chief reports")
+        logger.info(str(workers) if workers.chief else "the chief reports")
     return workers
-
-
-def _heard(workers: Workers, say: Say) -> Say:
-    """What the chief says, others need not repeat."""
-    return say if workers.chief else lambda _: None
 
 
 def _agree(

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +12,6 @@ import keras
 
 from keras_pep.distribution import replicas
 from keras_pep.lab.run.directory import RunDirectory, RunError
-from keras_pep.lab.run.progress import Say
 
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
@@ -83,6 +83,18 @@ class Workers:
         if self.chief:
             self.agree("whose turn it is")
 
+    @contextlib.contextmanager
+    def silent_unless_chief(self) -> Iterator[None]:
+        """Log nothing in other workers: they need not repeat the chief."""
+        logger = logging.getLogger("keras_pep")
+        level = logger.level
+        if not self.chief:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
     def agree(self, what: str, result: Any = None) -> None:
         """Waits for all, and makes sure that they have the same.
 
@@ -97,7 +109,7 @@ class Workers:
         replicas.agree(self.strategy, what, text)
 
     @contextlib.contextmanager
-    def watched(self, directory: RunDirectory) -> Iterator[None]:
+    def raise_on_lost_worker(self, directory: RunDirectory) -> Iterator[None]:
         """Tells in a line if another worker has ended.
 
         Args:
@@ -143,7 +155,7 @@ class Follower(RunDirectory):
         """Does nothing: the chief has it made before it is read."""
 
     @contextlib.contextmanager
-    def mine(self, warn: Say = print) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """The chief keeps other processes out."""
         yield
 
@@ -152,7 +164,8 @@ class Follower(RunDirectory):
         return 0
 
     _nothing: Any = _leave_it
-    clear = sweep = tidy = finish = write_checkpoint = _nothing
+    delete_outputs = remove_partial_files = remove_checkpoint = _nothing
+    finish = write_checkpoint = _nothing
     write_json = write_vocabularies = write_counts = _nothing
     write_history = write_kept = write_progress = save_ticket = _nothing
 

@@ -10,6 +10,7 @@ from keras_pep import data
 from keras_pep.data.dataset import DataError
 from keras_pep.lab.run import Config, RunDirectory, RunError, train
 from tests.lab.run.test_resume import InterruptedHereError, interrupting
+from tests.said import saying
 
 CASES = 300  # of each of seven files
 
@@ -37,8 +38,8 @@ def run(tmp_path_factory):
         retrain_epochs=2,
         sparsity=(0.5, 0.8),
     )
-    with pytest.raises(InterruptedHereError):
-        train(config, directory, say=interrupting(9))
+    with pytest.raises(InterruptedHereError), saying(interrupting(9)):
+        train(config, directory)
     return directory, config
 
 

@@ -130,10 +130,10 @@ def test_followers_write_nothing(tmp_path):
     own = vars(Follower)
     for name in vars(RunDirectory):
         # Every other method reads, or is part of one of these.
-        if name.split("_")[0] in ("write", "save", "create", "mine", "clear"):
+        if name.split("_")[0] in ("write", "save", "create", "lock", "delete"):
             assert name in own
-    assert {"sweep", "finish", "tidy"} <= own.keys()
-    with follower.mine():
+    assert {"remove_partial_files", "finish", "remove_checkpoint"} <= own.keys()
+    with follower.lock():
         follower.create(force=False)
         follower.write_json("config.json", {"a": 1})
         follower.write_history([{"a": 1}])

@@ -16,7 +16,7 @@ from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.lab.run.checkpoint import Checkpoint
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.interrupt import Interruptible
-from keras_pep.lab.run.progress import EpochLog, StopsAtNaN
+from keras_pep.lab.run.progress import EpochLog
 from keras_pep.lab.run.tensorboard import TensorBoardLog
 from keras_pep.pruning import search
 
@@ -65,7 +65,6 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
                     "watching",
                     [
                         log,
-                        StopsAtNaN("search"),
                         Interruptible(),
                         TensorBoardLog(
                             Path(folder, "logs"), dataset, parameters

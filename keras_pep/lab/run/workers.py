@@ -68,7 +68,9 @@ class Workers:
 
     def files(self, directory: RunDirectory) -> RunDirectory:
         """The run directory as this worker may use it."""
-        return directory if self.chief else Follower(directory.path)
+        if self.chief:
+            return directory
+        return RunDirectory(directory.path, writes=False)
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Where models and optimizers are to be made."""
@@ -142,32 +144,6 @@ class Workers:
             raise WorkerLostError(
                 f"Another worker has ended or cannot be reached: {hint}"
             ) from error
-
-
-def _leave_it(*content: Any) -> None:
-    """The chief does it."""
-
-
-class Follower(RunDirectory):
-    """A run directory that another worker writes, the chief."""
-
-    def create(self, *, force: bool = False) -> None:
-        """Does nothing: the chief has it made before it is read."""
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """The chief keeps other processes out."""
-        yield
-
-    def save_model(self, name: str, model: keras.Model) -> int:
-        """Writes nothing, and does not know how many bytes it would be."""
-        return 0
-
-    _nothing: Any = _leave_it
-    delete_outputs = remove_partial_files = remove_checkpoint = _nothing
-    finish = write_checkpoint = _nothing
-    write_json = write_vocabularies = write_counts = _nothing
-    write_history = write_kept = write_progress = save_ticket = _nothing
 
 
 @functools.cache

@@ -136,18 +136,18 @@ def test_a_run_may_end_while_it_is_read(run, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: (run / "progress.json").write_text("{"), "is damaged"),
+        (lambda run: (run / "dense.stage.json").write_text("{"), "is damaged"),
         (
-            lambda run: change(run / "progress.json", results={"dense": {}}),
-            "progress.json or config.json is damaged",
+            lambda run: change(run / "dense.stage.json", result={}),
+            "stage.json or config.json is damaged",
         ),
         (
-            lambda run: change(run / "progress.json", results={"search": 3}),
-            "progress.json or config.json is damaged",
+            lambda run: change(run / "search.stage.json", result=3),
+            "stage.json or config.json is damaged",
         ),
         (
             lambda run: change(run / "config.json", dataset=None),
-            "progress.json or config.json is damaged",
+            "stage.json or config.json is damaged",
         ),
         (
             lambda run: (run / "budget-20.ticket.npz").unlink(),

@@ -98,7 +98,7 @@ def _assert_equal(found, expected):
 
 def test_json(run):
     directory, _ = run
-    for name in ("config.json", "vocabularies.json", "progress.json"):
+    for name in ("config.json", "vocabularies.json", "dense.stage.json"):
         assert_never_wrong(
             directory.path / name,
             lambda name=name: directory.read_json(name),
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_an_earlier_version(run, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr("keras_pep.lab.run.checkpoint._FORMAT", 1)
         saved.write(path)
-    with pytest.raises(RunError, match=r"its format is 1, not 2\. Remove it"):
+    with pytest.raises(RunError, match=r"its format is 1, not 3\. Remove it"):
         directory.read_checkpoint()
     path.write_bytes(content)
 

@@ -131,7 +131,7 @@ def test_a_baseline_takes_nothing_along(train_command, tmp_path, monkeypatch):
     ]
     assert trained == ["mixed-dimension-160"]
     assert times == {name: (run / name).stat().st_mtime_ns for name in times}
-    assert not {*run.glob("progress.json"), *run.glob("checkpoint.npz")}
+    assert not {*run.glob("*.stage.json"), *run.glob("checkpoint.npz")}
     assert "failed" not in result.stdout
     result = train_command(*options, "--run-dir", "whole")
     assert result.exit_code == 0, result.output

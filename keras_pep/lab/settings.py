@@ -22,7 +22,80 @@ class Schedule:
 class Settings:
     """Everything that decides what a run computes.
 
-    The fields are the options of `keras-pep train`, and explained there.
+    The attributes are the options of `keras-pep train`, whose help this is.
+    In the help a default in brackets is one that depends on other settings.
+
+    Attributes:
+        dataset: A dataset by name, or the path of your own: a .csv, .tsv or
+            .parquet file, or a folder of such files.
+        data_dir: Folder with the files of a dataset by name, as they are
+            downloaded. Without it MovieLens comes by TensorFlow Datasets.
+        features: movielens: the paper's seven fields, or user and movie ids
+            too; avazu: the hour as it is, or hour of day and weekday.
+            [default: full]
+        label: Own files: the column of labels, 0 or 1.
+        fields: Own files: the columns to learn from, if not all. A kind after
+            a colon replaces the guessed one, as in price:number: category,
+            text, number, log, list, time, hour or weekday; a time may have a
+            format, as in 'when:time(%m/%d/%Y %H:%M)'.
+        delimiter: Own files: what divides columns. [default: a comma; .tsv,
+            .txt: a tab]
+        min_count: Values in fewer training rows share one id of their field.
+            Not of movielens and synthetic.
+        max_bad_rows: Share of malformed rows that is left out and counted.
+        cache_dir: Where prepared data are kept. [default: $KERAS_PEP_CACHE, or
+            ~/.cache/keras-pep]
+        model: Logistic regression, factorization machine, and deep models.
+        embedding_dim: Base embedding size. [default: 64; lr: 1]
+        granularity: Which entries of the table share a threshold. [default:
+            global; paper: feature-dimension]
+        search: Reach the budgets on a schedule, or let thresholds rise by L2
+            as in the paper until the budgets are passed.
+        search_epochs: Length of the search; by the paper's, at most. [default:
+            1.5 times the epochs in which the dense model is at its best; at
+            most 20 for fm, 12 for autoint without --deep, 14 for others;
+            paper: 40]
+        search_dim: Columns of the table that is searched. A wide one overfits
+            the ids of users and items. [default: --embedding-dim]
+        search_rate: Learning rate of the search by budget. [default: fm: up to
+            3 times --learning-rate; others: --learning-rate]
+        threshold_init: Threshold logit to start from.
+        linear: fm, deepfm: whether first-order weights are pruned too, within
+            the same budget.
+        deep: autoint: a perceptron beside the attention (AutoInt+).
+        budget: Embedding parameters to keep. Repeatable.
+        sparsity: Share of them to prune. Repeatable. [default: 0.8, 0.9, 0.95;
+            paper: 0.8]
+        retrain: What a small model is trained from: the first weights, others,
+            or those the search has left.
+        retrain_epochs: Length of a retraining, over which the learning rate
+            falls to zero; by the paper's method, at most, and it stays.
+            [default: as --search-epochs, but at most 16 for fm; paper:
+            --max-epochs]
+        retrain_rate: Learning rate that retraining begins with, unless
+            --search paper. [default: fm: up to 10 times --learning-rate;
+            autoint without --deep: --learning-rate; others: up to 3 times]
+        distillation: Weight of the dense model's probabilities in the labels
+            of search and retraining. None with --no-baseline or --search
+            paper.
+        optimizer: Adam with L2 on every weight, or one that touches the rows
+            of a batch alone, for tables of millions of rows.
+        learning_rate: Of Adam, for the dense model, and by the paper's method
+            for all. [default: 0.001; autoint without --deep: 0.003]
+        batch_size: Rows of a training batch.
+        l2: L2 regularization, added to the gradient of every weight.
+        max_epochs: Longest training of the dense and of each small model.
+        patience: Stop after so many epochs without a better validation AUC.
+        seed: Of the split, the initial values and the order of rows.
+        baseline: Whether to train the dense model too.
+        compare: Train a baseline of each budget too: a full table with fewer
+            columns, columns by popularity, the largest entries, the paper's
+            search; all of them as long, and on the same labels. Repeatable.
+        export: Whether to write a SavedModel of the budget with the best
+            validation AUC, as keras-pep export does.
+        distribute: Divide every batch among the GPUs of this machine, or among
+            workers: as many processes, here or elsewhere, that the environment
+            variable TF_CONFIG tells of one another, as TensorFlow has it.
     """
 
     dataset: str = "synthetic"
@@ -87,7 +160,7 @@ class Settings:
         return asdict(self)
 
     def derived(self) -> dict[str, Any]:
-        """What follows from them where nothing was given."""
+        """Compute the settings that follow where nothing was given."""
         return {
             "learning_rate": self.rate(),
             "search_dim": self.dim_of_search(),

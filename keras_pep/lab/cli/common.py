@@ -1,11 +1,13 @@
-"""What all commands share: quiet, debug, and errors in one line."""
+"""The parts all commands share: options, lines, and errors in one line."""
 
 import contextlib
 import dis
 import functools
+import inspect
 import logging
 import math
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -45,7 +47,7 @@ def command(
 
 
 class _Lines(logging.Handler):
-    """Prints what is logged, on stdout or on stderr."""
+    """Handler that prints what is logged, on stdout or on stderr."""
 
     def __init__(self, err: bool) -> None:
         super().__init__()
@@ -179,7 +181,7 @@ def _is_of_a_check(error: Exception) -> bool:
 
 
 def _load_silently() -> None:
-    """Loads TensorFlow with what it logs meanwhile kept off the terminal.
+    """Load TensorFlow with what it logs meanwhile kept off the terminal.
 
     Its first lines come from C++, before any setting of its own is read.
     """
@@ -203,19 +205,27 @@ def _load_silently() -> None:
         os.close(nowhere)
 
 
-# Type and help of an option, by the name of the setting.
-Table = Mapping[str, tuple[click.ParamType[Any], str]]
+# Types of options, by the names of settings.
+Table = Mapping[str, click.ParamType[Any]]
+_HELP = {
+    name: " ".join(text.split()).replace(" [default", "  [default")
+    for name, text in re.findall(
+        r"^ {4}(\w+): ((?:.|\n {8})*)",
+        inspect.cleandoc(Settings.__doc__ or ""),
+        re.MULTILINE,
+    )
+}
 
 
 def options(table: Table) -> Callable[[Callable[..., None]], Any]:
-    """Add an option for each setting of a table, with the setting's default.
+    """Add an option for each setting of a table, with its help and default.
 
     A default that the help tells itself is that of no option.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
-        for name, (kind, text) in reversed([*table.items()]):
-            default = getattr(Settings, name)
+        for name, kind in reversed([*table.items()]):
+            default, text = getattr(Settings, name), _HELP.get(name, "")
             given = default not in (None, ()) and "[default:" not in text
             flag = f"--{name.replace('_', '-')}"
             if isinstance(default, bool):

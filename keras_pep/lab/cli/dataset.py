@@ -20,7 +20,7 @@ class _DatasetType(click.ParamType[str]):
     def get_metavar(
         self, param: click.Parameter, ctx: click.Context
     ) -> str | None:
-        """What the help calls it."""
+        """The name that the help has for it."""
         return f"[{'|'.join(NAMES)}|PATH]"
 
     def convert(
@@ -56,51 +56,18 @@ class Delimiter(Text):
         return str(super().convert(value, param, ctx)).replace("\\t", "\t")
 
 
+SEED = click.IntRange(0, 2**31 - 1)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _OPTIONS: Table = {
-    "dataset": (
-        _DatasetType(),
-        "A dataset by name, or the path of your own: a .csv, .tsv or .parquet "
-        "file, or a folder of such files.",
-    ),
-    "data_dir": (
-        _FOLDER,
-        "Folder with the files of a dataset by name, as they are downloaded. "
-        "Without it MovieLens comes by TensorFlow Datasets.",
-    ),
-    "features": (
-        click.Choice(["paper", "full"]),
-        "movielens: the paper's seven fields, or user and movie ids too; "
-        "avazu: the hour as it is, or hour of day and weekday.  "
-        "[default: full]",
-    ),
-    "label": (Text("COLUMN"), "Own files: the column of labels, 0 or 1."),
-    "fields": (
-        Text("A,B,C"),
-        "Own files: the columns to learn from, if not all. A kind after a "
-        "colon replaces the guessed one, as in price:number: category, text, "
-        "number, log, list, time, hour or weekday; a time may have a format, "
-        "as in 'when:time(%m/%d/%Y %H:%M)'.",
-    ),
-    "delimiter": (
-        Delimiter("CHARACTER"),
-        "Own files: what divides columns.  [default: a comma; .tsv, .txt: a "
-        "tab]",
-    ),
-    "min_count": (
-        click.IntRange(min=1),
-        "Values in fewer training rows share one id of their field. Not of "
-        "movielens and synthetic.",
-    ),
-    "max_bad_rows": (
-        FiniteFloat(0, 1),
-        "Share of malformed rows that is left out and counted.",
-    ),
-    "cache_dir": (
-        _FOLDER,
-        "Where prepared data are kept.  [default: $KERAS_PEP_CACHE, or "
-        "~/.cache/keras-pep]",
-    ),
+    "dataset": _DatasetType(),
+    "data_dir": _FOLDER,
+    "features": click.Choice(["paper", "full"]),
+    "label": Text("COLUMN"),
+    "fields": Text("A,B,C"),
+    "delimiter": Delimiter("CHARACTER"),
+    "min_count": click.IntRange(min=1),
+    "max_bad_rows": FiniteFloat(0, 1),
+    "cache_dir": _FOLDER,
 }
 data_options = options(_OPTIONS)
 
@@ -110,7 +77,7 @@ _FORMAT = re.compile(r'(?:(?<=,)|^)\s*([^,"]+:(?:time|hour|weekday)\([^")]*\))')
 
 
 def data_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """Takes the options out of a command's, as `data.load` has them.
+    """Take the options out of a command's, as `data.load` has them.
 
     Raises:
         click.BadParameter: If one does not go with the dataset.
@@ -141,5 +108,5 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def short_name(dataset: str) -> str:
-    """What a run of a dataset is called by default."""
+    """Name a run of a dataset, by default."""
     return dataset if dataset in NAMES else Path(dataset).name.split(".")[0]

@@ -6,12 +6,12 @@ from typing import Any
 import click
 
 from keras_pep.lab.cli.common import command, options
-from keras_pep.lab.cli.dataset import data_options, data_settings
+from keras_pep.lab.cli.dataset import SEED, data_options, data_settings
 
 
 @partial(command, progress=True)
 @data_options
-@options({"seed": (click.IntRange(0, 2**31 - 1), "Of the split.")})
+@options({"seed": SEED})
 def prepare(*, quiet: bool, seed: int, **options: Any) -> None:
     """Turn raw files into what `train` streams, and say what they hold.
 

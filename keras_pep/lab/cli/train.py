@@ -25,6 +25,7 @@ from keras_pep.lab.cli.common import (
 )
 from keras_pep.lab.cli.dataset import (
     NAMES,
+    SEED,
     data_options,
     data_settings,
     short_name,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def _read_config(
     context: click.Context, option: click.Parameter, path: Path | None
 ) -> Path | None:
-    """Makes the keys of a file the defaults of the options."""
+    """Make the keys of a file the defaults of the options."""
     if path is None:
         return None
     try:
@@ -72,7 +73,7 @@ def _read_config(
 
 
 def _settings_in(path: Path) -> dict[str, Any]:
-    """What a TOML file says, or the `config.json` of a run.
+    """Read settings from a TOML file, or the `config.json` of a run.
 
     Raises:
         ValueError: If it is not one, or damaged.
@@ -101,128 +102,44 @@ def _settings_in(path: Path) -> dict[str, Any]:
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
 _OPTIONS: Table = {
-    "model": (
-        click.Choice(["lr", "fm", "deepfm", "autoint"]),
-        "Logistic regression, factorization machine, and deep models.",
+    "model": click.Choice(["lr", "fm", "deepfm", "autoint"]),
+    "deep": click.BOOL,
+    "linear": click.Choice(["dense", "pep"]),
+    "embedding_dim": _WHOLE,
+    "granularity": Choice(
+        [
+            "global",
+            "dimension",
+            "feature",
+            "feature-dimension",
+            "field",
+            "field-dimension",
+        ]
     ),
-    "deep": (
-        click.BOOL,
-        "autoint: a perceptron beside the attention (AutoInt+).",
+    "search": click.Choice(["budget", "paper"]),
+    "search_epochs": _WHOLE,
+    "search_dim": _WHOLE,
+    "search_rate": _RATE,
+    "threshold_init": FiniteFloat(max=0),
+    "budget": _WHOLE,
+    "sparsity": FiniteFloat(0, 1, min_open=True, max_open=True),
+    "retrain": click.Choice(["rewind", "reinit", "finetune"]),
+    "retrain_epochs": _WHOLE,
+    "retrain_rate": _RATE,
+    "distillation": FiniteFloat(0, 1),
+    "compare": click.Choice(
+        ["uniform", "mixed-dimension", "magnitude", "paper"]
     ),
-    "linear": (
-        click.Choice(["dense", "pep"]),
-        "fm, deepfm: whether first-order weights are pruned too, within the "
-        "same budget.",
-    ),
-    "embedding_dim": (_WHOLE, "Base embedding size.  [default: 64; lr: 1]"),
-    "granularity": (
-        Choice(
-            [
-                *("global", "dimension", "feature", "feature-dimension"),
-                *("field", "field-dimension"),
-            ]
-        ),
-        "Which entries of the table share a threshold.  [default: global; "
-        "paper: feature-dimension]",
-    ),
-    "search": (
-        click.Choice(["budget", "paper"]),
-        "Reach the budgets on a schedule, or let thresholds rise by L2 as in "
-        "the paper until the budgets are passed.",
-    ),
-    "search_epochs": (
-        _WHOLE,
-        "Length of the search; by the paper's, at most.  [default: 1.5 "
-        "times the epochs in which the dense model is at its best; at most 20 "
-        "for fm, 12 for autoint without --deep, 14 for others; paper: 40]",
-    ),
-    "search_dim": (
-        _WHOLE,
-        "Columns of the table that is searched. A wide one overfits the ids of "
-        "users and items.  [default: --embedding-dim]",
-    ),
-    "search_rate": (
-        _RATE,
-        "Learning rate of the search by budget.  [default: fm: up to 3 times "
-        "--learning-rate; others: --learning-rate]",
-    ),
-    "threshold_init": (
-        FiniteFloat(max=0),
-        "Threshold logit to start from.",
-    ),
-    "budget": (_WHOLE, "Embedding parameters to keep. Repeatable."),
-    "sparsity": (
-        FiniteFloat(0, 1, min_open=True, max_open=True),
-        "Share of them to prune. Repeatable.  [default: 0.8, 0.9, 0.95; paper: "
-        "0.8]",
-    ),
-    "retrain": (
-        click.Choice(["rewind", "reinit", "finetune"]),
-        "What a small model is trained from: the first weights, others, or "
-        "those the search has left.",
-    ),
-    "retrain_epochs": (
-        _WHOLE,
-        "Length of a retraining, over which the learning rate falls to zero; "
-        "by the paper's method, at most, and it stays.  [default: as "
-        "--search-epochs, but at most 16 for fm; paper: --max-epochs]",
-    ),
-    "retrain_rate": (
-        _RATE,
-        "Learning rate that retraining begins with, unless --search paper.  "
-        "[default: fm: up to 10 times --learning-rate; autoint without --deep: "
-        "--learning-rate; others: up to 3 times]",
-    ),
-    "distillation": (
-        FiniteFloat(0, 1),
-        "Weight of the dense model's probabilities in the labels of search and "
-        "retraining. None with --no-baseline or --search paper.",
-    ),
-    "compare": (
-        click.Choice(["uniform", "mixed-dimension", "magnitude", "paper"]),
-        "Train a baseline of each budget too: a full table with fewer columns, "
-        "columns by popularity, the largest entries, the paper's search; all "
-        "of them as long, and on the same labels. Repeatable.",
-    ),
-    "optimizer": (
-        Choice(["adam", "lazy-adam"]),
-        "Adam with L2 on every weight, or one that touches the rows of a batch "
-        "alone, for tables of millions of rows.",
-    ),
-    "learning_rate": (
-        _RATE,
-        "Of Adam, for the dense model, and by the paper's method for all.  "
-        "[default: 0.001; autoint without --deep: 0.003]",
-    ),
-    "batch_size": (_WHOLE, "Rows of a training batch."),
-    "l2": (
-        FiniteFloat(min=0),
-        "L2 regularization, added to the gradient of every weight.",
-    ),
-    "max_epochs": (
-        _WHOLE,
-        "Longest training of the dense and of each small model.",
-    ),
-    "patience": (
-        _WHOLE,
-        "Stop after so many epochs without a better validation AUC.",
-    ),
-    "seed": (
-        click.IntRange(0, 2**31 - 1),
-        "Of the split, the initial values and the order of rows.",
-    ),
-    "baseline": (click.BOOL, "Whether to train the dense model too."),
-    "export": (
-        click.BOOL,
-        "Whether to write a SavedModel of the budget with the best validation "
-        "AUC, as keras-pep export does.",
-    ),
-    "distribute": (
-        Choice(["none", "mirrored", "multi-worker"]),
-        "Divide every batch among the GPUs of this machine, or among workers: "
-        "as many processes, here or elsewhere, that the environment variable "
-        "TF_CONFIG tells of one another, as TensorFlow has it.",
-    ),
+    "optimizer": Choice(["adam", "lazy-adam"]),
+    "learning_rate": _RATE,
+    "batch_size": _WHOLE,
+    "l2": FiniteFloat(min=0),
+    "max_epochs": _WHOLE,
+    "patience": _WHOLE,
+    "seed": SEED,
+    "baseline": click.BOOL,
+    "export": click.BOOL,
+    "distribute": Choice(["none", "mirrored", "multi-worker"]),
 }
 
 
@@ -352,7 +269,7 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
 
 
 def _check_workers(flag: str) -> None:
-    """Refuses an environment that does not say which workers there are.
+    """Refuse an environment that does not say which workers there are.
 
     Raises:
         click.BadParameter: If it does not.
@@ -405,7 +322,7 @@ def _finish(
     moved: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> None:
-    """Trains, or goes on where no settings are given; prints the results."""
+    """Train, or go on where no settings are given; print the results."""
     from keras_pep.lab.report import write_report
     from keras_pep.lab.run import (
         Workers,

@@ -1,8 +1,9 @@
 """The files of a run: their names, and how each is read and written."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,11 @@ from keras_pep.lab.run.checkpoint import Saved
 from keras_pep.lab.run.model_file import load_model, save_model
 from keras_pep.pruning import Ticket
 
+T = TypeVar("T")
 
-class Artifact(NamedTuple):
+
+@dataclass(frozen=True)
+class Artifact(Generic[T]):
     """Files of a kind.
 
     Attributes:
@@ -27,8 +31,8 @@ class Artifact(NamedTuple):
     """
 
     patterns: Sequence[str]
-    read: Callable[[Path], Any]
-    write: Callable[[Path, Any], None]
+    read: Callable[[Path], T]
+    write: Callable[[Path, T], None]
     missing: str = "it was removed, or the run did not get so far."
     damaged: str = ""
 
@@ -80,7 +84,7 @@ def _read_kept(path: Path) -> pd.DataFrame:
     return found.reindex(columns=[*types, "standard_error"])
 
 
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_rows(path: Path, rows: Any) -> None:
     pd.DataFrame(rows).to_csv(path, index=False)
 
 

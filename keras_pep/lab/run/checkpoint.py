@@ -1,4 +1,4 @@
-"""What a training needs to be taken up again where it was."""
+"""Trainings that are taken up again where they were."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +23,10 @@ class Part(Protocol):
     """A callback that remembers something from one epoch to the next."""
 
     def state(self) -> Mapping[str, Any]:
-        """What it remembers, as JSON."""
+        """Give all that it remembers, as JSON."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Remembers it again."""
+        """Remember it again."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class Saved:
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes a training down after every epoch, or takes it up again.
+    """Callback that writes a training down after every epoch.
+
+    Or it takes it up again.
 
     It comes after all other callbacks, so that they have done their part.
 

@@ -1,4 +1,4 @@
-"""What the settings of a run build."""
+"""The settings of a run, and the data and models that they build."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +46,7 @@ class Config(Settings):
     """The settings of a run, and the data and models that they ask for."""
 
     def load_data(self) -> data.Dataset:
-        """Loads the dataset."""
+        """Load the dataset."""
         return data.load(
             self.dataset,
             **{name: getattr(self, name) for name in _DATA},
@@ -141,7 +141,7 @@ class Config(Settings):
     def retraining_optimizer(
         self, rate: float, steps: int, kept: float
     ) -> keras.Optimizer:
-        """What a small model is trained with: a learning rate that falls.
+        """Make the optimizer of a small model: its learning rate falls.
 
         Args:
             rate: The learning rate to begin with; by the paper's method that

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -28,6 +28,7 @@ from keras_pep.lab.run.model_file import stored_bytes
 from keras_pep.lab.run.table import failed_parts
 from keras_pep.pruning import Ticket
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT = "checkpoint.npz"
@@ -205,7 +206,7 @@ class RunDirectory:
                 f"{self.path} cannot be changed: {error.strerror or error}."
             ) from error
 
-    def read(self, kind: Artifact, name: str) -> Any:
+    def read(self, kind: Artifact[T], name: str) -> T:
         """Read a file.
 
         Raises:
@@ -227,7 +228,7 @@ class RunDirectory:
                 f"{(what or repr(error)).rstrip('.')}.{kind.damaged}"
             ) from error
 
-    def write(self, kind: Artifact, name: str, content: Any) -> None:
+    def write(self, kind: Artifact[Any], name: str, content: Any) -> None:
         """Write a file, which appears whole.
 
         Raises:
@@ -248,15 +249,14 @@ class RunDirectory:
                 f"{error.strerror or error}.{hint if self.begun else ''}"
             ) from error
 
-    def _read_if_there(self, kind: Artifact) -> Any:
+    def _read_if_there(self, kind: Artifact[T]) -> T | None:
         (name,) = kind.patterns
         there = (self.path / name).exists()
         return self.read(kind, name) if there else None
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file."""
-        content: dict[str, Any] = self.read(artifacts.JSON, name)
-        return content
+        return self.read(artifacts.JSON, name)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file, with a checksum of its own."""
@@ -285,10 +285,7 @@ class RunDirectory:
 
     def read_vocabularies(self) -> dict[str, Vocabulary]:
         """Read `vocabularies.json`: what raw values became of which ids."""
-        found: dict[str, Vocabulary] = self.read(
-            artifacts.VOCABULARIES, "vocabularies.json"
-        )
-        return found
+        return self.read(artifacts.VOCABULARIES, "vocabularies.json")
 
     def write_vocabularies(self, fields: Mapping[str, Vocabulary]) -> None:
         """Write `vocabularies.json`."""
@@ -300,8 +297,7 @@ class RunDirectory:
         Returns:
             int64, `(features,)`; None if the run has not written any.
         """
-        counts: np.ndarray | None = self._read_if_there(artifacts.COUNTS)
-        return counts
+        return self._read_if_there(artifacts.COUNTS)
 
     def write_counts(self, counts: np.ndarray) -> None:
         """Write `counts.npy`."""
@@ -309,8 +305,7 @@ class RunDirectory:
 
     def read_history(self) -> list[dict[str, Any]]:
         """Read `history.csv`, one row per epoch and stage."""
-        rows: list[dict[str, Any]] = self.read(artifacts.HISTORY, "history.csv")
-        return rows
+        return self.read(artifacts.HISTORY, "history.csv")
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `history.csv`."""
@@ -325,8 +320,7 @@ class RunDirectory:
             earlier version, which did not know it, has written the row); None
             if the run has not written any.
         """
-        rows: pd.DataFrame | None = self._read_if_there(artifacts.KEPT)
-        return rows
+        return self._read_if_there(artifacts.KEPT)
 
     def write_kept(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `kept.csv`."""
@@ -348,8 +342,7 @@ class RunDirectory:
     def load_ticket(self, budget: int, method: str = "budget") -> Ticket:
         """Read `budget-<N>.ticket.npz`, or that of another method."""
         name = f"{method}-{budget}.ticket.npz"
-        ticket: Ticket = self.read(artifacts.TICKET, name)
-        return ticket
+        return self.read(artifacts.TICKET, name)
 
     def save_ticket(self, ticket: Ticket, method: str = "budget") -> None:
         """Write `budget-<N>.ticket.npz`, or that of another method."""
@@ -381,7 +374,7 @@ class RunDirectory:
         Raises:
             RunError: If the file is damaged, or of another run.
         """
-        saved: Saved | None = self._read_if_there(artifacts.CHECKPOINT)
+        saved = self._read_if_there(artifacts.CHECKPOINT)
         if saved is not None and saved.run != self._identity():
             raise RunError(
                 f"{self.path / _CHECKPOINT} is damaged: it is of another run."
@@ -396,7 +389,7 @@ class RunDirectory:
         self.write(artifacts.CHECKPOINT, _CHECKPOINT, saved)
 
     def _identity(self) -> str:
-        """Of the run: what its settings and data add up to."""
+        """A checksum of the run: of its settings and data."""
         return checksum(self.read_json("config.json"))
 
     def finish(self, metrics: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a run says while it trains, and remembers of each epoch."""
+"""Lines, bars and rows of a training."""
 
 import logging
 import math
@@ -143,7 +143,7 @@ def _clock_time(seconds: float) -> str:
 
 
 class KeptOverSteps(keras.callbacks.Callback):
-    """Remembers how many entries a search keeps, whenever that has changed.
+    """Callback that notes how many entries a search keeps, as that changes.
 
     Of tables with more than four million entries the numbers within an epoch
     are estimates, with a standard error; where they were counted it is 0.

@@ -107,7 +107,12 @@ class Run:
             self.workers.agree(f"that {name} is finished")
         return dict(self.stages[name].result)
 
-    def attempt(self, name: str, part: Callable[[], T]) -> T | None:
+    def attempt(
+        self,
+        name: str,
+        part: Callable[[], T],
+        *raised: type[Exception],
+    ) -> T | None:
         """Do a part without which the run goes on; None if it fails.
 
         With several workers it does not go on: the others may be in the middle
@@ -116,14 +121,16 @@ class Run:
         Args:
             name: Name of the stage that fails, if it does.
             part: The part.
+            *raised: Errors that are no failures of it.
 
         Raises:
             RunError: If a file cannot be written, or is damaged.
             WorkersDisagreeError: If workers come to different results.
         """
+        passed: tuple[type[Exception], ...] = (RunError, WorkersDisagreeError)
         try:
             return part()
-        except (RunError, WorkersDisagreeError):
+        except passed + raised:
             raise
         except Exception as error:
             if self.workers.count > 1 or interrupted():

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -215,7 +215,7 @@ class _KeptTickets:
         self._saved = len(tickets)
 
     def state(self) -> dict[str, Any]:
-        """That of the search, whose tickets are saved."""
+        """The state of the search, whose tickets are saved."""
         self.save()
         return self.collector.state()
 
@@ -253,23 +253,16 @@ def retrain_all(
             **_planted(run, ticket),
         }
 
-    names = {f"{kind}-{ticket.budget}": ticket for ticket in tickets}
     return _attempts(
-        run, ((name, partial(train, name, names[name])) for name in names)
+        run, kind, {t.budget: partial(train, ticket=t) for t in tickets}
     )
 
 
 def compare(run: Run, method: str) -> list[dict[str, Any]]:
     """Do with the budgets what another method does."""
     if method not in SEARCHED:
-        names = {f"{method}-{budget}": budget for budget in run.budgets}
-        return _attempts(
-            run,
-            (
-                (name, partial(_fit_to, run, method, budget))
-                for name, budget in names.items()
-            ),
-        )
+        fit = {b: partial(_fit_to, run, method, b) for b in run.budgets}
+        return _attempts(run, method, fit)
     model, tickets, result = search(run, method, method)
     if method not in run.failures:
         for budget in {*run.budgets} - {ticket.budget for ticket in tickets}:
@@ -281,28 +274,29 @@ def compare(run: Run, method: str) -> list[dict[str, Any]]:
 
 
 def _attempts(
-    run: Run, trainings: Iterable[tuple[str, Callable[[], dict[str, Any]]]]
+    run: Run,
+    kind: str,
+    trainings: Mapping[int, Callable[[str], dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """Results of stages, without those that failed or cannot be."""
+    """Results of stages, without those that failed or cannot be.
 
-    def result(
-        name: str, train: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any] | None:
+    Args:
+        run: The run.
+        kind: What their names begin with.
+        trainings: What trains the model of each budget, by its name.
+    """
+    found = []
+    for budget, train in trainings.items():
+        name = f"{kind}-{budget}"
         try:
-            return run.do(name, train)
+            part = partial(run.do, name, partial(train, name))
+            found.append(run.attempt(name, part, BudgetTooSmallError))
         except BudgetTooSmallError as error:
-            method, _, budget = name.rpartition("-")
-            logger.warning(f"no {method} table for {int(budget):,}: {error}")
-            return None
-
-    found = [
-        run.attempt(name, partial(result, name, train))
-        for name, train in trainings
-    ]
+            logger.warning(f"no {kind} table for {budget:,}: {error}")
     return [entry for entry in found if entry is not None]
 
 
-def _fit_to(run: Run, method: str, budget: int) -> dict[str, Any]:
+def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
     """Train a full table that is made to fit a budget."""
     with run.workers.scope():
         model = run.config.build_model(
@@ -314,7 +308,6 @@ def _fit_to(run: Run, method: str, budget: int) -> dict[str, Any]:
     )
     if run.config.linear == "pep":  # then a budget counts them too
         table += run.dataset.feature_count
-    name = f"{method}-{budget}"
     batches, arguments = _retraining(run, name, table)
     model.fit(batches, verbose=0, **arguments)
     return {

@@ -1,4 +1,4 @@
-"""What a training learns, for TensorBoard."""
+"""Figures of a training, for TensorBoard."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Writes an event file, a record after every epoch.
+    """Callback that writes an event file, a record after every epoch.
 
     Loss, validation figures, kept parameters and sparsity; of a searched or
     pruned table kept parameters by field, a histogram of the embedding sizes,
@@ -48,7 +48,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Writes the epoch."""
+        """Write the epoch."""
         if self._failed:
             return
         logs = logs or {}
@@ -75,7 +75,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             logger.warning(f"No more of {self.folder} for TensorBoard: {error}")
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Closes the file."""
+        """Close the file."""
         if self._writer is not None and not self._failed:
             self._writer.close()
 
@@ -134,25 +134,22 @@ class TensorBoardLog(keras.callbacks.Callback):
         for tag, value in scalars.items():
             event.summary.value.add(tag=tag, simple_value=float(value))
         if sizes is not None:
-            counts = np.bincount(sizes)
-            event.summary.value.add(tag="embedding sizes").histo.CopyFrom(
-                _histogram(counts)
+            event.summary.value.add(
+                tag="embedding sizes", histo=_histogram(np.bincount(sizes))
             )
         self._writer.write(event.SerializeToString())
         self._writer.flush()
 
 
-def _histogram(counts: np.ndarray) -> Any:
-    """How many features there are of each size, 0 and up."""
-    from tensorflow.core.framework import summary_pb2
-
+def _histogram(counts: np.ndarray) -> dict[str, Any]:
+    """Count features of each size, 0 and up, as TensorBoard has it."""
     sizes = np.arange(counts.size)
-    return summary_pb2.HistogramProto(
-        min=float(sizes[counts > 0].min()),
-        max=float(sizes[-1]),
-        num=float(counts.sum()),
-        sum=float((counts * sizes).sum()),
-        sum_squares=float((counts * sizes**2).sum()),
-        bucket_limit=(sizes + 0.5).tolist(),
-        bucket=counts.astype(float).tolist(),
-    )
+    return {
+        "min": float(sizes[counts > 0].min()),
+        "max": float(sizes[-1]),
+        "num": float(counts.sum()),
+        "sum": float((counts * sizes).sum()),
+        "sum_squares": float((counts * sizes**2).sum()),
+        "bucket_limit": (sizes + 0.5).tolist(),
+        "bucket": counts.astype(float).tolist(),
+    }

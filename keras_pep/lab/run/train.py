@@ -197,7 +197,7 @@ def _environment() -> dict[str, str]:
 
 
 def _version(package: str) -> str:
-    """Of what is imported, by whatever name it was installed.
+    """The version that is imported, by whatever name it was installed.
 
     TensorFlow is one that has several: `tensorflow-cpu` is another.
     """

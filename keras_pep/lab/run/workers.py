@@ -26,7 +26,7 @@ class WorkerLostError(RunError):
 
 
 class Workers:
-    """What a run needs to know of those that it is trained by.
+    """The processes that train a run together.
 
     Args:
         strategy: Of `tf.distribute`, or None.
@@ -39,7 +39,7 @@ class Workers:
 
     @classmethod
     def of(cls, distribute: str) -> "Workers":
-        """Those that a setting asks for.
+        """Make the workers that a setting asks for.
 
         That of several workers has to be made before TensorFlow computes
         anything, and waits for all of them.
@@ -78,7 +78,7 @@ class Workers:
 
     @contextlib.contextmanager
     def chief_first(self) -> Iterator[None]:
-        """Has the others wait until the chief is through with something."""
+        """Have the others wait until the chief is through with something."""
         if not self.chief:
             self.agree("whose turn it is")
         yield
@@ -98,7 +98,7 @@ class Workers:
             logger.setLevel(level)
 
     def agree(self, what: str, result: Any = None) -> None:
-        """Waits for all, and makes sure that they have the same.
+        """Wait for all, and make sure that they have the same.
 
         Args:
             what: What it is, for the message.
@@ -112,7 +112,7 @@ class Workers:
 
     @contextlib.contextmanager
     def raise_on_lost_worker(self, directory: RunDirectory) -> Iterator[None]:
-        """Tells in a line if another worker has ended.
+        """Tell in a line if another worker has ended.
 
         Args:
             directory: Of the run.
@@ -175,7 +175,7 @@ def _strategy(distribute: str) -> Any:
 
 
 def check_tf_config(environment: Mapping[str, str]) -> None:
-    """Makes sure that `TF_CONFIG` says which workers there are.
+    """Make sure that `TF_CONFIG` says which workers there are.
 
     Args:
         environment: The variables.

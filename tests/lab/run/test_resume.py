@@ -139,6 +139,11 @@ def test_what_is_known_is_there_before_the_end(tmp_path):
     rows = [(row["stage"], row["epoch"]) for row in directory.read_history()]
     assert rows == [("dense", 1), ("dense", 2), ("dense", 3), ("search", 1)]
     assert set(directory.read_kept()["stage"]) == {"search"}
+    (dense,) = directory.path.glob("*.stage.json")  # the stage that is done
+    assert dense.name == "dense.stage.json"
+    stage = directory.read_stages()["dense"]
+    assert (stage.number, len(stage.history), stage.kept) == (0, 3, [])
+    assert stage.result["steps"] == stage.history[-1]["step"]
     lines = [line for line in said if "epoch" in line or "AUC" in line]
     assert len(lines) == 5 + 2
     assert all(len(line) <= 80 for line in lines), lines

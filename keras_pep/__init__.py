@@ -1,5 +1,6 @@
 """keras-pep: learnable embedding sizes for Keras 3."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from keras_pep.lazy import attach, import_after
@@ -66,6 +67,8 @@ __getattr__, __dir__ = attach(
         ),
     },
 )
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Only what a saved file may name.
 import_after(

@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.lab.run import Config, RunDirectory
+from keras_pep.lab.run.directory import Stage
 from keras_pep.pruning import Ticket
 from keras_pep.sparse import SparseTable
 
@@ -199,7 +200,8 @@ def unfinish(run, stages=("dense", "search", "budget-60"), begun="budget-20"):
     (run / "history.csv").unlink()
     if rows:
         directory.write_history(rows)
-    directory.write_progress({name: results[name] for name in stages}, rows)
+    for number, name in enumerate(stages):
+        directory.write_stage(name, Stage(number, results[name]))
     return run
 
 

@@ -88,10 +88,10 @@ assert read.budget == read.embedding_parameters == 20
 
 write_run(folder / "run")
 directory = keras_pep.lab.run.RunDirectory(folder / "run")
-with directory.mine():
+with directory.lock():
     assert directory.in_use()
     (folder / "run" / ".partial-1-dense.keras").write_text("half")
-    directory.sweep()
+    directory.remove_partial_files()
     busy.append(str(folder / "run" / "metrics.json"))
     directory.write_json("metrics.json", directory.read_json("metrics.json"))
     assert not busy

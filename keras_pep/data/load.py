@@ -1,8 +1,9 @@
 """One door to all datasets."""
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from keras_pep.data.dataset import DataError, Dataset
 if TYPE_CHECKING:
     from keras_pep.data.prepare import Source
     from keras_pep.data.rows import Files
+
+logger = logging.getLogger(__name__)
 
 NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
 
@@ -33,7 +36,6 @@ def load(
     max_bad_rows: float = 0.001,
     in_memory: int = IN_MEMORY,
     cache_dir: str | Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
     """Loads a dataset and splits it 80/10/10 at random.
 
@@ -41,7 +43,7 @@ def load(
     somebody might not expect.
 
     Criteo, Avazu and files of one's own are prepared once, and found again
-    where the same is asked for of the same files.
+    where the same is asked for of the same files. What takes long is logged.
 
     Args:
         name: `"movielens"` (MovieLens-1M), `"movielens-100k"`, `"criteo"`,
@@ -62,7 +64,6 @@ def load(
             memory; a larger one stays on disk.
         cache_dir: Where prepared datasets are kept; by default
             `$KERAS_PEP_CACHE`, or else `~/.cache/keras-pep`.
-        say: Called with lines of progress.
 
     Raises:
         DataError: If there is no such dataset, or its files are missing or
@@ -78,9 +79,7 @@ def load(
         source = _source(
             name, data_dir, features, label, fields, delimiter, min_count
         )
-        dataset = _prepared(
-            source, seed, max_bad_rows, in_memory, cache_dir, say
-        )
+        dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
     for split_name, split in dataset.splits.items():
         if not 0 < split.labels.sum() < len(split):
             raise DataError(
@@ -138,7 +137,6 @@ def _prepared(
     max_bad_rows: float,
     in_memory: int,
     cache_dir: str | Path | None,
-    say: Callable[[str], None],
 ) -> Dataset:
     from keras_pep.data.prepare import prepare
     from keras_pep.data.stored import FORMAT, open_folder
@@ -157,6 +155,6 @@ def _prepared(
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = Path(cache_dir) / f"{source.name}-{digest}"
     if not folder.is_dir():
-        prepare(source, folder, seed, max_bad_rows, say)
-    say(f"{source.name}: prepared in {folder}")
+        prepare(source, folder, seed, max_bad_rows)
+    logger.info(f"{source.name}: prepared in {folder}")
     return open_folder(folder, in_memory)

@@ -7,8 +7,9 @@ lengths. None keeps rows in memory; what grows is the number of distinct values.
 """
 
 import itertools
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from keras_pep.data.rows import Block, Column, Files, Malformed
 from keras_pep.data.spelling import spelled
 from keras_pep.data.times import FORMS, numbers
 from keras_pep.files import whole_folder
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 BINS = 32  # of a number, as far as its values allow
@@ -77,7 +80,6 @@ def prepare(
     folder: Path,
     seed: int,
     max_bad_rows: float,
-    say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Writes a folder that `stored.open_folder` reads.
 
@@ -89,7 +91,6 @@ def prepare(
         folder: Where to; must not exist.
         seed: Of the split.
         max_bad_rows: Share of malformed rows that is tolerated.
-        say: Called with a line before each pass.
 
     Raises:
         DataError: If a file cannot be read, has no rows, too many rows are
@@ -99,7 +100,7 @@ def prepare(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as partial:
             before = _states(source)
-            _write(source, partial, seed, max_bad_rows, say)
+            _write(source, partial, seed, max_bad_rows)
             if _states(source) != before:
                 raise DataError(
                     f"{source.files.paths[0].parent}: a file of "
@@ -124,12 +125,11 @@ def _write(
     folder: Path,
     seed: int,
     max_bad_rows: float,
-    say: Callable[[str], None],
 ) -> None:
     if any(field.kind in ("number", "list") for field in source.fields):
-        say(f"{source.name}: looking at numbers and lists")
-        source = replace(source, fields=_fitted(source, seed, say))
-    say(f"{source.name}: counting values")
+        logger.info(f"{source.name}: looking at numbers and lists")
+        source = replace(source, fields=_fitted(source, seed))
+    logger.info(f"{source.name}: counting values")
     malformed = Malformed()
     counts = [_Count(each.kind != "text") for each in source.fields]
     sizes = np.zeros(len(SPLITS), dtype=np.int64)
@@ -163,7 +163,7 @@ def _write(
     notes = (*source.notes, *left_out, *missing, *merged)
     source = replace(source, notes=notes)
     del counts
-    say(f"{source.name}: numbering {sizes.sum():,} rows")
+    logger.info(f"{source.name}: numbering {sizes.sum():,} rows")
     _number_rows(source, folder, seed, vocabularies, sizes, malformed.rows)
 
 
@@ -444,9 +444,7 @@ class Encoder:
         return pa.compute.replace_with_mask(places, left, found)
 
 
-def _fitted(
-    source: Source, seed: int, say: Callable[[str], None]
-) -> tuple[Field, ...]:
+def _fitted(source: Source, seed: int) -> tuple[Field, ...]:
     """Complete fields with the edges of numbers and the lengths of lists.
 
     Edges are quantiles of the training rows, of a random million of them if
@@ -483,7 +481,7 @@ def _fitted(
         length = min(int(longest), LONGEST_LIST)
         fitted[place] = replace(fitted[place], length=length)
         if cut:
-            say(
+            logger.info(
                 f"{source.name}: {cut:,} lists of {fitted[place].name} have "
                 f"more than {LONGEST_LIST} values, of which the rest is left "
                 "out"

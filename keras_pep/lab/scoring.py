@@ -1,5 +1,6 @@
 """`keras-pep predict`: probabilities of the rows of a file."""
 
+import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from keras_pep.serving.compact import served_model
 from keras_pep.serving.description import Description, TensorInfo
 from keras_pep.serving.export import RAW, ExportError, check_fields
 
+logger = logging.getLogger(__name__)
+
 _AT_ONCE = 8192  # rows that are scored at once
 _INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 
@@ -38,10 +41,11 @@ def score_file(
     target: Path,
     delimiter: str | None = None,
     usual: Files | None = None,
-    say: Callable[[str], None] = lambda _: None,
     vocabularies: Collection[Vocabulary] = (),
 ) -> int:
     """Writes the probability of each row of a file, in the same order.
+
+    It logs all that is read in a way that the user might not expect.
 
     Args:
         score: What computes them.
@@ -53,10 +57,8 @@ def score_file(
             its header has the columns then, else by the ending of its name.
         usual: How files are written that are like those of the training, if
             the endings of their names do not say it.
-        say: Called with a line for all that is read in a way that the user
-            might not expect.
         vocabularies: What the model knows. For each column of which it knows
-            nearly no value there is a line, too.
+            nearly no value a line is logged.
 
     Returns:
         Number of rows.
@@ -64,7 +66,7 @@ def score_file(
     Raises:
         DataError: If a column is missing, or a row or a value is malformed.
     """
-    files = _files(source, columns, delimiter, usual, say)
+    files = _files(source, columns, delimiter, usual)
     ending = target.suffix.lower()
     if ending not in (".csv", ".tsv", ".parquet"):
         raise DataError(
@@ -88,7 +90,7 @@ def score_file(
         ) from error
     notes = {each.column: note for each in familiar if (note := each.note())}
     for note in notes.values():
-        say(note)
+        logger.info(note)
     return count
 
 
@@ -148,14 +150,13 @@ def _files(
     columns: tuple[str, ...],
     delimiter: str | None,
     usual: Files | None,
-    say: Callable[[str], None],
 ) -> Files:
     """Choose the first delimiter by which files have the columns."""
     given = [delimiter]
     if usual is not None and delimiter is None:
         if usual.names:
             named = raw.without_header(
-                raw.files_of(source, None, say), usual, columns
+                raw.files_of(source, None, logger.info), usual, columns
             )
             if named is not None:
                 return named
@@ -168,7 +169,7 @@ def _files(
         missing = [name for name in columns if name not in found]
         if not missing:
             for note in notes:
-                say(note)
+                logger.info(note)
             return files
         error = error or raw.no_column(files, missing, found)
     assert error is not None

@@ -1,3 +1,4 @@
+import logging
 import math
 import re
 import resource
@@ -112,45 +113,44 @@ def test_real_avazu_equals_a_slow_version(shared_data):
     assert_equal_to_slow_version(dataset, frame, 0, 10, rows=1000)
 
 
-def test_what_is_prepared_is_found_again(small_criteo, tmp_path):
-    said = []
+def test_what_is_prepared_is_found_again(small_criteo, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "keras_pep")
 
     def load(**settings):
-        said.clear()
+        caplog.clear()
         dataset = data.load(
             "criteo",
             small_criteo,
             cache_dir=tmp_path / "cache",
-            say=said.append,
             **settings,
         )
         return dataset.fingerprint()
 
     first = load()
-    assert "criteo: counting values" in said
+    assert "criteo: counting values" in caplog.messages
     assert load() == first
-    assert len(said) == 1
-    assert said[0].startswith("criteo: prepared in ")
+    (said,) = caplog.messages
+    assert said.startswith("criteo: prepared in ")
     assert load(min_count=5) != first
-    assert "criteo: counting values" in said
+    assert "criteo: counting values" in caplog.messages
     assert load(seed=1) != first
     path = small_criteo / "train.txt"
     path.write_text(path.read_text().replace("\t", "\t7", 1))
     assert load() != first
-    assert "criteo: counting values" in said
+    assert "criteo: counting values" in caplog.messages
 
 
 def test_what_another_version_has_prepared_is_not_read(
-    small_criteo, tmp_path, monkeypatch
+    small_criteo, tmp_path, monkeypatch, caplog
 ):
     """Its values may have other spellings."""
     cache = tmp_path / "cache"
     with monkeypatch.context() as before:
         before.setattr("keras_pep.data.stored.FORMAT", 1)
         data.load("criteo", small_criteo, cache_dir=cache)
-    said = []
-    data.load("criteo", small_criteo, cache_dir=cache, say=said.append)
-    assert "criteo: counting values" in said
+    caplog.set_level(logging.INFO, "keras_pep")
+    data.load("criteo", small_criteo, cache_dir=cache)
+    assert "criteo: counting values" in caplog.messages
     assert len([*cache.iterdir()]) == 2
 
 
@@ -344,12 +344,12 @@ def test_whoever_is_slower_takes_what_is_there(
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "other"])
 def test_a_file_that_changes_meanwhile_is_an_error(
-    small_criteo, tmp_path, change
+    small_criteo, tmp_path, monkeypatch, change
 ):
     path = small_criteo / "train.txt"
     content = path.read_bytes()
 
-    def say(line):
+    def change_it(line):
         if "numbering" in line:
             path.write_bytes(
                 {
@@ -359,8 +359,9 @@ def test_a_file_that_changes_meanwhile_is_an_error(
                 }[change]
             )
 
+    monkeypatch.setattr("keras_pep.data.prepare.logger.info", change_it)
     with pytest.raises(DataError, match="has changed while it was read"):
-        data.load("criteo", small_criteo, cache_dir=tmp_path / "c", say=say)
+        data.load("criteo", small_criteo, cache_dir=tmp_path / "c")
     assert not list((tmp_path / "c").iterdir())
 
 

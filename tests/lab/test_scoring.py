@@ -1,6 +1,7 @@
 """The rows that `predict` reads, in files of every kind of writing."""
 
 import gzip
+import logging
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +25,13 @@ def score(block):
 
 
 @pytest.fixture
-def scored(tmp_path):
+def scored(tmp_path, caplog):
     """The probabilities of a file's rows, and what is said of them."""
 
     def scored(content, name="new.csv", target="scores.csv", **settings):
-        path, said = tmp_path / name, []
+        path = tmp_path / name
+        caplog.clear()
+        caplog.set_level(logging.INFO, "keras_pep")
         if isinstance(content, str):
             content = content.encode()
         path.write_bytes(content)
@@ -37,12 +40,11 @@ def scored(tmp_path):
             ("user", "price"),
             path,
             tmp_path / target,
-            say=said.append,
             **settings,
         )
         found = np.loadtxt(tmp_path / target, skiprows=1).tolist()
         assert rows == len(found)
-        return found, said
+        return found, [*caplog.messages]
 
     return scored
 

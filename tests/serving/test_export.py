@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 import shutil
@@ -999,7 +1000,7 @@ def test_the_description_is_in_the_directory(exported):
 
 
 def test_a_saved_model_says_what_it_knows(
-    exported, clicks, clicks_model, tmp_path
+    exported, clicks, clicks_model, tmp_path, caplog
 ):
     description = keras_pep.serving.describe(exported.path)
     found = scoring.vocabularies_of(description)
@@ -1019,13 +1020,12 @@ def test_a_saved_model_says_what_it_knows(
     row = raw_rows(1)[0]
     write_csv(tmp_path / "rows.csv", [{**row, "city": "nowhere"}])
     score, columns = scoring.scorer_of_saved_model(description)
-    said = []
+    caplog.set_level(logging.INFO, "keras_pep")
     score_file(
         *(score, columns, tmp_path / "rows.csv", tmp_path / "scores.csv"),
-        say=said.append,
         vocabularies=found,
     )
-    (note,) = [note for note in said if note.startswith("city")]
+    (note,) = [note for note in caplog.messages if note.startswith("city")]
     assert "city: of 1 rows 0 have a value" in note
     assert "found such as 'nowhere', expected such as " in note
 

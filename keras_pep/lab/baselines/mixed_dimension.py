@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep.lab.presets import preset
 from keras_pep.layers import lookup
 from keras_pep.layers.embedding import lengths_of_fields, positive_integer
 from keras_pep.layers.ids import (
@@ -183,7 +184,7 @@ def mixed_dimensions(
     field_sizes: Sequence[int],
     output_dim: int,
     budget: int,
-    temperature: float = 0.3,
+    temperature: float = preset("mixed_dimension_temperature"),
 ) -> tuple[int, ...]:
     """Choose the width of each field's table by the popularity of features.
 

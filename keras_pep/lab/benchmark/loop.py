@@ -16,7 +16,7 @@ from keras_pep.data.fields import Field, Vocabulary
 from keras_pep.lab.run.checkpoint import Checkpoint
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.interrupt import Interruptible
-from keras_pep.lab.run.progress import EpochLog, StopsAtNaN
+from keras_pep.lab.run.progress import EpochLog
 from keras_pep.lab.run.tensorboard import TensorBoardLog
 from keras_pep.pruning import search
 
@@ -51,11 +51,7 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
         parameters = config.parameters(dataset)
-        log = EpochLog(
-            *("search", history, lambda _: None),
-            bar=True,
-            parameters=parameters,
-        )
+        log = EpochLog("search", history, parameters, bar=True)
         checkpoint = Path(folder, "checkpoint.npz")
         search(
             model,
@@ -69,11 +65,9 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
                     "watching",
                     [
                         log,
-                        StopsAtNaN("search"),
                         Interruptible(),
                         TensorBoardLog(
-                            *(Path(folder, "logs"), dataset, parameters),
-                            lambda _: None,
+                            Path(folder, "logs"), dataset, parameters
                         ),
                     ],
                 ),

@@ -1,28 +1,42 @@
-"""What all commands share: quiet, debug, and errors in one line."""
+"""The parts all commands share: options, lines, and errors in one line."""
 
+import contextlib
 import dis
 import functools
+import inspect
 import logging
 import math
 import os
+import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
 from click.exceptions import Exit
 
+from keras_pep.lab.settings import Settings
 
-def command(function: Callable[..., None]) -> click.Command:
-    """Make a click command with `--quiet` and `--debug`."""
+
+def command(
+    function: Callable[..., None], *, progress: bool = False
+) -> click.Command:
+    """Make a click command with `--quiet` and `--debug`.
+
+    Args:
+        function: What it does.
+        progress: Whether it shows, unless quiet, all that keras-pep logs; else
+            it shows warnings alone.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, debug: bool, **kwargs: Any) -> None:
         if not debug:
             _load_silently()
-        function(*args, **kwargs)
+        with _logged(quiet=not progress or kwargs["quiet"]):
+            function(*args, **kwargs)
 
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="Say only results."),
@@ -30,6 +44,36 @@ def command(function: Callable[..., None]) -> click.Command:
     ):
         wrapped = option(wrapped)
     return click.command()(wrapped)
+
+
+class _Lines(logging.Handler):
+    """Handler that prints what is logged, on stdout or on stderr."""
+
+    def __init__(self, err: bool) -> None:
+        super().__init__()
+        self.err = err
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line; of a failure, what is known of it."""
+        if record.exc_info and isinstance(record.exc_info[1], Exception):
+            tell_failure(record.getMessage(), record.exc_info[1])
+        else:
+            end_bar()
+            click.echo(record.getMessage(), err=self.err)
+
+
+@contextlib.contextmanager
+def _logged(*, quiet: bool) -> Iterator[None]:
+    """Show what keras-pep logs."""
+    logger = logging.getLogger("keras_pep")
+    level, lines = logger.level, _Lines(err=quiet)
+    logger.addHandler(lines)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(lines)
 
 
 _DEBUG = "--debug"
@@ -137,7 +181,7 @@ def _is_of_a_check(error: Exception) -> bool:
 
 
 def _load_silently() -> None:
-    """Loads TensorFlow with what it logs meanwhile kept off the terminal.
+    """Load TensorFlow with what it logs meanwhile kept off the terminal.
 
     Its first lines come from C++, before any setting of its own is read.
     """
@@ -159,6 +203,65 @@ def _load_silently() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+# Types of options, by the names of settings.
+Table = Mapping[str, click.ParamType[Any]]
+_HELP = {
+    name: " ".join(text.split()).replace(" [default", "  [default")
+    for name, text in re.findall(
+        r"^ {4}(\w+): ((?:.|\n {8})*)",
+        inspect.cleandoc(Settings.__doc__ or ""),
+        re.MULTILINE,
+    )
+}
+
+
+def options(table: Table) -> Callable[[Callable[..., None]], Any]:
+    """Add an option for each setting of a table, with its help and default.
+
+    A default that the help tells itself is that of no option.
+    """
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for name, kind in reversed([*table.items()]):
+            default, text = getattr(Settings, name), _HELP.get(name, "")
+            given = default not in (None, ()) and "[default:" not in text
+            flag = f"--{name.replace('_', '-')}"
+            if isinstance(default, bool):
+                flag += f"/--no-{flag[2:]}"
+            function = click.option(
+                flag,
+                type=kind,
+                default=default if given else None,
+                show_default=given,
+                multiple=isinstance(default, tuple) and name != "fields",
+                help=text,
+            )(function)
+        return function
+
+    return add
+
+
+class Text(click.types.StringParamType):
+    """A text that the help has a name for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Choice(click.Choice[str]):
+    """Words that are spelt with `-` here, and with `_` in Python."""
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """The word as in Python, or an error of usage."""
+        found = super().convert(value.replace("_", "-"), param, ctx)
+        return found.replace("-", "_")
 
 
 class FiniteFloat(click.FloatRange):

@@ -2,13 +2,12 @@
 
 import csv
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from keras_pep.lab.cli.common import FiniteFloat
+from keras_pep.lab.cli.common import FiniteFloat, Table, Text, options
 
 NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
 
@@ -21,7 +20,7 @@ class _DatasetType(click.ParamType[str]):
     def get_metavar(
         self, param: click.Parameter, ctx: click.Context
     ) -> str | None:
-        """What the help calls it."""
+        """The name that the help has for it."""
         return f"[{'|'.join(NAMES)}|PATH]"
 
     def convert(
@@ -44,110 +43,46 @@ class _DatasetType(click.ParamType[str]):
         return str(path.resolve())
 
 
-def delimiter_option(help_text: str) -> Callable[..., Any]:
-    r"""The option `--delimiter`, where a tab may be written `\t`."""
-    return click.option(
-        "--delimiter",
-        metavar="CHARACTER",
-        callback=lambda _, __, given: given and given.replace("\\t", "\t"),
-        help=help_text,
-    )
+class Delimiter(Text):
+    r"""A character that divides columns; a tab may be written `\t`."""
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """The character."""
+        return str(super().convert(value, param, ctx)).replace("\\t", "\t")
 
 
-_OPTIONS = (
-    click.option(
-        "--dataset",
-        type=_DatasetType(),
-        default="synthetic",
-        show_default=True,
-        help="A dataset by name, or the path of your own: a .csv, .tsv or "
-        ".parquet file, or a folder of such files.",
-    ),
-    click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Folder with the files of a dataset by name, as they are "
-        "downloaded. Without it MovieLens comes by TensorFlow Datasets.",
-    ),
-    click.option(
-        "--features",
-        type=click.Choice(["paper", "full"]),
-        help="movielens: the paper's seven fields, or user and movie ids too; "
-        "avazu: the hour as it is, or hour of day and weekday.  "
-        "[default: full]",
-    ),
-    click.option(
-        "--label",
-        metavar="COLUMN",
-        help="Own files: the column of labels, 0 or 1.",
-    ),
-    click.option(
-        "--fields",
-        metavar="A,B,C",
-        help="Own files: the columns to learn from, if not all. A kind after "
-        "a colon replaces the guessed one, as in price:number: category, text, "
-        "number, log, list, time, hour or weekday; a time may have a format, "
-        "as in 'when:time(%m/%d/%Y %H:%M)'.",
-    ),
-    delimiter_option(
-        "Own files: what divides columns.  [default: a comma; .tsv, .txt: a "
-        "tab]"
-    ),
-    click.option(
-        "--min-count",
-        type=click.IntRange(min=1),
-        default=10,
-        show_default=True,
-        help="Values in fewer training rows share one id of their field. Not "
-        "of movielens and synthetic.",
-    ),
-    click.option(
-        "--max-bad-rows",
-        type=FiniteFloat(0, 1),
-        default=0.001,
-        show_default=True,
-        help="Share of malformed rows that is left out and counted.",
-    ),
-    click.option(
-        "--cache-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Where prepared data are kept.  [default: $KERAS_PEP_CACHE, or "
-        "~/.cache/keras-pep]",
-    ),
-)
-
-
-_SETTINGS = (
-    "dataset",
-    "data_dir",
-    "features",
-    "label",
-    "fields",
-    "delimiter",
-    "min_count",
-    "max_bad_rows",
-    "cache_dir",
-)
+SEED = click.IntRange(0, 2**31 - 1)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_OPTIONS: Table = {
+    "dataset": _DatasetType(),
+    "data_dir": _FOLDER,
+    "features": click.Choice(["paper", "full"]),
+    "label": Text("COLUMN"),
+    "fields": Text("A,B,C"),
+    "delimiter": Delimiter("CHARACTER"),
+    "min_count": click.IntRange(min=1),
+    "max_bad_rows": FiniteFloat(0, 1),
+    "cache_dir": _FOLDER,
+}
+data_options = options(_OPTIONS)
 
 
 # A time with its format, if it is not quoted.
 _FORMAT = re.compile(r'(?:(?<=,)|^)\s*([^,"]+:(?:time|hour|weekday)\([^")]*\))')
 
 
-def data_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options to a command."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
 def data_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """Takes the options out of a command's, as `data.load` has them.
+    """Take the options out of a command's, as `data.load` has them.
 
     Raises:
         click.BadParameter: If one does not go with the dataset.
     """
-    settings = {name: options.pop(name) for name in _SETTINGS}
+    settings = {name: options.pop(name) for name in _OPTIONS}
     dataset = settings["dataset"]
     own = dataset not in NAMES
     for flag, unused in (
@@ -173,5 +108,5 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def short_name(dataset: str) -> str:
-    """What a run of a dataset is called by default."""
+    """Name a run of a dataset, by default."""
     return dataset if dataset in NAMES else Path(dataset).name.split(".")[0]

@@ -8,7 +8,7 @@ import click
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--budget` and `--dense`."""
+    """Add `--budget` and `--dense`."""
     for option in (
         click.option(
             "--dense", is_flag=True, help="Of a run, the dense model."
@@ -25,7 +25,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_choice(path: Path, budget: int | None, dense: bool) -> None:
-    """Refuses to choose among the models of a SavedModel, which is one."""
+    """Refuse to choose among the models of a SavedModel, which is one."""
     if dense or budget is not None:
         raise click.BadParameter(
             f"{path} is a SavedModel, which is one model.",

@@ -1,15 +1,16 @@
 """`keras-pep predict`."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from keras_pep.lab.cli.common import command
-from keras_pep.lab.cli.dataset import delimiter_option
+from keras_pep.lab.cli.dataset import Delimiter
 from keras_pep.lab.cli.model import model_options, refuse_choice
 
 
-@command
+@partial(command, progress=True)
 @click.argument("path", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--input",
@@ -27,9 +28,11 @@ from keras_pep.lab.cli.model import model_options, refuse_choice
     help="Where to write the column `probability`, row by row: .csv, .tsv or "
     ".parquet.",
 )
-@delimiter_option(
-    "What divides columns of the input.  [default: as the run was trained "
-    "with; else a comma; .tsv, .txt: a tab]"
+@click.option(
+    "--delimiter",
+    type=Delimiter("CHARACTER"),
+    help="What divides columns of the input.  [default: as the run was trained "
+    "with; else a comma; .tsv, .txt: a tab]",
 )
 @model_options
 @click.option("--force", is_flag=True, help="Overwrite the output.")
@@ -82,9 +85,8 @@ def predict(
         description = describe(saved_model)
         score, columns = scorer_of_saved_model(description)
         vocabularies = vocabularies_of(description)
-    say = (lambda _: None) if quiet else click.echo
     rows = score_file(
-        *(score, columns, source, target, delimiter, usual, say),
+        *(score, columns, source, target, delimiter, usual),
         vocabularies=vocabularies,
     )
     if not quiet:

@@ -1,22 +1,17 @@
 """`keras-pep prepare`."""
 
+from functools import partial
 from typing import Any
 
 import click
 
-from keras_pep.lab.cli.common import command
-from keras_pep.lab.cli.dataset import data_options, data_settings
+from keras_pep.lab.cli.common import command, options
+from keras_pep.lab.cli.dataset import SEED, data_options, data_settings
 
 
-@command
+@partial(command, progress=True)
 @data_options
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of the split.",
-)
+@options({"seed": SEED})
 def prepare(*, quiet: bool, seed: int, **options: Any) -> None:
     """Turn raw files into what `train` streams, and say what they hold.
 
@@ -29,13 +24,13 @@ def prepare(*, quiet: bool, seed: int, **options: Any) -> None:
     """
     from keras_pep import data
 
+    del quiet  # it is for what is logged
     settings = data_settings(options)
     dataset = data.load(
         settings.pop("dataset"),
         **settings,
         seed=seed,
         in_memory=0,
-        say=(lambda _: None) if quiet else click.echo,
     )
     click.echo(f"{dataset}\n\n{dataset.table()}")
     if dataset.malformed:

@@ -43,7 +43,7 @@ def report(run: Path, output: Path | None, quiet: bool) -> None:
 
 
 def say_unfinished(runs: "Sequence[RunContent]") -> None:
-    """Tells how far runs are of which not all is known, and what to do."""
+    """Tell how far runs are of which not all is known, and what to do."""
     for run in runs:
         if run.unfinished is not None:
             click.echo(

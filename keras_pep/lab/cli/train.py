@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping
@@ -15,18 +14,24 @@ import click
 from click.core import ParameterSource
 
 from keras_pep.lab.cli.common import (
+    Choice,
     FiniteFloat,
+    Table,
     command,
     command_line,
     explained,
+    options,
     tell_failure,
 )
 from keras_pep.lab.cli.dataset import (
     NAMES,
+    SEED,
     data_options,
     data_settings,
     short_name,
 )
+from keras_pep.lab.presets import preset
+from keras_pep.lab.settings import Settings
 
 if TYPE_CHECKING:
     from keras_pep.lab.run import Config, RunDirectory
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
 def _read_config(
     context: click.Context, option: click.Parameter, path: Path | None
 ) -> Path | None:
-    """Makes the keys of a file the defaults of the options."""
+    """Make the keys of a file the defaults of the options."""
     if path is None:
         return None
     try:
@@ -68,7 +73,7 @@ def _read_config(
 
 
 def _settings_in(path: Path) -> dict[str, Any]:
-    """What a TOML file says, or the `config.json` of a run.
+    """Read settings from a TOML file, or the `config.json` of a run.
 
     Raises:
         ValueError: If it is not one, or damaged.
@@ -76,7 +81,7 @@ def _settings_in(path: Path) -> dict[str, Any]:
     text = path.read_text("utf-8")
     if path.suffix != ".json":
         return tomllib.loads(text)
-    from keras_pep.lab.run import Config, parse_checked_json
+    from keras_pep.lab.run import parse_checked_json
 
     try:
         content = parse_checked_json(text)
@@ -84,49 +89,24 @@ def _settings_in(path: Path) -> dict[str, Any]:
         raise ValueError(f"not the config.json of a run: {error}") from error
     settings = {
         name: content[name]
-        for name in Config().to_dict()
+        for name in Settings().to_dict()
         if content.get(name) is not None
     }
     if fields := settings.pop("fields", ()):
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(fields)
         settings["fields"] = line.getvalue()
-    for name in settings.keys() & {"granularity", "optimizer", "distribute"}:
-        settings[name] = settings[name].replace("_", "-")
     return settings
 
 
-@command
-@data_options
-@click.option(
-    "--model",
-    type=click.Choice(["lr", "fm", "deepfm", "autoint"]),
-    default="fm",
-    show_default=True,
-    help="Logistic regression, factorization machine, and deep models.",
-)
-@click.option(
-    "--deep/--no-deep",
-    default=False,
-    show_default=True,
-    help="autoint: a perceptron beside the attention (AutoInt+).",
-)
-@click.option(
-    "--linear",
-    type=click.Choice(["dense", "pep"]),
-    default="dense",
-    show_default=True,
-    help="fm, deepfm: whether first-order weights are pruned too, within the "
-    "same budget.",
-)
-@click.option(
-    "--embedding-dim",
-    type=click.IntRange(min=1),
-    help="Base embedding size.  [default: 64; lr: 1]",
-)
-@click.option(
-    "--granularity",
-    type=click.Choice(
+_WHOLE = click.IntRange(min=1)
+_RATE = FiniteFloat(min=0, min_open=True)
+_OPTIONS: Table = {
+    "model": click.Choice(["lr", "fm", "deepfm", "autoint"]),
+    "deep": click.BOOL,
+    "linear": click.Choice(["dense", "pep"]),
+    "embedding_dim": _WHOLE,
+    "granularity": Choice(
         [
             "global",
             "dimension",
@@ -136,165 +116,36 @@ def _settings_in(path: Path) -> dict[str, Any]:
             "field-dimension",
         ]
     ),
-    help="Which entries of the table share a threshold.  [default: global; "
-    "paper: feature-dimension]",
-)
-@click.option(
-    "--search",
-    type=click.Choice(["budget", "paper"]),
-    default="budget",
-    show_default=True,
-    help="Reach the budgets on a schedule, or let thresholds rise by L2 as in "
-    "the paper until the budgets are passed.",
-)
-@click.option(
-    "--search-epochs",
-    type=click.IntRange(min=1),
-    help="Length of the search; by the paper's, at most.  [default: 1.5 "
-    "times the epochs in which the dense model is at its best; at most 20 for "
-    "fm, 12 for autoint without --deep, 14 for others; paper: 40]",
-)
-@click.option(
-    "--search-dim",
-    type=click.IntRange(min=1),
-    help="Columns of the table that is searched. A wide one learns the ids of "
-    "users and items by heart.  [default: --embedding-dim]",
-)
-@click.option(
-    "--search-rate",
-    type=FiniteFloat(min=0, min_open=True),
-    help="Learning rate of the search by budget.  [default: fm: up to 3 times "
-    "--learning-rate; others: --learning-rate]",
-)
-@click.option(
-    "--threshold-init",
-    type=FiniteFloat(max=0),
-    default=-15.0,
-    show_default=True,
-    help="Threshold logit to start from.",
-)
-@click.option(
-    "--budget",
-    type=click.IntRange(min=1),
-    multiple=True,
-    help="Embedding parameters to keep. Repeatable.",
-)
-@click.option(
-    "--sparsity",
-    type=FiniteFloat(0, 1, min_open=True, max_open=True),
-    multiple=True,
-    help="Share of them to prune. Repeatable.  [default: 0.8, 0.9, 0.95; "
-    "paper: 0.8]",
-)
-@click.option(
-    "--retrain",
-    type=click.Choice(["rewind", "reinit", "finetune"]),
-    default="rewind",
-    show_default=True,
-    help="What a small model is trained from: the first weights, others, or "
-    "those the search has left.",
-)
-@click.option(
-    "--retrain-epochs",
-    type=click.IntRange(min=1),
-    help="Length of a retraining, over which the learning rate falls to zero; "
-    "by the paper's method, at most, and it stays.  [default: as "
-    "--search-epochs, but at most 16 for fm; paper: --max-epochs]",
-)
-@click.option(
-    "--retrain-rate",
-    type=FiniteFloat(min=0, min_open=True),
-    help="Learning rate that retraining begins with, unless --search paper.  "
-    "[default: fm: up to 10 times --learning-rate; autoint without --deep: "
-    "--learning-rate; others: up to 3 times]",
-)
-@click.option(
-    "--distillation",
-    type=FiniteFloat(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Weight of the dense model's probabilities in the labels of search "
-    "and retraining. None with --no-baseline or --search paper.",
-)
-@click.option(
-    "--compare",
-    type=click.Choice(["uniform", "mixed-dimension", "magnitude", "paper"]),
-    multiple=True,
-    help="Train a baseline of each budget too: a full table with fewer "
-    "columns, columns by popularity, the largest entries, the paper's "
-    "search; all of them as long, and on the same labels. Repeatable.",
-)
-@click.option(
-    "--optimizer",
-    type=click.Choice(["adam", "lazy-adam"]),
-    default="adam",
-    show_default=True,
-    help="Adam with L2 on every weight, or one that touches the rows of a "
-    "batch alone, for tables of millions of rows.",
-)
-@click.option(
-    "--learning-rate",
-    type=FiniteFloat(min=0, min_open=True),
-    help="Of Adam, for the dense model, and by the paper's method for all.  "
-    "[default: 0.001; autoint without --deep: 0.003]",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=1024,
-    show_default=True,
-    help="Rows of a training batch.",
-)
-@click.option(
-    "--l2",
-    type=FiniteFloat(min=0),
-    default=1e-5,
-    show_default=True,
-    help="L2 regularization, added to the gradient of every weight.",
-)
-@click.option(
-    "--max-epochs",
-    type=click.IntRange(min=1),
-    default=40,
-    show_default=True,
-    help="Longest training of the dense and of each small model.",
-)
-@click.option(
-    "--patience",
-    type=click.IntRange(min=1),
-    default=2,
-    show_default=True,
-    help="Stop after so many epochs without a better validation AUC.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of the split, the initial values and the order of rows.",
-)
-@click.option(
-    "--baseline/--no-baseline",
-    default=True,
-    show_default=True,
-    help="Whether to train the dense model too.",
-)
-@click.option(
-    "--export/--no-export",
-    default=False,
-    show_default=True,
-    help="Whether to write a SavedModel of the budget with the best validation "
-    "AUC, as keras-pep export does.",
-)
-@click.option(
-    "--distribute",
-    type=click.Choice(["none", "mirrored", "multi-worker"]),
-    default="none",
-    show_default=True,
-    help="Divide every batch among the GPUs of this machine, or among workers: "
-    "as many processes, here or elsewhere, that the environment variable "
-    "TF_CONFIG tells of one another, as TensorFlow has it.",
-)
+    "search": click.Choice(["budget", "paper"]),
+    "search_epochs": _WHOLE,
+    "search_dim": _WHOLE,
+    "search_rate": _RATE,
+    "threshold_init": FiniteFloat(max=0),
+    "budget": _WHOLE,
+    "sparsity": FiniteFloat(0, 1, min_open=True, max_open=True),
+    "retrain": click.Choice(["rewind", "reinit", "finetune"]),
+    "retrain_epochs": _WHOLE,
+    "retrain_rate": _RATE,
+    "distillation": FiniteFloat(0, 1),
+    "compare": click.Choice(
+        ["uniform", "mixed-dimension", "magnitude", "paper"]
+    ),
+    "optimizer": Choice(["adam", "lazy-adam"]),
+    "learning_rate": _RATE,
+    "batch_size": _WHOLE,
+    "l2": FiniteFloat(min=0),
+    "max_epochs": _WHOLE,
+    "patience": _WHOLE,
+    "seed": SEED,
+    "baseline": click.BOOL,
+    "export": click.BOOL,
+    "distribute": Choice(["none", "mirrored", "multi-worker"]),
+}
+
+
+@partial(command, progress=True)
+@data_options
+@options(_OPTIONS)
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -325,13 +176,8 @@ def train(
     run_dir: Path | None,
     resume: Path | None,
     force: bool,
-    quiet: bool,
-    granularity: str | None,
-    optimizer: str,
-    distribute: str,
-    embedding_dim: int | None,
-    model: str,
-    **options: Any,
+    quiet: bool,  # noqa: ARG001 (for what is logged)
+    **settings: Any,
 ) -> None:
     """Train dense, search, and retrain a small model per budget.
 
@@ -347,74 +193,83 @@ def train(
         --search paper --budget 50000 --budget 30000
       keras-pep train --resume runs/movielens-fm-20260101-120000
     """
-    from keras_pep.lab.run import SEARCHED, Config, RunDirectory
+    from keras_pep.lab.run import Config, RunDirectory
 
     if resume is not None:
-        moved = _moved_data(options)
+        moved = _moved_data(settings)
         if RunDirectory(resume).read_config()[0].distribute == "multi_worker":
             _check_workers("--resume")
-        _finish(RunDirectory(resume), None, quiet=quiet, moved=moved)
+        _finish(RunDirectory(resume), None, moved=moved)
         return
-    settings = data_settings(options)
-    if distribute == "multi-worker":
+    settings = {**data_settings(settings), **settings}
+    _check(settings, run_dir)
+    model = settings["model"]
+    settings["embedding_dim"] = settings["embedding_dim"] or preset(
+        "embedding_dim", model
+    )
+    name = f"{short_name(settings['dataset'])}-{model}"
+    directory = RunDirectory(
+        run_dir or Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    )
+    _finish(directory, Config(**settings), force=force)
+
+
+def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        click.BadParameter: If some do not.
+    """
+    model, dim = settings["model"], settings["embedding_dim"]
+    paper = settings["search"] == "paper"
+    workers = settings["distribute"] == "multi_worker"
+    if workers:
         _check_workers("--distribute")
-        if run_dir is None:
-            raise click.BadParameter(
-                "several workers need one that all of them can read.",
-                param_hint="--run-dir",
-            )
-    if optimizer == "lazy-adam" and options["search"] == "paper":
-        raise click.BadParameter(
+    not_of_model = f"not an option of {model}."
+    one_rate = "the paper's method has one --learning-rate."
+    for flag, wrong, problem in (
+        (
+            "--run-dir",
+            workers and run_dir is None,
+            "several workers need one that all of them can read.",
+        ),
+        (
+            "--optimizer",
+            paper and settings["optimizer"] == "lazy_adam",
             "lazy-adam has no L2 on thresholds, without which the paper's "
             "search prunes nothing; use --search budget.",
-            param_hint="--optimizer",
-        )
-    for flag, value in (
-        ("--search-rate", options["search_rate"]),
-        ("--retrain-rate", options["retrain_rate"]),
+        ),
+        ("--search-rate", paper and settings["search_rate"], one_rate),
+        ("--retrain-rate", paper and settings["retrain_rate"], one_rate),
+        (
+            "--search-dim",
+            model == "lr" and settings["search_dim"] not in (None, 1),
+            "lr has one weight per feature.",
+        ),
+        ("--deep", settings["deep"] and model != "autoint", not_of_model),
+        (
+            "--linear",
+            settings["linear"] == "pep" and model in ("lr", "autoint"),
+            not_of_model,
+        ),
+        (
+            "--compare",
+            model == "lr"
+            and {*settings["compare"]} & {"uniform", "mixed-dimension"},
+            not_of_model,
+        ),
+        (
+            "--embedding-dim",
+            model == "lr" and dim not in (None, 1),
+            f"lr has one weight per feature, found {dim}, expected 1.",
+        ),
     ):
-        if value is not None and options["search"] == "paper":
-            raise click.BadParameter(
-                "the paper's method has one --learning-rate.", param_hint=flag
-            )
-    if model == "lr" and options["search_dim"] not in (None, 1):
-        raise click.BadParameter(
-            "lr has one weight per feature.", param_hint="--search-dim"
-        )
-    for flag, unused in (
-        ("--deep", options["deep"] and model != "autoint"),
-        ("--linear", options["linear"] == "pep" and model in ("lr", "autoint")),
-        ("--compare", model == "lr" and {*options["compare"]} - SEARCHED),
-    ):
-        if unused:
-            raise click.BadParameter(
-                f"not an option of {model}.", param_hint=flag
-            )
-    if model == "lr" and embedding_dim not in (None, 1):
-        raise click.BadParameter(
-            f"lr has one weight per feature, found {embedding_dim}, "
-            "expected 1.",
-            param_hint="--embedding-dim",
-        )
-    config = Config(
-        **settings,
-        granularity=granularity and granularity.replace("-", "_"),
-        optimizer=optimizer.replace("-", "_"),
-        distribute=distribute.replace("-", "_"),
-        embedding_dim=embedding_dim or (1 if model == "lr" else 64),
-        model=model,
-        **options,
-    )
-    name = short_name(settings["dataset"])
-    directory = RunDirectory(
-        run_dir
-        or Path("runs", f"{name}-{model}-{time.strftime('%Y%m%d-%H%M%S')}")
-    )
-    _finish(directory, config, quiet=quiet, force=force)
+        if wrong:
+            raise click.BadParameter(problem, param_hint=flag)
 
 
 def _check_workers(flag: str) -> None:
-    """Refuses an environment that does not say which workers there are.
+    """Refuse an environment that does not say which workers there are.
 
     Raises:
         click.BadParameter: If it does not.
@@ -464,38 +319,29 @@ def _finish(
     directory: "RunDirectory",
     config: "Config | None",
     *,
-    quiet: bool,
     moved: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> None:
-    """Trains, or goes on where no settings are given; prints the results."""
+    """Train, or go on where no settings are given; print the results."""
     from keras_pep.lab.report import write_report
     from keras_pep.lab.run import (
         Workers,
         export_run,
         exported,
         failed_parts,
-        heard,
+        handle_sigint,
         results_table,
         resume,
         train,
     )
 
-    watched: dict[str, Any] = {
-        "say": (lambda _: None) if quiet else click.echo,
-        "warn": partial(click.echo, err=True) if quiet else click.echo,
-        "bar": not quiet and sys.stdout.isatty(),
-        "fail": tell_failure,
-    }
     try:
-        with heard():
+        with handle_sigint():
             if config is None:
-                metrics = resume(directory, moved=moved, **watched)
+                metrics = resume(directory, moved=moved)
             else:
                 line = command_line()
-                metrics = train(
-                    config, directory, force=force, command=line, **watched
-                )
+                metrics = train(config, directory, force=force, command=line)
     except KeyboardInterrupt as interrupt:
         if not directory.begun:
             raise

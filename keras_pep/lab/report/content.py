@@ -216,7 +216,7 @@ def _read(
             _whole(budget): None for budget in metrics.get("tickets", ())
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        known = "metrics.json" if finished else "progress.json"
+        known = "metrics.json" if finished else "a *.stage.json"
         raise RunError(
             f"{directory.path}: {known} or config.json is damaged, or of "
             f"another version of keras-pep: {error!r}."

@@ -45,7 +45,7 @@ def results_so_far(
         RunError: If a file is damaged.
         TypeError, AttributeError: If what is in it is not what it should be.
     """
-    results, _ = directory.read_progress()
+    results = {n: s.result for n, s in directory.read_stages().items()}
     search = results.get("search", {})
     trained = {
         stage: entry for stage, entry in results.items() if "target" in entry

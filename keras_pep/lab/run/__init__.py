@@ -4,7 +4,7 @@ from keras_pep.lab.run.checked_json import parse_checked_json
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.directory import RunDirectory, RunError
 from keras_pep.lab.run.evaluate import evaluate_run
-from keras_pep.lab.run.interrupt import heard
+from keras_pep.lab.run.interrupt import handle_sigint
 from keras_pep.lab.run.models import (
     export_run,
     exported,
@@ -28,7 +28,7 @@ __all__ = [
     "export_run",
     "exported",
     "failed_parts",
-    "heard",
+    "handle_sigint",
     "inspect_run",
     "parse_checked_json",
     "results_table",

@@ -35,7 +35,7 @@ def parse_checked_json(text: str) -> dict[str, Any]:
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """Of JSON, however it is written."""
+    """Compute the checksum of JSON, however it is written."""
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

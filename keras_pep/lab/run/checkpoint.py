@@ -1,4 +1,4 @@
-"""What a training needs to be taken up again where it was."""
+"""Trainings that are taken up again where they were."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,18 +12,21 @@ from keras import ops
 
 from keras_pep.files import check_archive
 
-_FORMAT = 2  # another one where optimizers or callbacks remember other things
+_FORMAT = 3  # another one where optimizers or callbacks remember other things
 _SIMPLE = ("run", "stage", "epoch", "ended", "parts")
+_ARRAYS = ("variables", "optimizer", "best")
+# What `EarlyStopping` counts.
+_STOPPING = ("wait", "stopped_epoch", "best", "best_epoch")
 
 
 class Part(Protocol):
     """A callback that remembers something from one epoch to the next."""
 
     def state(self) -> Mapping[str, Any]:
-        """What it remembers, as JSON."""
+        """Give all that it remembers, as JSON."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Remembers it again."""
+        """Remember it again."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,11 @@ class Saved:
     run: str = ""
 
     def write(self, path: Path) -> None:
-        """Writes it."""
-        groups = {
-            "variables": self.variables,
-            "optimizer": self.optimizer,
-            "best": self.best,
-        }
+        """Write it."""
+        groups = {name: getattr(self, name) for name in _ARRAYS}
         header = {
             "format": _FORMAT,
-            "run": self.run,
-            "stage": self.stage,
-            "epoch": self.epoch,
-            "ended": self.ended,
-            "parts": self.parts,
+            **{name: getattr(self, name) for name in _SIMPLE},
             "arrays": {name: len(group) for name, group in groups.items()},
         }
         arrays: dict[str, Any] = {
@@ -76,9 +71,10 @@ class Saved:
 
     @classmethod
     def read(cls, path: Path) -> "Saved":
-        """Reads what `write` wrote. Nothing in the file runs.
+        """Read what `write` wrote. Nothing in the file runs.
 
         Raises:
+            OSError: If it cannot be read.
             ValueError: If it is damaged.
         """
         try:
@@ -93,16 +89,17 @@ class Saved:
                     name: [arrays[f"{name}.{n}"] for n in range(count)]
                     for name, count in header["arrays"].items()
                 }
-            return cls(
-                **{name: header[name] for name in _SIMPLE},
-                **groups,
-            )
+            return cls(**{name: header[name] for name in _SIMPLE}, **groups)
         except Exception as error:  # whatever zipfile and NumPy meet
+            if isinstance(error, FileNotFoundError):
+                raise
             raise ValueError(str(error) or repr(error)) from error
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes a training down after every epoch, or takes it up again.
+    """Callback that writes a training down after every epoch.
+
+    Or it takes it up again.
 
     It comes after all other callbacks, so that they have done their part.
 
@@ -130,43 +127,33 @@ class Checkpoint(keras.callbacks.Callback):
         self.saved = saved
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Gives model, optimizer and callbacks what they had."""
+        """Give model, optimizer and callbacks what they had."""
         optimizer = self.model.optimizer
         optimizer.build(self.model.trainable_variables)
         if self.saved is None:
             return
-        saved = self.saved
-        _assign(self.model.variables, saved.variables)
-        _assign(optimizer.variables, saved.optimizer)
-        *parts, best = saved.parts
+        _assign(self.model.variables, self.saved.variables)
+        _assign(optimizer.variables, self.saved.optimizer)
+        *parts, best = self.saved.parts
         for part, state in zip(self.parts, parts, strict=True):
             part.restore(state)
         if self.best is not None:
-            for name in _STOPPING:
-                setattr(self.best, name, best[name])
-            self.best.best_weights = [*saved.best] or None
+            vars(self.best).update(best)
+            self.best.best_weights = [*self.saved.best] or None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes them down."""
-        best: dict[str, Any] = {}
-        weights: Sequence[np.ndarray] = ()
-        if self.best is not None:
-            best = {name: getattr(self.best, name) for name in _STOPPING}
-            weights = self.best.best_weights or ()
+        """Write them down."""
+        counted = {name: getattr(self.best, name, None) for name in _STOPPING}
         saved = Saved(
             stage=self.stage,
             epoch=epoch + 1,
             ended=bool(self.model.stop_training),
-            parts=[*(part.state() for part in self.parts), best],
+            parts=[*(part.state() for part in self.parts), counted],
             variables=_values(self.model.variables),
             optimizer=_values(self.model.optimizer.variables),
-            best=weights,
+            best=getattr(self.best, "best_weights", None) or (),
         )
         self.write(saved)
-
-
-# What `EarlyStopping` counts.
-_STOPPING = ("wait", "stopped_epoch", "best", "best_epoch")
 
 
 def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:

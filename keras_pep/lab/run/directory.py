@@ -1,11 +1,11 @@
 """The run directory: what a run leaves behind, every file whole."""
 
 import contextlib
-import sys
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -19,73 +19,70 @@ from keras_pep.files import (
     remove_partials_unless_written,
     whole,
 )
-from keras_pep.lab.run.checked_json import (
-    checked_json,
-    checksum,
-    parse_checked_json,
-)
+from keras_pep.lab.run import artifacts
+from keras_pep.lab.run.artifacts import ARTIFACTS, Artifact
+from keras_pep.lab.run.checked_json import checksum
 from keras_pep.lab.run.checkpoint import Saved
 from keras_pep.lab.run.config import Config
-from keras_pep.lab.run.model_file import load_model, save_model, stored_bytes
-from keras_pep.lab.run.progress import Say
+from keras_pep.lab.run.model_file import stored_bytes
 from keras_pep.lab.run.table import failed_parts
 from keras_pep.pruning import Ticket
 
-CHECKPOINT = "checkpoint.npz"
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+_CHECKPOINT = "checkpoint.npz"
+_STAGE = ".stage.json"
 _LOCK = ".lock"
 _REPORT = "report.html"
-_EVENTS = "events.out.tfevents.*"  # as TensorBoard knows them
-_PROGRESS = "progress.json"
-_VOCABULARIES = "vocabularies.json"
-_COUNTS = "counts.npy"
-_KEPT = "kept.csv"
-_FILES = (
-    "metrics.json",
-    "config.json",
-    _VOCABULARIES,
-    _COUNTS,
-    _KEPT,
-    _REPORT,
-    "history.csv",
-    "dense.keras",
-    "budget-*.keras",
-    "budget-*.ticket.npz",
-    "uniform-*.keras",
-    "mixed-dimension-*.keras",
-    "magnitude-*.keras",
-    "magnitude-*.ticket.npz",
-    "paper-*.keras",
-    "paper-*.ticket.npz",
-    CHECKPOINT,
-    _PROGRESS,
-)
+_EVENTS = "logs/*/events.out.tfevents.*"  # as TensorBoard knows them
+_FILES = [pattern for each in ARTIFACTS for pattern in each.patterns]
 
 
 class RunError(RuntimeError):
     """A run cannot go on, or its directory is not one; says what to do."""
 
 
-def _warn(line: str) -> None:
-    print(line, file=sys.stderr)
+@dataclass
+class Stage:
+    """A stage that is done, as the run directory keeps it until the end.
+
+    Attributes:
+        number: How many stages were done before.
+        result: Figures of it.
+        history: A row for each epoch.
+        kept: What a search kept at which step.
+    """
+
+    number: int = 0
+    result: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
 
 
 class RunDirectory:
     """Files of a run, by their names in the contract.
 
+    Every reading method raises a `RunError` if there is no such file or it is
+    damaged, every writing method if it cannot be written.
+
     Args:
         path: The directory.
+        writes: Whether this process writes it; of several workers, the chief
+            does. Otherwise all that changes files does nothing.
 
     Attributes:
         begun: Whether this process has begun a run in it, or gone on with one,
             so that there is one to be resumed.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, writes: bool = True) -> None:
         self.path = Path(path)
+        self.writes = writes
         self.begun = False
 
     def create(self, *, force: bool = False) -> None:
-        """Makes the directory.
+        """Make the directory.
 
         Args:
             force: Use it even if it has files already.
@@ -93,6 +90,8 @@ class RunDirectory:
         Raises:
             RunError: If it has files already, or cannot be made.
         """
+        if not self.writes:
+            return
         if not force and self.path.exists() and any(self.path.iterdir()):
             raise RunError(
                 f"{self.path} exists and is not empty: choose another "
@@ -106,12 +105,10 @@ class RunDirectory:
             ) from error
 
     @contextlib.contextmanager
-    def mine(self, warn: Say = _warn) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other processes out while files are written.
 
-        Args:
-            warn: Called with a line where nothing can keep them out, since the
-                file system has no locks.
+        Where nothing can, since the file system has no locks, log a warning.
 
         Raises:
             RunError: If one is at work there, there is no directory, or it
@@ -119,19 +116,20 @@ class RunDirectory:
         """
         with contextlib.ExitStack() as stack:
             try:
-                if not self.path.is_dir():
+                if self.writes and not self.path.is_dir():
                     raise RunError(
                         f"{self.path} is not a run directory: there is no such "
                         "folder."
                     )
-                with self._nobody_looks():
-                    stack.enter_context(locked(self.path / _LOCK))
+                if self.writes:
+                    with self._nobody_looks():
+                        stack.enter_context(locked(self.path / _LOCK))
             except BlockingIOError as error:
                 raise RunError(
                     f"{self.path} is in use by another process."
                 ) from error
             except NoLocksError as error:
-                warn(
+                logger.warning(
                     f"{self.path}: the file system cannot lock files "
                     f"({error.strerror}). Make sure that no other process "
                     "writes there."
@@ -167,32 +165,80 @@ class RunDirectory:
         """Whether a run has ended here."""
         return (self.path / "metrics.json").exists()
 
-    def clear(self) -> None:
-        """Removes the files of a run."""
-        self.sweep()
-        with self._changing():
-            for pattern in (*_FILES, f"logs/*/{_EVENTS}"):
-                for path in self.path.glob(pattern):
-                    path.unlink()
-        for folder in (*self.logs.glob("*/"), self.logs):
-            with contextlib.suppress(OSError):  # there is something else in it
-                folder.rmdir()
-
     @property
     def logs(self) -> Path:
         """The folder of TensorBoard's event files."""
         return self.path / "logs"
 
+    def delete_outputs(self) -> None:
+        """Delete the files of a run."""
+        self.remove_partial_files()
+        self._remove(*_FILES, _REPORT, _EVENTS)
+        for folder in (*self.logs.glob("*/"), self.logs) * self.writes:
+            with contextlib.suppress(OSError):  # there is something else in it
+                folder.rmdir()
+
+    def remove_partial_files(self) -> None:
+        """Remove what a killed process has not finished."""
+        with self._changing():
+            for pattern in _FILES * self.writes:
+                remove_partials(self.path, pattern)
+            if self.writes:  # the report is not ours alone
+                remove_partials_unless_written(self.path / _REPORT)
+
+    def remove_checkpoint(self) -> None:
+        """Remove what only an unfinished run needs."""
+        self._remove(_CHECKPOINT, f"*{_STAGE}")
+
+    def _remove(self, *patterns: str) -> None:
+        with self._changing():
+            for pattern in patterns * self.writes:
+                for path in self.path.glob(pattern):
+                    path.unlink(missing_ok=True)
+
     @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[Path]:
-        """A place to write a file to, which then appears whole.
+    def _changing(self) -> Iterator[None]:
+        """Tell in a line if files cannot be removed."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be changed: {error.strerror or error}."
+            ) from error
+
+    def read(self, kind: Artifact[T], name: str) -> T:
+        """Read a file.
+
+        Raises:
+            RunError: If there is none, or it is damaged.
+        """
+        path = self.path / name
+        try:
+            return kind.read(path)
+        except FileNotFoundError as error:
+            raise RunError(f"{path} not found: {kind.missing}") from error
+        except Exception as error:  # whatever zipfile, h5py and NumPy meet
+            if isinstance(error, OSError) and error.strerror:
+                raise RunError(
+                    f"{path} cannot be read: {error.strerror}."
+                ) from error
+            what = str(error) if isinstance(error, ValueError) else ""
+            raise RunError(
+                f"{path} is damaged, or of another version of keras-pep: "
+                f"{(what or repr(error)).rstrip('.')}.{kind.damaged}"
+            ) from error
+
+    def write(self, kind: Artifact[Any], name: str, content: Any) -> None:
+        """Write a file, which appears whole.
 
         Raises:
             RunError: If it cannot be written.
         """
+        if not self.writes:
+            return
         try:
             with whole(self.path / name) as partial:
-                yield partial
+                kind.write(partial, content)
         except OSError as error:
             hint = (
                 " Go on, when it can be, with keras-pep train --resume "
@@ -203,43 +249,21 @@ class RunDirectory:
                 f"{error.strerror or error}.{hint if self.begun else ''}"
             ) from error
 
-    def write_checkpoint(self, saved: Saved) -> None:
-        """Writes `checkpoint.npz`."""
-        with self._writing(CHECKPOINT) as path:
-            replace(saved, run=self._identity()).write(path)
-
-    def _identity(self) -> str:
-        """Of the run: what its settings and data add up to."""
-        return checksum(self.read_json("config.json"))
-
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Writes a JSON file, with a checksum of its own."""
-        text = checked_json(content)
-        with self._writing(name) as path:
-            path.write_text(text, encoding="utf-8")
+    def _read_if_there(self, kind: Artifact[T]) -> T | None:
+        (name,) = kind.patterns
+        there = (self.path / name).exists()
+        return self.read(kind, name) if there else None
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads what `write_json` wrote.
+        """Read a JSON file."""
+        return self.read(artifacts.JSON, name)
 
-        Raises:
-            RunError: If there is none, or it is damaged.
-        """
-        path = self.path / name
-        try:
-            return parse_checked_json(path.read_text("utf-8"))
-        except FileNotFoundError as error:
-            raise RunError(
-                f"{path} not found: {self.path} is not a run directory of "
-                "keras-pep train, or that run did not get so far."
-            ) from error
-        except ValueError as error:
-            raise RunError(
-                f"{path} is damaged, or of another version of keras-pep: "
-                f"{error}"
-            ) from error
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file, with a checksum of its own."""
+        self.write(artifacts.JSON, name, content)
 
     def read_config(self) -> tuple[Config, dict[str, Any]]:
-        """Reads `config.json`.
+        """Read `config.json`.
 
         Returns:
             The settings of the run, and all that is in the file.
@@ -259,227 +283,114 @@ class RunDirectory:
                 f"keras-pep: {error} is missing. Train again."
             ) from error
 
-    def write_vocabularies(
-        self, vocabularies: Mapping[str, Vocabulary]
-    ) -> None:
-        """Writes `vocabularies.json`: what raw values became of which ids."""
-        content = {n: v.to_dict() for n, v in vocabularies.items()}
-        self.write_json(_VOCABULARIES, {"fields": content})
-
     def read_vocabularies(self) -> dict[str, Vocabulary]:
-        """Reads `vocabularies.json`.
+        """Read `vocabularies.json`: what raw values became of which ids."""
+        return self.read(artifacts.VOCABULARIES, "vocabularies.json")
 
-        Raises:
-            RunError: If there is none, or it is damaged.
-        """
-        if not (self.path / _VOCABULARIES).is_file():
-            raise RunError(
-                f"{self.path / _VOCABULARIES} not found: the run is of an "
-                "earlier version of keras-pep. Train it again."
-            )
-        content = self.read_json(_VOCABULARIES)
-        try:
-            fields = content["fields"].items()
-            return {name: Vocabulary.from_dict(v) for name, v in fields}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"{self.path / _VOCABULARIES} is damaged: {error!r}."
-            ) from error
-
-    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes `history.csv`, one row per epoch and stage."""
-        with self._writing("history.csv") as path:
-            pd.DataFrame(rows).to_csv(path, index=False)
-
-    def read_history(self) -> list[dict[str, Any]]:
-        """The rows of `history.csv`.
-
-        Raises:
-            RunError: If there is none, or it is damaged.
-        """
-        path = self.path / "history.csv"
-        try:
-            rows = pd.read_csv(path)
-        except FileNotFoundError as error:
-            raise RunError(f"{path} not found.") from error
-        except ValueError as error:
-            raise RunError(f"{path} is damaged: {error}.") from error
-        return [
-            {str(key): value for key, value in row.items()}
-            for row in rows.to_dict("records")
-        ]
-
-    def sweep(self) -> None:
-        """Removes what a killed process has not finished."""
-        with self._changing():
-            for pattern in _FILES:
-                if pattern != _REPORT:  # which is not ours alone
-                    remove_partials(self.path, pattern)
-            remove_partials_unless_written(self.path / _REPORT)
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Tells in a line if files cannot be removed.
-
-        Raises:
-            RunError: If they cannot.
-        """
-        try:
-            yield
-        except OSError as error:
-            raise RunError(
-                f"{self.path} cannot be changed: {error.strerror or error}."
-            ) from error
-
-    def write_counts(self, counts: np.ndarray) -> None:
-        """Writes `counts.npy`: how often training has each feature."""
-        with self._writing(_COUNTS) as path:
-            np.save(path, counts.astype(np.min_scalar_type(counts.max())))
+    def write_vocabularies(self, fields: Mapping[str, Vocabulary]) -> None:
+        """Write `vocabularies.json`."""
+        self.write(artifacts.VOCABULARIES, "vocabularies.json", fields)
 
     def read_counts(self) -> np.ndarray | None:
-        """Reads `counts.npy`; None if the run has not written any.
+        """Read `counts.npy`: how often training has each feature.
 
         Returns:
-            int64, `(features,)`.
-
-        Raises:
-            RunError: If it is damaged.
+            int64, `(features,)`; None if the run has not written any.
         """
-        path = self.path / _COUNTS
-        try:
-            counts = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # NumPy lets through whatever it meets
-            raise RunError(f"{path} is damaged: {error}.") from error
-        if (
-            not isinstance(counts, np.ndarray)
-            or counts.ndim != 1
-            or counts.dtype.kind not in "iu"
-            or (counts < 0).any()
-        ):
-            raise RunError(f"{path} is damaged: expected a list of counts.")
-        return counts.astype(np.int64)
+        return self._read_if_there(artifacts.COUNTS)
 
-    def write_kept(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes `kept.csv`: what searches kept at which step.
+    def write_counts(self, counts: np.ndarray) -> None:
+        """Write `counts.npy`."""
+        self.write(artifacts.COUNTS, "counts.npy", counts)
 
-        A number whose standard error is not 0 was not counted, but estimated.
-        """
-        with self._writing(_KEPT) as path:
-            pd.DataFrame(rows).to_csv(path, index=False)
+    def read_history(self) -> list[dict[str, Any]]:
+        """Read `history.csv`, one row per epoch and stage."""
+        return self.read(artifacts.HISTORY, "history.csv")
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `history.csv`."""
+        self.write(artifacts.HISTORY, "history.csv", rows)
 
     def read_kept(self) -> pd.DataFrame | None:
-        """Reads `kept.csv`; None if the run has not written any.
+        """Read `kept.csv`: what searches kept at which step.
 
         Returns:
             Columns `stage` (text), `step` and `embedding_parameters` (int64),
-            `standard_error` (float64, NaN where an earlier version, which did
-            not know it, has written the row).
-
-        Raises:
-            RunError: If it is damaged.
+            `standard_error` (float64: 0 where it was counted, NaN where an
+            earlier version, which did not know it, has written the row); None
+            if the run has not written any.
         """
-        path = self.path / _KEPT
-        types = {"stage": str, "step": int, "embedding_parameters": int}
-        try:
-            rows = pd.read_csv(path, usecols=[*types], keep_default_na=False)
-            errors = pd.read_csv(path, usecols=lambda x: x == "standard_error")
-            found = rows.astype(types).join(errors.astype(float))
-            return found.reindex(columns=[*types, "standard_error"])
-        except FileNotFoundError:
-            return None
-        except ValueError as error:  # what pandas raises is one
-            raise RunError(f"{path} is damaged: {error}.") from error
+        return self._read_if_there(artifacts.KEPT)
 
-    def save_model(self, name: str, model: keras.Model) -> int:
-        """Writes `<name>.keras`, weights only, no optimizer.
-
-        Returns:
-            Bytes that the weights take in the file.
-        """
-        path = self.path / f"{name}.keras"
-        with self._writing(path.name) as partial:
-            save_model(model, partial)
-        return stored_bytes(path)
+    def write_kept(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `kept.csv`."""
+        self.write(artifacts.KEPT, "kept.csv", rows)
 
     def load_model(self, name: str) -> keras.Model:
-        """Reads `<name>.keras`.
+        """Read `<name>.keras`."""
+        return self.read(artifacts.MODEL, f"{name}.keras")
 
-        Raises:
-            RunError: If there is none, or it is damaged.
+    def save_model(self, name: str, model: keras.Model) -> int:
+        """Write `<name>.keras`, weights only, no optimizer.
+
+        Returns:
+            Bytes that the weights take in the file; 0 if it is not written.
         """
-        path = self.path / f"{name}.keras"
-        if not path.is_file():
-            raise RunError(
-                f"{path} not found: it was removed, or the run did not get so "
-                "far."
-            )
-        try:
-            return load_model(path)
-        except ValueError as error:
-            raise RunError(f"{path} cannot be loaded: {error}") from error
-
-    def save_ticket(self, ticket: Ticket, method: str = "budget") -> None:
-        """Writes `budget-<N>.ticket.npz`, or that of another method."""
-        path = self._ticket(method, ticket.budget)
-        with self._writing(path.name) as partial:
-            ticket.save(partial)
+        self.write(artifacts.MODEL, f"{name}.keras", model)
+        return stored_bytes(self.path / f"{name}.keras") if self.writes else 0
 
     def load_ticket(self, budget: int, method: str = "budget") -> Ticket:
-        """Reads a ticket.
+        """Read `budget-<N>.ticket.npz`, or that of another method."""
+        name = f"{method}-{budget}.ticket.npz"
+        return self.read(artifacts.TICKET, name)
+
+    def save_ticket(self, ticket: Ticket, method: str = "budget") -> None:
+        """Write `budget-<N>.ticket.npz`, or that of another method."""
+        name = f"{method}-{ticket.budget}.ticket.npz"
+        self.write(artifacts.TICKET, name, ticket)
+
+    def read_stages(self) -> dict[str, Stage]:
+        """Read the stages that are done, in the order in which they were.
 
         Raises:
-            RunError: If there is none, or it is damaged.
+            RunError: If a file is damaged.
         """
-        path = self._ticket(method, budget)
-        try:
-            return Ticket.load(path)
-        except FileNotFoundError as error:
-            raise RunError(f"{path} not found.") from error
-        except ValueError as error:
-            raise RunError(str(error)) from error
+        found = {}
+        for path in self.path.glob(f"*{_STAGE}"):
+            content = self.read_json(path.name)
+            try:
+                found[path.name.removesuffix(_STAGE)] = Stage(**content)
+            except TypeError as error:
+                raise RunError(f"{path} is damaged: {error}.") from error
+        return dict(sorted(found.items(), key=lambda item: item[1].number))
 
-    def _ticket(self, method: str, budget: int) -> Path:
-        return self.path / f"{method}-{budget}.ticket.npz"
-
-    def write_progress(
-        self, results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Keeps the results of finished stages until the run is finished."""
-        content = {"results": results, "history": history}
-        self.write_json(_PROGRESS, content)
-
-    def read_progress(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Results and history, empty if no stage was finished.
-
-        Raises:
-            RunError: If the file is damaged.
-        """
-        if not (self.path / _PROGRESS).exists():
-            return {}, []
-        content = self.read_json(_PROGRESS)
-        return content["results"], content["history"]
+    def write_stage(self, name: str, stage: Stage) -> None:
+        """Write `<name>.stage.json`, by which it is known to be done."""
+        self.write_json(f"{name}{_STAGE}", asdict(stage))
 
     def read_checkpoint(self) -> Saved | None:
-        """The training that was going on, if there was one.
+        """Read the training that was going on, if there was one.
 
         Raises:
-            RunError: If the file is damaged.
+            RunError: If the file is damaged, or of another run.
         """
-        path = self.path / CHECKPOINT
-        if not path.exists():
-            return None
-        try:
-            saved = Saved.read(path)
-            if saved.run != self._identity():
-                raise ValueError("it is of another run")
-        except ValueError as error:
+        saved = self._read_if_there(artifacts.CHECKPOINT)
+        if saved is not None and saved.run != self._identity():
             raise RunError(
-                f"{path} is damaged, or of another version of keras-pep: "
-                f"{error}. Remove it, and what was being trained begins anew."
-            ) from error
+                f"{self.path / _CHECKPOINT} is damaged: it is of another run."
+                f"{artifacts.CHECKPOINT.damaged}"
+            )
         return saved
+
+    def write_checkpoint(self, saved: Saved) -> None:
+        """Write `checkpoint.npz`."""
+        if self.writes:
+            saved = replace(saved, run=self._identity())
+        self.write(artifacts.CHECKPOINT, _CHECKPOINT, saved)
+
+    def _identity(self) -> str:
+        """A checksum of the run: of its settings and data."""
+        return checksum(self.read_json("config.json"))
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Write `metrics.json`, and remove what only an unfinished run needs.
@@ -487,17 +398,11 @@ class RunDirectory:
         What is needed to try again what has failed stays; and so do the notes
         of exports, if the run was finished before.
         """
-        if self.finished:
+        if self.writes and self.finished:
             _keep_exports(self.read_json("metrics.json"), metrics)
         self.write_json("metrics.json", metrics)
         if not failed_parts(metrics):
-            self.tidy()
-
-    def tidy(self) -> None:
-        """Removes what only an unfinished run needs."""
-        with self._changing():
-            for name in (CHECKPOINT, _PROGRESS):
-                (self.path / name).unlink(missing_ok=True)
+            self.remove_checkpoint()
 
 
 def _keep_exports(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

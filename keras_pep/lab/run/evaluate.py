@@ -11,7 +11,7 @@ from keras_pep.metrics import evaluate
 def evaluate_run(
     directory: RunDirectory, split: str = "test", data_dir: str | None = None
 ) -> dict[str, Any]:
-    """Loads the models of a run and computes their AUC and log-loss.
+    """Load the models of a run and compute their AUC and log-loss.
 
     Args:
         directory: The run.

@@ -18,8 +18,8 @@ def interrupted() -> bool:
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[None]:
-    """Remembers an interrupt until it has had an effect.
+def handle_sigint() -> Iterator[None]:
+    """Remember an interrupt until it has had an effect.
 
     `KeyboardInterrupt` is lost when it is raised while Python destroys an
     object or is called back from C, as in between the steps of a training.

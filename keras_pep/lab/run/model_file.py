@@ -12,7 +12,7 @@ from keras_pep.files import check_archive
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Writes a `.keras` file."""
+    """Write a `.keras` file."""
     bare = type(model).from_config(model.get_config())
     bare.build()
     bare.set_weights(model.get_weights())
@@ -20,7 +20,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Reads a `.keras` file. It is not trusted: nothing in it runs.
+    """Read a `.keras` file. It is not trusted: nothing in it runs.
 
     Raises:
         ValueError: If it is damaged, or not a model.

@@ -36,7 +36,7 @@ def export_run(
     dense: bool = False,
     keep_vocabulary: bool | None = None,
 ) -> Export:
-    """Exports a model of a run, and adds its sizes to `metrics.json`.
+    """Export a model of a run, and add its sizes to `metrics.json`.
 
     Args:
         directory: The run.
@@ -52,7 +52,7 @@ def export_run(
         RunError: If the run has no such model.
         ExportError: If the version exists, or cannot be written.
     """
-    with directory.mine():
+    with directory.lock():
         metrics = directory.read_json("metrics.json")
         name, entry = chosen_model(directory, metrics, budget, dense=dense)
         vocabularies = directory.read_vocabularies()
@@ -93,7 +93,7 @@ def exported(directory: RunDirectory, metrics: dict[str, Any]) -> str | None:
 def inspect_run(
     directory: RunDirectory, budget: int | None = None, *, dense: bool = False
 ) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """What a model of a run keeps.
+    """Describe the tables of a model of a run.
 
     Returns:
         `metrics.json`, the model's name, and how it would be served.
@@ -107,27 +107,18 @@ def inspect_run(
     tables = {name: table for name, (_, table) in tables_of(model).items()}
     vocabularies = directory.read_vocabularies()
     check_fields(model, vocabularies)
-    fields = list(vocabularies)
-    return (
-        metrics,
-        name,
-        {
-            **table_sizes(
-                {name: table.shape for name, table in tables.items()},
-                {
-                    name: layout_of(table, None)
-                    for name, table in tables.items()
-                },
-            ),
-            "fields": field_sizes(model, fields, tables, None),
-        },
+    sizes = table_sizes(
+        {name: table.shape for name, table in tables.items()},
+        {name: layout_of(table, None) for name, table in tables.items()},
     )
+    fields = field_sizes(model, list(vocabularies), tables, None)
+    return metrics, name, {**sizes, "fields": fields}
 
 
 def scorer_of_run(
     directory: RunDirectory, budget: int | None = None, *, dense: bool = False
 ) -> tuple[Score, tuple[str, ...]]:
-    """What computes probabilities with a model of a run.
+    """Make a function that computes probabilities with a model of a run.
 
     Returns:
         The function, and the columns it needs.

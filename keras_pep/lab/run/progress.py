@@ -1,64 +1,74 @@
-"""What a run says while it trains, and remembers of each epoch."""
+"""Lines, bars and rows of a training."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
 import keras
 
+from keras_pep.lab.presets import preset
 from keras_pep.pruning.collector import TicketCollector
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
+_TITLES = "    loss  val AUC          kept  pruned    took  max left"
+
+
+class DivergedError(ValueError):
+    """A training whose loss is no longer a number; says what to do."""
 
 
 class EpochLog(keras.callbacks.Callback):
     """A line per epoch, a bar within it on a terminal, a row for the history.
 
-    Lines are those of a table, with titles above the first of a stage.
+    Lines are those of a table, with titles above the first of a stage. A
+    training that has diverged ends with a `DivergedError`.
 
     Args:
         stage: Name of what is being trained.
         history: Where rows are appended to.
-        say: Called with each line.
-        bar: Whether to draw a progress bar.
         parameters: How many embedding parameters there are if none is pruned.
+        kept: How many there are, if they are not counted after each epoch.
+        bar: Whether to draw a progress bar.
     """
 
     def __init__(
         self,
         stage: str,
         history: list[dict[str, Any]],
-        say: Say,
-        bar: bool,
         parameters: int,
+        kept: int | None = None,
+        *,
+        bar: bool = False,
     ) -> None:
         super().__init__()
         self.parameters = parameters
+        self.kept = kept
         self.stage = stage
         self.history = history
-        self.say = say
         self.bar = bar
         self.step = 0
         self._titled = False
 
     def state(self) -> dict[str, Any]:
-        """The step and all rows, of earlier stages too."""
+        """The step and all rows."""
         return {"step": self.step, "history": self.history}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `state`."""
+        """Go on from a `state`."""
         self.step = state["step"]
         self.history[:] = state["history"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Starts the clock and the bar."""
+        """Start the clock and the bar."""
         if not self._titled:
-            self.say(f"{self.stage:<22}{_TITLES}")
+            logger.info(f"{self.stage:<22}{_TITLES}")
             self._titled = True
         self._began = time.perf_counter()
-        self._epoch_start = self.step
+        self._epoch, self._epoch_start = epoch, self.step
         if self.bar:
             self._bar: Any = click.progressbar(
                 length=self.params["steps"],
@@ -68,19 +78,27 @@ class EpochLog(keras.callbacks.Callback):
             )
             self._bar.__enter__()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts a step."""
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Count a step, and look at the loss."""
+        loss = float((logs or {}).get("loss", 0.0))
         # With `steps_per_execution` Keras counts beyond the end of an epoch.
-        step = self._epoch_start + min(batch + 1, self.params["steps"])
-        done, self.step = step - self.step, step
+        step = min(batch + 1, self.params["steps"] or batch + 1)
+        done = self._epoch_start + step - self.step
+        self.step += done
         if self.bar:
-            self._bar.update(done, float((logs or {})["loss"]))
+            self._bar.update(done, loss)
+        self._check("loss", loss, f", step {step}")
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Says how the epoch went."""
-        logs = logs or {}
+        """Say how the epoch went."""
+        logs = {} if logs is None else logs
+        if self.kept is not None:
+            logs["embedding_parameters"] = self.kept
+        kept = int(logs["embedding_parameters"])
         seconds = time.perf_counter() - self._began
         row = {
             "stage": self.stage,
@@ -90,15 +108,11 @@ class EpochLog(keras.callbacks.Callback):
             "loss": float(logs["loss"]),
             "val_auc": logs["val_auc"],
             "val_logloss": logs["val_logloss"],
-            "embedding_parameters": int(logs["embedding_parameters"]),
+            "embedding_parameters": kept,
         }
         self.history.append(row)
-        if self.bar:
-            # Clear the line, show the cursor that click's bar has hidden.
-            click.echo("\r\033[2K\033[?25h", nl=False)
-        kept = row["embedding_parameters"]
         left = (self.params["epochs"] - epoch - 1) * seconds
-        self.say(
+        logger.info(
             f"{'epoch':>18} {row['epoch']:>3}"
             f"{row['loss']:>8.4f}"
             f"{row['val_auc']:>9.4f}"
@@ -107,9 +121,16 @@ class EpochLog(keras.callbacks.Callback):
             f"{_clock_time(seconds):>8}"
             f"{_clock_time(left):>10}"
         )
+        # What the last step has made of the model shows in validation alone.
+        self._check("validation loss", float(logs["val_logloss"]), "")
 
-
-_TITLES = "    loss  val AUC          kept  pruned    took  max left"
+    def _check(self, name: str, value: float, where: str) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"{self.stage}: the {name} is {value} in epoch "
+                f"{self._epoch + 1}{where}. Training diverged: lower "
+                "--learning-rate, --search-rate or --retrain-rate."
+            )
 
 
 def _clock_time(seconds: float) -> str:
@@ -121,61 +142,8 @@ def _clock_time(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
-class DivergedError(ValueError):
-    """A training whose loss is no longer a number; says what to do."""
-
-
-class StopsAtNaN(keras.callbacks.Callback):
-    """Ends a training that has diverged.
-
-    Args:
-        stage: Name of what is being trained.
-    """
-
-    def __init__(self, stage: str) -> None:
-        super().__init__()
-        self.stage = stage
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Counts epochs, for the message."""
-        self._epoch = epoch
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Looks at the loss.
-
-        Raises:
-            DivergedError: If it is not finite.
-        """
-        loss = float((logs or {}).get("loss", 0.0))
-        # With `steps_per_execution` Keras counts beyond the end of an epoch.
-        step = min(batch + 1, self.params["steps"] or batch + 1)
-        self._check("loss", loss, f", step {step}")
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Looks at what the last step has made of the validation data.
-
-        Raises:
-            DivergedError: If their loss is not finite.
-        """
-        loss = float((logs or {}).get("val_logloss", 0.0))
-        self._check("validation loss", loss, "")
-
-    def _check(self, name: str, value: float, where: str) -> None:
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"{self.stage}: the {name} is {value} in epoch "
-                f"{self._epoch + 1}{where}. Training diverged: lower "
-                "--learning-rate, --search-rate or --retrain-rate."
-            )
-
-
 class KeptOverSteps(keras.callbacks.Callback):
-    """Remembers how many entries a search keeps, whenever that has changed.
+    """Callback that notes how many entries a search keeps, as that changes.
 
     Of tables with more than four million entries the numbers within an epoch
     are estimates, with a standard error; where they were counted it is 0.
@@ -196,60 +164,31 @@ class KeptOverSteps(keras.callbacks.Callback):
         self.collector = collector
         self.stage = stage
         self.rows = rows
-        self._last = 0
 
     def state(self) -> dict[str, Any]:
-        """All rows, of earlier searches too."""
-        return {"last": self._last, "rows": self.rows}
+        """All rows."""
+        return {"rows": self.rows}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `state`."""
-        self._last = state["last"]
+        """Go on from a `state`."""
         self.rows[:] = state["rows"]
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Forgets a search that is begun anew."""
-        self.rows[:] = [x for x in self.rows if x["stage"] != self.stage]
-
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Notes what a step is taken with."""
-        change = abs(self.collector.kept - self._last)
-        if change > _CHANGE * self._last:
+        """Note what a step is taken with."""
+        last = self.rows[-1]["embedding_parameters"] if self.rows else 0
+        if abs(self.collector.kept - last) > preset("noted_change") * last:
             self._note()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Notes what is left in the end."""
+        """Note what is left in the end."""
         self._note()
 
     def _note(self) -> None:
-        self._last = int(self.collector.kept)
         self.rows.append(
             {
                 "stage": self.stage,
                 "step": self.collector.step,
-                "embedding_parameters": self._last,
+                "embedding_parameters": int(self.collector.kept),
                 "standard_error": float(self.collector.kept_error),
             }
         )
-
-
-_CHANGE = 0.002  # that is noted: a thousand rows for nine tenths
-
-
-class KeptParameters(keras.callbacks.Callback):
-    """Adds a constant number of embedding parameters to the logs.
-
-    Args:
-        number: The number.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Adds the number."""
-        if logs is not None:
-            logs["embedding_parameters"] = self.number

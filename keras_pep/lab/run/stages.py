@@ -1,8 +1,9 @@
 """The stages of a run: dense baseline, search, retraining, other methods."""
 
+import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,13 +11,11 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_pep import data
 from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines import BudgetTooSmallError
-from keras_pep.lab.run.config import Config
-from keras_pep.lab.run.journal import Journal
+from keras_pep.lab.run.directory import RunDirectory
 from keras_pep.lab.run.progress import KeptOverSteps
-from keras_pep.lab.run.tickets import KeptTickets
+from keras_pep.lab.run.runner import Run
 from keras_pep.metrics import evaluate
 from keras_pep.pruning import (
     BudgetNotReachedWarning,
@@ -24,407 +23,356 @@ from keras_pep.pruning import (
     retrain,
     soft_labels,
 )
+from keras_pep.pruning.collector import TicketCollector
 from keras_pep.pruning.search import collect, make_collector
+
+logger = logging.getLogger(__name__)
 
 # Baselines that search for a ticket.
 SEARCHED = frozenset({"magnitude", "paper"})
 
 
-class Stages:
-    """One after the other, or those that are left.
+def do_all(run: Run) -> dict[str, Any]:
+    """Do the stages of a run, or those that are left, and finish it.
 
-    Args:
-        journal: Of the run; what it knows to be finished is not done again.
+    What fails after the dense model is noted, and the others are done all the
+    same.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        RunError: If a file cannot be written, or is damaged.
+        DivergedError: If the training of the dense model does.
     """
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.config = journal.config
-        self.dataset = journal.dataset
-        self.directory = journal.directory
-        # Changed by what the dense model turns out to be.
-        self.rows = self.dataset.train
-        self.schedule = self.config.schedule()
-
-    def go(self) -> dict[str, Any]:
-        """Does all of them.
-
-        What fails after the dense model is noted, and the others are done all
-        the same.
-
-        Returns:
-            The content of `metrics.json`.
-
-        Raises:
-            RunError: If a file cannot be written, or is damaged.
-            DivergedError: If the training of the dense model does.
-        """
-        config, dataset = self.config, self.dataset
-        budgets = config.budgets(config.parameters(dataset))
-        self.journal.say(str(dataset))
-        if dataset.malformed:
-            self.journal.warn(f"left out: {dataset.malformed:,} malformed rows")
-        metrics: dict[str, Any] = {
-            "dataset": dataset.name,
-            "features": dataset.features,
-            "model": config.model,
-            "embedding_dim": config.embedding_dim,
-            "seed": config.seed,
-            "rows": {name: len(rows) for name, rows in dataset.splits.items()},
-            "malformed_rows": dataset.malformed,
-            "fields": len(dataset.fields),
-            "feature_count": dataset.feature_count,
-            "dense": self.dense() if config.baseline else None,
-        }
-        metrics["schedule"] = asdict(self.schedule)
-        model, tickets, metrics["search"] = self.search(budgets)
-        reached = {ticket.budget for ticket in tickets}
-        failures = self.journal.failures
-        metrics["budgets_not_reached"] = [
-            budget
-            for budget in budgets
-            if budget not in reached and "search" not in failures
-        ]
-        metrics["budgets"] = self.retrain(model, tickets, "budget")
-        methods = tuple(dict.fromkeys(config.compare))
-        metrics["baselines"] = [
-            entry
-            for method in methods
-            for entry in self.compare(method, budgets)
-        ]
-        metrics["budgets_failed"] = self._failed("search", "budget", budgets)
-        metrics["baselines_failed"] = {
+    config, dataset = run.config, run.dataset
+    logger.info(str(dataset))
+    if dataset.malformed:
+        logger.warning(f"left out: {dataset.malformed:,} malformed rows")
+    dense = train_dense(run) if config.baseline else None
+    model, tickets, result = search(run, "search", config.search)
+    known = ("steps", "seconds", "embedding_parameters")
+    reached = {ticket.budget for ticket in tickets}
+    missed = [budget for budget in run.budgets if budget not in reached]
+    budgets = retrain_all(run, "budget", model, tickets)
+    methods = tuple(dict.fromkeys(config.compare))
+    baselines = [entry for method in methods for entry in compare(run, method)]
+    metrics = {
+        "dataset": dataset.name,
+        "features": dataset.features,
+        "model": config.model,
+        "embedding_dim": config.embedding_dim,
+        "seed": config.seed,
+        "rows": {name: len(rows) for name, rows in dataset.splits.items()},
+        "malformed_rows": dataset.malformed,
+        "fields": len(dataset.fields),
+        "feature_count": dataset.feature_count,
+        "dense": dense,
+        "schedule": asdict(run.schedule),
+        "search": {
+            "method": config.search,
+            "granularity": config.shared_by(),
+            **{name: result.get(name) for name in known},
+        },
+        "budgets_not_reached": [] if "search" in run.failures else missed,
+        "budgets": budgets,
+        "baselines": baselines,
+        "budgets_failed": _failed(run, "search", "budget"),
+        "baselines_failed": {
             method: failed
             for method in methods
-            if (failed := self._failed(method, method, budgets))
-        }
-        self.directory.finish(metrics)
-        return metrics
+            if (failed := _failed(run, method, method))
+        },
+    }
+    run.directory.finish(metrics)
+    return metrics
 
-    def _failed(
-        self, search: str, kind: str, budgets: Sequence[int]
-    ) -> dict[str, str]:
-        """Why there is no model of a budget, by the budget."""
-        failures = self.journal.failures
-        found = {
-            str(budget): failures.get(search, failures.get(f"{kind}-{budget}"))
-            for budget in budgets
-        }
-        return {budget: why for budget, why in found.items() if why}
 
-    def dense(self) -> dict[str, Any]:
-        """Trains the model with the full table, to its best epoch.
+def _failed(run: Run, searched: str, kind: str) -> dict[str, str]:
+    """Why there is no model of a budget, by the budget."""
+    failures = run.failures
+    return {
+        str(budget): reason
+        for budget in run.budgets
+        if (reason := failures.get(searched, failures.get(f"{kind}-{budget}")))
+    }
 
-        Which it is decides how long others train, and labels are mixed with
-        what it has learned.
-        """
-        config = self.config
 
-        def fit() -> dict[str, Any]:
-            with self.journal.workers.scope():
-                model = config.build_model(self.dataset, "dense")
-            prepare(model)
-            parameters = config.parameters(self.dataset)
-            batches, begun = self.journal.begin("dense", self.rows)
-            model.fit(
-                batches,
-                epochs=config.max_epochs,
-                callbacks=self.journal.until_best(
-                    "dense", parameters, config.patience
-                ),
-                verbose=0,
-                **begun,
+def train_dense(run: Run) -> dict[str, Any]:
+    """Train the model with the full table, to its best epoch: `dense.keras`.
+
+    Which it is decides how long others train, and labels are mixed with what it
+    has learned.
+    """
+    config = run.config
+
+    def train() -> dict[str, Any]:
+        with run.workers.scope():
+            model = config.build_model(run.dataset, "dense")
+        prepare(model)
+        batches, arguments = run.training(
+            *("dense", run.rows, config.max_epochs),
+            kept=run.parameters,
+            patience=config.patience,
+        )
+        model.fit(batches, verbose=0, **arguments)
+        return _result(run, "dense", model, run.parameters)
+
+    result = run.do("dense", train)
+    if share := config.share_of_dense():
+        model = run.directory.load_model("dense")
+        labels = soft_labels(model, run.rows.ids, run.rows.labels, share)
+        run.rows = replace(run.rows, labels=labels)
+    run.schedule = config.schedule(result["best_epoch"])
+    return result
+
+
+Searched = tuple[Any, list[Ticket], Mapping[str, Any]]
+
+
+def search(run: Run, stage: str, method: str) -> Searched:
+    """Search for a ticket of each budget: `<kind>-<budget>.ticket.npz`.
+
+    What is not reached is for the caller to report.
+
+    Args:
+        run: The run.
+        stage: `"search"`, or the name of a baseline.
+        method: See `keras_pep.search`.
+
+    Returns:
+        A model to retrain, the tickets, and the figures of the search; None,
+        and nothing, if it fails.
+    """
+    config, rows = run.config, run.rows
+    rate, epochs = run.schedule.search_rate, run.schedule.search_epochs
+    kind = "budget" if stage == "search" else stage
+    if stage == "magnitude":
+        # It does better at the dense model's rate than at a higher one.
+        rate = config.search_rate or config.rate()
+    elif stage == "paper":
+        config = replace(
+            config,
+            search=method,
+            search_dim=None,
+            granularity=None,
+            optimizer="adam",
+        )
+        rows, rate = run.dataset.train, config.rate()
+        epochs = config.schedule().search_epochs
+
+    def searched() -> Searched:
+        with run.workers.scope():
+            model = config.build_model(
+                run.dataset, "pep", optimizer=config.adam(rate)
             )
-            return self._result("dense", model, parameters)
 
-        result = self.journal.once("dense", fit)
-        if share := config.share_of_dense():
-            model = self.directory.load_model("dense")
-            labels = soft_labels(model, self.rows.ids, self.rows.labels, share)
-            self.rows = replace(self.rows, labels=labels)
-        self.schedule = config.schedule(result["best_epoch"])
-        return result
-
-    def search(
-        self, budgets: Sequence[int]
-    ) -> tuple[Any, list[Ticket], dict[str, Any]]:
-        """Searches, and saves the tickets."""
-        config, schedule = self.config, self.schedule
-        model, tickets, result = self._searched(
-            *(config, schedule.search_rate, self.rows, budgets),
-            *(config.search, "search", schedule.search_epochs),
-        )
-        known = ("steps", "seconds", "embedding_parameters")
-        return (
-            model,
-            tickets,
-            {
-                "method": config.search,
-                "granularity": config.shared_by(),
-                **{name: result.get(name) for name in known},
-            },
-        )
-
-    def retrain(
-        self, model: Any, tickets: Sequence[Ticket], kind: str
-    ) -> list[dict[str, Any]]:
-        """Trains the small models of tickets, to their best epochs."""
-        return self._attempts(
-            (
-                f"{kind}-{ticket.budget}",
-                partial(self._retrain, model, ticket, kind),
+        def train() -> dict[str, Any]:
+            collector = make_collector(method, run.budgets, epochs)
+            kept = _KeptTickets(collector, run.directory, kind)
+            over_steps = KeptOverSteps(collector, stage, run.stage.kept)
+            batches, arguments = run.training(
+                *(stage, rows, epochs, over_steps), parts=[kept, over_steps]
             )
-            for ticket in tickets
-        )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", BudgetNotReachedWarning)
+                collect(model, collector, batches, **arguments)
+            kept.save()
+            return {
+                "steps": collector.step,
+                "seconds": _seconds(run.stage.history),
+                "embedding_parameters": collector.kept,
+                "budgets": [ticket.budget for ticket in collector.tickets],
+            }
 
-    def _attempts(
-        self, trainings: Iterable[tuple[str, Callable[[], dict[str, Any]]]]
-    ) -> list[dict[str, Any]]:
-        """Results of stages, without those that failed or cannot be."""
-        found = (
-            self.journal.attempt(
-                stage, partial(self._possible, stage, training)
-            )
-            for stage, training in trainings
-        )
-        return [entry for entry in found if entry is not None]
+        result = run.do(stage, train)
+        load = run.directory.load_ticket
+        return model, [load(b, kind) for b in result["budgets"]], result
 
-    def _possible(
-        self, stage: str, training: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any] | None:
-        """The result of a stage; None, with a warning, if it cannot be."""
-        try:
-            return self.journal.once(stage, training)
-        except BudgetTooSmallError as error:
-            method, _, budget = stage.rpartition("-")
-            self.journal.warn(f"no {method} table for {int(budget):,}: {error}")
-            return None
+    return run.attempt(stage, searched) or (None, [], {})
 
-    def _retrain(
-        self, model: keras.Model, ticket: Ticket, kind: str
-    ) -> dict[str, Any]:
-        name = f"{kind}-{ticket.budget}"
-        parameters = self.config.parameters(self.dataset)
-        keras.utils.set_random_seed(self.config.seed)
-        batches, begun = self.journal.begin(name, self.rows)
+
+@dataclass
+class _KeptTickets:
+    """A search, with its tickets in the run directory.
+
+    Attributes:
+        collector: The search.
+        directory: Where tickets are.
+        kind: What their names begin with.
+    """
+
+    collector: TicketCollector
+    directory: RunDirectory
+    kind: str
+    _saved: int = 0
+
+    def save(self) -> None:
+        """Write the tickets that have been taken since the last time."""
+        tickets = self.collector.tickets
+        for ticket in tickets[self._saved :]:
+            self.directory.save_ticket(ticket, self.kind)
+        self._saved = len(tickets)
+
+    def state(self) -> dict[str, Any]:
+        """The state of the search, whose tickets are saved."""
+        self.save()
+        return self.collector.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        load = self.directory.load_ticket
+        tickets = [load(budget, self.kind) for budget in state["tickets"]]
+        self._saved = len(tickets)
+        self.collector.restore(state, tickets)
+
+
+def retrain_all(
+    run: Run, kind: str, model: Any, tickets: Sequence[Ticket]
+) -> list[dict[str, Any]]:
+    """Train small models to their best epochs: `<kind>-<budget>.keras`."""
+
+    def train(name: str, ticket: Ticket) -> dict[str, Any]:
+        kept = ticket.embedding_parameters
+        keras.utils.set_random_seed(run.config.seed)
+        batches, arguments = _retraining(run, name, kept)
         small = retrain(
             model,
             ticket,
             batches,
-            start=self.config.retrain,
-            optimizer=self._retraining_optimizer(ticket.budget),
-            **begun,
-            **self._retraining(name, ticket.embedding_parameters),
+            start=run.config.retrain,
+            optimizer=_optimizer(run, ticket.budget),
+            **arguments,
         )
         return {
             "target": ticket.budget,
-            "sparsity": round(1 - ticket.embedding_parameters / parameters, 6),
+            "sparsity": round(1 - kept / run.parameters, 6),
             "search_step": ticket.step,
-            "retrain": self.config.retrain,
-            **self._result(name, small, ticket.embedding_parameters),
-            **self._planted(ticket),
+            "retrain": run.config.retrain,
+            **_result(run, name, small, kept),
+            **_planted(run, ticket),
         }
 
-    def compare(
-        self, method: str, budgets: Sequence[int]
-    ) -> list[dict[str, Any]]:
-        """Does with the budgets what another method does."""
-        if method in SEARCHED:
-            return self.compare_search(method, budgets)
-        return self._attempts(
-            (f"{method}-{budget}", partial(self._fit_to, method, budget))
-            for budget in budgets
+    return _attempts(
+        run, kind, {t.budget: partial(train, ticket=t) for t in tickets}
+    )
+
+
+def compare(run: Run, method: str) -> list[dict[str, Any]]:
+    """Do with the budgets what another method does."""
+    if method not in SEARCHED:
+        fit = {b: partial(_fit_to, run, method, b) for b in run.budgets}
+        return _attempts(run, method, fit)
+    model, tickets, result = search(run, method, method)
+    if method not in run.failures:
+        for budget in {*run.budgets} - {ticket.budget for ticket in tickets}:
+            logger.warning(f"no {method} table for {budget:,}: not reached")
+    return [
+        {"method": method, "search_seconds": result["seconds"], **entry}
+        for entry in retrain_all(run, method, model, tickets)
+    ]
+
+
+def _attempts(
+    run: Run,
+    kind: str,
+    trainings: Mapping[int, Callable[[str], dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Results of stages, without those that failed or cannot be.
+
+    Args:
+        run: The run.
+        kind: What their names begin with.
+        trainings: What trains the model of each budget, by its name.
+    """
+    found = []
+    for budget, train in trainings.items():
+        name = f"{kind}-{budget}"
+        try:
+            part = partial(run.do, name, partial(train, name))
+            found.append(run.attempt(name, part, BudgetTooSmallError))
+        except BudgetTooSmallError as error:
+            logger.warning(f"no {kind} table for {budget:,}: {error}")
+    return [entry for entry in found if entry is not None]
+
+
+def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
+    """Train a full table that is made to fit a budget."""
+    with run.workers.scope():
+        model = run.config.build_model(
+            *(run.dataset, method, budget), _optimizer(run, budget)
         )
+    prepare(model)
+    table = sum(
+        int(np.prod(v.shape)) for v in model.embedding.trainable_weights
+    )
+    if run.config.linear == "pep":  # then a budget counts them too
+        table += run.dataset.feature_count
+    batches, arguments = _retraining(run, name, table)
+    model.fit(batches, verbose=0, **arguments)
+    return {
+        "method": method,
+        "target": budget,
+        "sparsity": round(1 - table / run.parameters, 6),
+        **_result(run, name, model, table),
+    }
 
-    def compare_search(
-        self, method: str, budgets: Sequence[int]
-    ) -> list[dict[str, Any]]:
-        """Finds the tickets by another search, and retrains them alike."""
-        config, rows = self.config, self.rows
-        # Magnitude does better at the dense model's rate than at a higher one.
-        rate = config.search_rate or config.rate()
-        if method == "paper":
-            config = replace(
-                config,
-                search=method,
-                search_dim=None,
-                granularity=None,
-                optimizer="adam",
-            )
-            rows, rate = self.dataset.train, config.rate()
-        epochs = config.schedule().search_epochs
-        if method != "paper":
-            epochs = self.schedule.search_epochs
-        model, tickets, result = self._searched(
-            *(config, rate, rows, budgets),
-            *(method, method, epochs),
-        )
-        if method not in self.journal.failures:
-            for budget in {*budgets} - {ticket.budget for ticket in tickets}:
-                self.journal.warn(
-                    f"no {method} table for {budget:,}: not reached"
-                )
-        return [
-            {"method": method, "search_seconds": result["seconds"], **entry}
-            for entry in self.retrain(model, tickets, method)
-        ]
 
-    def _fit_to(self, method: str, budget: int) -> dict[str, Any]:
-        """Trains a full table that is made to fit a budget."""
-        with self.journal.workers.scope():
-            model = self.config.build_model(
-                *(self.dataset, method, budget),
-                self._retraining_optimizer(budget),
-            )
-        prepare(model)
-        table = sum(
-            int(np.prod(v.shape)) for v in model.embedding.trainable_weights
-        )
-        if self.config.linear == "pep":  # then a budget counts them too
-            table += self.dataset.feature_count
-        name = f"{method}-{budget}"
-        batches, begun = self.journal.begin(name, self.rows)
-        model.fit(batches, verbose=0, **begun, **self._retraining(name, table))
-        full = self.config.parameters(self.dataset)
-        return {
-            "method": method,
-            "target": budget,
-            "sparsity": round(1 - table / full, 6),
-            **self._result(name, model, table),
-        }
+def _retraining(run: Run, name: str, kept: int) -> tuple[Any, dict[str, Any]]:
+    """Batches and arguments of `fit` for a table that fits a budget."""
+    config, epochs = run.config, run.schedule.retrain_epochs
+    # While the learning rate falls there is no telling which epoch is best.
+    patience = config.patience if config.search == "paper" else epochs
+    return run.training(name, run.rows, epochs, kept=kept, patience=patience)
 
-    def _searched(
-        self,
-        config: Config,
-        rate: float,
-        rows: data.Split,
-        budgets: Sequence[int],
-        method: str,
-        stage: str,
-        epochs: int,
-    ) -> tuple[Any, list[Ticket], dict[str, Any]]:
-        """A model that is searched, its tickets, and the result of the stage.
 
-        None, and nothing, if it fails.
-        """
+def _optimizer(run: Run, budget: int) -> keras.Optimizer:
+    steps = -(-len(run.rows) // run.config.batch_size)
+    return run.config.retraining_optimizer(
+        run.schedule.retrain_rate,
+        steps * run.schedule.retrain_epochs,
+        budget / run.parameters,
+    )
 
-        def search() -> tuple[Any, list[Ticket], dict[str, Any]]:
-            with self.journal.workers.scope():
-                model = config.build_model(
-                    self.dataset, "pep", optimizer=config.adam(rate)
-                )
-            result, tickets = self._tickets(
-                model, rows, budgets, method, stage, epochs
-            )
-            return model, tickets, result
 
-        return self.journal.attempt(stage, search) or (None, [], {})
+def _result(
+    run: Run, name: str, model: keras.Model, kept: int
+) -> dict[str, Any]:
+    """Save a trained model and evaluate it."""
+    epochs = run.stage.history
+    best = max(range(len(epochs)), key=lambda n: epochs[n]["val_auc"])
+    return {
+        "embedding_parameters": kept,
+        "total_parameters": sum(
+            int(np.prod(v.shape)) for v in model.trainable_variables
+        ),
+        "bytes": run.directory.save_model(name, model),
+        "steps": epochs[-1]["step"],
+        "seconds": _seconds(epochs),
+        "best_epoch": best + 1,
+        "seconds_to_best": _seconds(epochs[: best + 1]),
+        **{
+            split: evaluate(model, rows.ids, rows.labels)
+            for split, rows in run.dataset.splits.items()
+            if split != "train"
+        },
+    }
 
-    def _tickets(
-        self,
-        model: keras.Model,
-        rows: data.Split,
-        budgets: Sequence[int],
-        method: str,
-        stage: str,
-        epochs: int,
-    ) -> tuple[dict[str, Any], list[Ticket]]:
-        """Searches. What is not reached is for the caller to report.
 
-        Returns:
-            Steps, seconds, what is left and the budgets that were reached; and
-            their tickets.
-        """
-        kind = "budget" if stage == "search" else stage
-        directory = self.directory
+def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
+    """Add up the time of epochs, with their validation."""
+    return round(float(sum(row["seconds"] for row in epochs)), 2)
 
-        def collected() -> dict[str, Any]:
-            collector = make_collector(method, budgets, epochs)
-            kept = KeptTickets(collector, directory, kind)
-            over_steps = KeptOverSteps(collector, stage, self.journal.kept)
-            batches, begun = self.journal.begin(stage, rows)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", BudgetNotReachedWarning)
-                tickets = collect(
-                    model,
-                    collector,
-                    batches,
-                    epochs=epochs,
-                    callbacks=[
-                        self.journal.validation(),
-                        over_steps,
-                        *self.journal.watched(stage, [kept, over_steps]),
-                    ],
-                    **begun,
-                )
-            kept.save()
-            return {
-                "steps": collector.step,
-                "seconds": self.journal.seconds(stage),
-                "embedding_parameters": collector.kept,
-                "budgets": [ticket.budget for ticket in tickets],
-            }
 
-        result = self.journal.once(stage, collected)
-        return result, [
-            directory.load_ticket(budget, kind) for budget in result["budgets"]
-        ]
-
-    def _result(
-        self, name: str, model: keras.Model, parameters: int
-    ) -> dict[str, Any]:
-        """Saves a trained model and evaluates it."""
-        epochs = self.journal.epochs(name)
-        best = max(range(len(epochs)), key=lambda n: epochs[n]["val_auc"])
-        return {
-            "embedding_parameters": parameters,
-            "total_parameters": sum(
-                int(np.prod(v.shape)) for v in model.trainable_variables
-            ),
-            "bytes": self.directory.save_model(name, model),
-            "steps": epochs[-1]["step"],
-            "seconds": self.journal.seconds(name),
-            "best_epoch": best + 1,
-            # Of its epochs up to the best, with their validation.
-            "seconds_to_best": round(
-                sum(row["seconds"] for row in epochs[: best + 1]), 2
-            ),
-            **{
-                split: evaluate(model, rows.ids, rows.labels)
-                for split, rows in self.dataset.splits.items()
-                if split != "train"
-            },
-        }
-
-    def _planted(self, ticket: Ticket) -> dict[str, float]:
-        """How well a ticket ranks features by the size they were made with."""
-        planted = self.dataset.planted_sizes
-        if planted is None:
-            return {}
-        table = ticket.tables["embedding"]
-        learned = pd.Series(table.embedding_sizes())
-        ranks = pd.Series(planted).rank()
-        popularity = pd.Series(self.dataset.counts())
-        return {
-            "planted_rank_correlation": learned.rank().corr(ranks),
-            "popularity_rank_correlation": popularity.rank().corr(ranks),
-        }
-
-    def _retraining_optimizer(self, budget: int) -> keras.Optimizer:
-        steps = -(-len(self.rows) // self.config.batch_size)
-        return self.config.retraining_optimizer(
-            self.schedule.retrain_rate,
-            steps * self.schedule.retrain_epochs,
-            budget / self.config.parameters(self.dataset),
-        )
-
-    def _retraining(self, stage: str, parameters: int) -> dict[str, Any]:
-        """Arguments of `fit` for a table that fits a budget."""
-        config = self.config
-        epochs = self.schedule.retrain_epochs
-        # While the learning rate falls there is no telling which epoch is best.
-        patience = config.patience if config.search == "paper" else epochs
-        return {
-            "epochs": epochs,
-            "callbacks": self.journal.until_best(stage, parameters, patience),
-        }
+def _planted(run: Run, ticket: Ticket) -> dict[str, float]:
+    """How well a ticket ranks features by the size they were made with."""
+    planted = run.dataset.planted_sizes
+    if planted is None:
+        return {}
+    ranks = pd.Series(planted).rank()
+    learned = pd.Series(ticket.tables["embedding"].embedding_sizes())
+    popularity = pd.Series(run.dataset.counts())
+    return {
+        "planted_rank_correlation": learned.rank().corr(ranks),
+        "popularity_rank_correlation": popularity.rank().corr(ranks),
+    }

@@ -1,5 +1,6 @@
-"""What a training learns, for TensorBoard."""
+"""Figures of a training, for TensorBoard."""
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,47 +12,44 @@ from keras import ops
 
 from keras_pep._keras_compat import layers_within
 from keras_pep.data import Dataset
-from keras_pep.lab.run.progress import Say
+from keras_pep.lab.presets import preset
 from keras_pep.layers.pep_embedding import PEPEmbedding
 from keras_pep.layers.pruned_embedding import PrunedEmbedding
 from keras_pep.thresholds import thresholds
 
+logger = logging.getLogger(__name__)
+
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_SAMPLE = 1_000_000  # thresholds that quantiles are taken of, at most
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Writes an event file, a record after every epoch.
+    """Callback that writes an event file, a record after every epoch.
 
     Loss, validation figures, kept parameters and sparsity; of a searched or
     pruned table kept parameters by field, a histogram of the embedding sizes,
-    and quantiles of the thresholds. Needs no TensorBoard.
+    and quantiles of the thresholds. Needs no TensorBoard. If
+    the file cannot be written, it logs a warning, and training goes on.
 
     Args:
         folder: Of the file.
         dataset: Whose fields the model takes.
         parameters: How many embedding parameters a sparsity of 0 is.
-        say: Called with a line if the file cannot be written. Training goes on
-            without it then.
     """
 
-    def __init__(
-        self, folder: Path, dataset: Dataset, parameters: int, say: Say
-    ) -> None:
+    def __init__(self, folder: Path, dataset: Dataset, parameters: int) -> None:
         super().__init__()
         self.folder = folder
         self.field_sizes = dict(
             zip(dataset.fields, dataset.field_sizes, strict=True)
         )
         self.parameters = parameters
-        self.say = say
         self._failed = False
         self._writer: Any = None
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Writes the epoch."""
+        """Write the epoch."""
         if self._failed:
             return
         logs = logs or {}
@@ -75,10 +73,10 @@ class TensorBoardLog(keras.callbacks.Callback):
             self._write(epoch + 1, scalars, sizes)
         except Exception as error:  # OSError, or one of TensorFlow's
             self._failed = True
-            self.say(f"No more of {self.folder} for TensorBoard: {error}")
+            logger.warning(f"No more of {self.folder} for TensorBoard: {error}")
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Closes the file."""
+        """Close the file."""
         if self._writer is not None and not self._failed:
             self._writer.close()
 
@@ -107,7 +105,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             if not isinstance(layer, PEPEmbedding):
                 continue
             logits = np.ravel(ops.convert_to_numpy(layer.threshold_logits))
-            logits = logits[:: -(-logits.size // _SAMPLE)]
+            logits = logits[:: -(-logits.size // preset("sampled_thresholds"))]
             values = thresholds(ops.convert_to_tensor(logits), layer.clock)
             for share, value in zip(
                 _QUANTILES,
@@ -137,25 +135,22 @@ class TensorBoardLog(keras.callbacks.Callback):
         for tag, value in scalars.items():
             event.summary.value.add(tag=tag, simple_value=float(value))
         if sizes is not None:
-            counts = np.bincount(sizes)
-            event.summary.value.add(tag="embedding sizes").histo.CopyFrom(
-                _histogram(counts)
+            event.summary.value.add(
+                tag="embedding sizes", histo=_histogram(np.bincount(sizes))
             )
         self._writer.write(event.SerializeToString())
         self._writer.flush()
 
 
-def _histogram(counts: np.ndarray) -> Any:
-    """How many features there are of each size, 0 and up."""
-    from tensorflow.core.framework import summary_pb2
-
+def _histogram(counts: np.ndarray) -> dict[str, Any]:
+    """Count features of each size, 0 and up, as TensorBoard has it."""
     sizes = np.arange(counts.size)
-    return summary_pb2.HistogramProto(
-        min=float(sizes[counts > 0].min()),
-        max=float(sizes[-1]),
-        num=float(counts.sum()),
-        sum=float((counts * sizes).sum()),
-        sum_squares=float((counts * sizes**2).sum()),
-        bucket_limit=(sizes + 0.5).tolist(),
-        bucket=counts.astype(float).tolist(),
-    )
+    return {
+        "min": float(sizes[counts > 0].min()),
+        "max": float(sizes[-1]),
+        "num": float(counts.sum()),
+        "sum": float((counts * sizes).sum()),
+        "sum_squares": float((counts * sizes**2).sum()),
+        "bucket_limit": (sizes + 0.5).tolist(),
+        "bucket": counts.astype(float).tolist(),
+    }

@@ -1,50 +1,44 @@
 """`keras-pep train`: a run begun, or taken up again."""
 
+import contextlib
 import importlib
 import importlib.metadata
+import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import keras
 
-from keras_pep.data import Dataset
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.directory import RunDirectory, RunError
-from keras_pep.lab.run.journal import Fail, Journal, tell
-from keras_pep.lab.run.progress import Say
-from keras_pep.lab.run.stages import Stages
+from keras_pep.lab.run.runner import Run
+from keras_pep.lab.run.stages import do_all
 from keras_pep.lab.run.table import failed_parts
 from keras_pep.lab.run.workers import Workers
-from keras_pep.pruning import check_budgets
+
+logger = logging.getLogger(__name__)
 
 
 def train(
     config: Config,
     directory: RunDirectory,
     *,
-    say: Say = print,
-    warn: Say = print,
-    bar: bool = False,
-    fail: Fail = tell,
     force: bool = False,
     command: str | None = None,
 ) -> dict[str, Any]:
-    """Does a whole run and writes its directory.
+    """Do a whole run and write its directory.
 
     Files are written as soon as they are known; nothing is, before the data
-    are loaded and the budgets found to be possible.
+    are loaded and the budgets found to be possible. Progress is logged, by the
+    logger `keras_pep`. When the search, a retraining or a baseline fails, an
+    error is logged: the others are done, `metrics.json` says why it is missing,
+    and `resume` tries it again.
 
     Args:
         config: What to do.
         directory: Where to leave the results.
-        say: Called with each line of progress.
-        warn: Called with what should be known even if progress is not watched.
-        bar: Whether to draw a progress bar within epochs.
-        fail: Called with a line, and the error, when the search, a retraining
-            or a baseline fails. The others are done, `metrics.json` says why
-            it is missing, and `resume` tries it again.
         force: Whether the directory may have files already.
         command: The command line that asks for it, to be noted.
 
@@ -59,23 +53,18 @@ def train(
         WorkerLostError: If another worker has ended.
         WorkersDisagreeError: If workers have other data, or other results.
     """
-    workers = _gathered(config, say)
-    with workers.watched(directory):
-        say, warn = (_heard(workers, each) for each in (say, warn))
-        with workers.chief_first():
-            dataset = config.load_data(say)
-        budgets = config.budgets(config.parameters(dataset))
-        check_budgets(budgets, config.searched_parameters(dataset))
-        for note in dataset.notes:
-            say(note)
+    with _workers(config, directory) as (workers, files):
+        run = _run(config, files, workers)
+        for note in run.dataset.notes:
+            logger.info(note)
         environment = _environment()
-        _agree(workers, config, dataset, environment)
-        files = workers.files(directory)
+        _agree(run, environment)
         files.create(force=force)
-        with files.mine(warn):
-            files.clear()  # so that no old file is left beside new ones
-            files.write_counts(dataset.counts())
-            files.write_vocabularies(dataset.vocabularies)
+        with files.lock():
+            # So that no old file is left beside new ones.
+            files.delete_outputs()
+            files.write_counts(run.dataset.counts())
+            files.write_vocabularies(run.dataset.vocabularies)
             # The last of them: with it the run can be resumed.
             files.write_json(
                 "config.json",
@@ -84,32 +73,21 @@ def train(
                     "derived": config.derived(),
                     "command": command,
                     "environment": environment,
-                    "data_fingerprint": dataset.fingerprint(),
-                    "data_notes": dataset.notes,
+                    "data_fingerprint": run.dataset.fingerprint(),
+                    "data_notes": run.dataset.notes,
                     "workers": workers.count,
                     "replicas": workers.replicas,
                 },
             )
             workers.agree("whether the run has begun")
-            directory.begun = files.begun = True
-            journal = Journal(
-                *(config, dataset, files, say, warn, bar),
-                workers=workers,
-                fail=fail,
-            )
-            return Stages(journal).go()
+            directory.begun = True
+            return do_all(run)
 
 
 def resume(
-    directory: RunDirectory,
-    *,
-    moved: Mapping[str, Any] | None = None,
-    say: Say = print,
-    warn: Say = print,
-    bar: bool = False,
-    fail: Fail = tell,
+    directory: RunDirectory, *, moved: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Goes on with a run that was interrupted, from its last whole epoch.
+    """Go on with a run that was interrupted, from its last whole epoch.
 
     It ends as it would have without the interruption. Of a run of which parts
     have failed these parts are tried again, and nothing else.
@@ -118,10 +96,6 @@ def resume(
         directory: Of the run.
         moved: Where the data are now, if not where they were: `dataset`,
             `data_dir` and `cache_dir` as `Config` has them.
-        say: See `train`, as are `warn` and `bar`.
-        warn: See `train`.
-        bar: See `train`.
-        fail: See `train`.
 
     Returns:
         The content of `metrics.json`, at once if the run is finished.
@@ -135,82 +109,78 @@ def resume(
         WorkersDisagreeError: If workers come to different results.
     """
     config, settings = directory.read_config()
-    workers = _gathered(config, say)
-    files = workers.files(directory)
-    say, warn = (_heard(workers, each) for each in (say, warn))
-    with workers.watched(directory), files.mine(warn):
-        files.sweep()
+    with _workers(config, directory) as (workers, files), files.lock():
+        files.remove_partial_files()
         if files.finished:
             metrics = files.read_json("metrics.json")
             if not failed_parts(metrics):
-                files.tidy()
-                say(f"{files.path} is finished.")
+                files.remove_checkpoint()
+                logger.info(f"{files.path} is finished.")
                 return metrics
-            say(f"again: {', '.join(failed_parts(metrics))}")
-        directory.begun = files.begun = True
-        for name, found in (
-            ("workers", workers.count),
-            ("replicas", workers.replicas),
-        ):
+            logger.info(f"again: {', '.join(failed_parts(metrics))}")
+        directory.begun = True
+        for name in ("workers", "replicas"):
+            found = workers.count if name == "workers" else workers.replicas
             if found != settings[name]:
                 raise RunError(
-                    f"{files.path} has begun with {settings[name]} {name} and "
-                    f"goes on with as many; there are {found} now."
+                    f"{files.path} was started with {settings[name]} {name} "
+                    f"and goes on with as many; there are {found} now."
                 )
-        with workers.chief_first():
-            dataset = replace(config, **(moved or {})).load_data(say)
-        if dataset.fingerprint() != settings["data_fingerprint"]:
+        run = _run(config, files, workers, moved)
+        if run.dataset.fingerprint() != settings["data_fingerprint"]:
             raise RunError(
                 f"The data are not those that {directory.path} was started "
                 "with, or an earlier version of keras-pep has read them in "
                 "another way: say where those are, or train anew."
             )
         if settings["environment"] != _environment():
-            warn(
-                "Other versions than the run has begun with: results may vary."
+            logger.warning(
+                "Other versions than the run was started with: results may "
+                "vary."
             )
-        _agree(workers, config, dataset, _environment())
-        journal = Journal(
-            *(config, dataset, files, say, warn, bar),
-            workers=workers,
-            fail=fail,
-        )
-        journal.read()
-        return Stages(journal).go()
+        _agree(run, _environment())
+        run.read()
+        return do_all(run)
 
 
-def _gathered(config: Config, say: Say) -> Workers:
-    """Those that the run is to be trained by, once all are there."""
+@contextlib.contextmanager
+def _workers(
+    config: Config, directory: RunDirectory
+) -> Iterator[tuple[Workers, RunDirectory]]:
+    """Gather the workers of a run; the directory is as this one may use it."""
     if config.distribute == "multi_worker":
-        say("waiting for the other workers")
+        logger.info("waiting for the other workers")
     workers = Workers.of(config.distribute)
     if workers.strategy is not None:
-        say(str(workers) if workers.chief else "the chief reports")
-    return workers
+        logger.info(str(workers) if workers.chief else "the chief reports")
+    with (
+        workers.raise_on_lost_worker(directory),
+        workers.silent_unless_chief(),
+    ):
+        yield workers, workers.files(directory)
 
 
-def _heard(workers: Workers, say: Say) -> Say:
-    """What the chief says, others need not repeat."""
-    return say if workers.chief else lambda _: None
-
-
-def _agree(
-    workers: Workers,
+def _run(
     config: Config,
-    dataset: Dataset,
-    environment: Mapping[str, str],
-) -> None:
-    """Makes sure that all workers do the same; where they do it may differ."""
+    files: RunDirectory,
+    workers: Workers,
+    moved: Mapping[str, Any] | None = None,
+) -> Run:
+    """Load the data of a run, and compute its budgets."""
+    with workers.chief_first():
+        dataset = replace(config, **(moved or {})).load_data()
+    return Run(config, dataset, files, workers)
+
+
+def _agree(run: Run, environment: Mapping[str, str]) -> None:
+    """Make sure that all workers do the same; where they do it may differ."""
     apart = {"dataset", "data_dir", "cache_dir", "platform"}
-    workers.agree(
+    settings = {**run.config.to_dict(), **environment}
+    run.workers.agree(
         "settings, data and versions",
         [
-            sorted(
-                (name, value)
-                for name, value in {**config.to_dict(), **environment}.items()
-                if name not in apart
-            ),
-            dataset.fingerprint(),
+            sorted((k, v) for k, v in settings.items() if k not in apart),
+            run.dataset.fingerprint(),
         ],
     )
 
@@ -227,7 +197,7 @@ def _environment() -> dict[str, str]:
 
 
 def _version(package: str) -> str:
-    """Of what is imported, by whatever name it was installed.
+    """The version that is imported, by whatever name it was installed.
 
     TensorFlow is one that has several: `tensorflow-cpu` is another.
     """

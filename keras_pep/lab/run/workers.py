@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +12,6 @@ import keras
 
 from keras_pep.distribution import replicas
 from keras_pep.lab.run.directory import RunDirectory, RunError
-from keras_pep.lab.run.progress import Say
 
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
@@ -26,7 +26,7 @@ class WorkerLostError(RunError):
 
 
 class Workers:
-    """What a run needs to know of those that it is trained by.
+    """The processes that train a run together.
 
     Args:
         strategy: Of `tf.distribute`, or None.
@@ -39,7 +39,7 @@ class Workers:
 
     @classmethod
     def of(cls, distribute: str) -> "Workers":
-        """Those that a setting asks for.
+        """Make the workers that a setting asks for.
 
         That of several workers has to be made before TensorFlow computes
         anything, and waits for all of them.
@@ -68,7 +68,9 @@ class Workers:
 
     def files(self, directory: RunDirectory) -> RunDirectory:
         """The run directory as this worker may use it."""
-        return directory if self.chief else Follower(directory.path)
+        if self.chief:
+            return directory
+        return RunDirectory(directory.path, writes=False)
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Where models and optimizers are to be made."""
@@ -76,15 +78,27 @@ class Workers:
 
     @contextlib.contextmanager
     def chief_first(self) -> Iterator[None]:
-        """Has the others wait until the chief is through with something."""
+        """Have the others wait until the chief is through with something."""
         if not self.chief:
             self.agree("whose turn it is")
         yield
         if self.chief:
             self.agree("whose turn it is")
 
+    @contextlib.contextmanager
+    def silent_unless_chief(self) -> Iterator[None]:
+        """Log nothing in other workers: they need not repeat the chief."""
+        logger = logging.getLogger("keras_pep")
+        level = logger.level
+        if not self.chief:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
     def agree(self, what: str, result: Any = None) -> None:
-        """Waits for all, and makes sure that they have the same.
+        """Wait for all, and make sure that they have the same.
 
         Args:
             what: What it is, for the message.
@@ -97,8 +111,8 @@ class Workers:
         replicas.agree(self.strategy, what, text)
 
     @contextlib.contextmanager
-    def watched(self, directory: RunDirectory) -> Iterator[None]:
-        """Tells in a line if another worker has ended.
+    def raise_on_lost_worker(self, directory: RunDirectory) -> Iterator[None]:
+        """Tell in a line if another worker has ended.
 
         Args:
             directory: Of the run.
@@ -132,31 +146,6 @@ class Workers:
             ) from error
 
 
-def _leave_it(*content: Any) -> None:
-    """The chief does it."""
-
-
-class Follower(RunDirectory):
-    """A run directory that another worker writes, the chief."""
-
-    def create(self, *, force: bool = False) -> None:
-        """Does nothing: the chief has it made before it is read."""
-
-    @contextlib.contextmanager
-    def mine(self, warn: Say = print) -> Iterator[None]:
-        """The chief keeps other processes out."""
-        yield
-
-    def save_model(self, name: str, model: keras.Model) -> int:
-        """Writes nothing, and does not know how many bytes it would be."""
-        return 0
-
-    _nothing: Any = _leave_it
-    clear = sweep = tidy = finish = write_checkpoint = _nothing
-    write_json = write_vocabularies = write_counts = _nothing
-    write_history = write_kept = write_progress = save_ticket = _nothing
-
-
 @functools.cache
 def _strategy(distribute: str) -> Any:
     """A process can have but one."""
@@ -186,7 +175,7 @@ def _strategy(distribute: str) -> Any:
 
 
 def check_tf_config(environment: Mapping[str, str]) -> None:
-    """Makes sure that `TF_CONFIG` says which workers there are.
+    """Make sure that `TF_CONFIG` says which workers there are.
 
     Args:
         environment: The variables.

@@ -524,7 +524,7 @@ def test_evaluate_says_which_model_is_missing_or_damaged(train, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     result = invoke("evaluate", tmp_path / "run")
     assert result.exit_code == 1
-    assert "budget-300.keras cannot be loaded" in result.output
+    assert "budget-300.keras is damaged" in result.output
     path.unlink()
     assert (
         "budget-300.keras not found"
@@ -729,7 +729,7 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
         "counts.npy",
         "history.csv",
         "logs",
-        "progress.json",
+        "dense.stage.json",
         "dense.keras",
     }
     keras.saving.load_model(run_dir / "dense.keras")

@@ -64,7 +64,7 @@ def test_an_unfinished_run_says_how_far_it_is(run, tmp_path, monkeypatch):
     assert quiet.stdout == "report: run/report.html\n"
     assert quiet.stderr == result.stderr
 
-    with RunDirectory(run).mine():  # as training it does
+    with RunDirectory(run).lock():  # as training it does
         result = invoke("report", "run")
         assert result.exit_code == 0
         assert result.stderr.endswith(

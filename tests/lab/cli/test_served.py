@@ -263,7 +263,7 @@ def test_what_cannot_be_done_is_said_in_a_line(run, new_rows, tmp_path):
 
 
 def test_one_process_at_a_time_writes_to_a_run(run, tmp_path):
-    with RunDirectory(run).mine():
+    with RunDirectory(run).lock():
         done = invoke("export", run, "--output", tmp_path / "models")
         assert done.exit_code == 1
         assert "in use by another process" in done.output

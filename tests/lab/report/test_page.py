@@ -164,7 +164,7 @@ def test_a_page_is_locked_while_it_is_written(run, monkeypatch):
 
     def watched(path, *args, **kwargs):
         result = write_text(path, *args, **kwargs)
-        RunDirectory(run).sweep()
+        RunDirectory(run).remove_partial_files()
         found.append((path.name, path.exists()))
         return result
 

@@ -8,6 +8,7 @@ from keras_pep.lab.report import comparison_table, read_runs
 from keras_pep.lab.report.page import page
 from keras_pep.lab.run import Config, RunDirectory, RunError, resume, train
 from tests.runs import change, unfinish, write_run
+from tests.said import saying
 
 
 @pytest.fixture
@@ -94,13 +95,13 @@ def test_the_command_takes_any_path(tmp_path):
 def test_a_run_is_read_while_it_is_trained(run):
     unfinish(run)
     directory = RunDirectory(run)
-    with directory.mine():
+    with directory.lock():
         (content,) = read_runs([run])
         assert content.unfinished.state.endswith(" A process is training it.")
         assert content.unfinished.hint == "If it is interrupted, go on with"
     (content,) = read_runs([run])
     assert content.unfinished.state.endswith(" No process is training it.")
-    with directory.mine():  # who has read it keeps nobody out
+    with directory.lock():  # who has read it keeps nobody out
         pass
 
 
@@ -135,18 +136,18 @@ def test_a_run_may_end_while_it_is_read(run, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: (run / "progress.json").write_text("{"), "is damaged"),
+        (lambda run: (run / "dense.stage.json").write_text("{"), "is damaged"),
         (
-            lambda run: change(run / "progress.json", results={"dense": {}}),
-            "progress.json or config.json is damaged",
+            lambda run: change(run / "dense.stage.json", result={}),
+            "stage.json or config.json is damaged",
         ),
         (
-            lambda run: change(run / "progress.json", results={"search": 3}),
-            "progress.json or config.json is damaged",
+            lambda run: change(run / "search.stage.json", result=3),
+            "stage.json or config.json is damaged",
         ),
         (
             lambda run: change(run / "config.json", dataset=None),
-            "progress.json or config.json is damaged",
+            "stage.json or config.json is damaged",
         ),
         (
             lambda run: (run / "budget-20.ticket.npz").unlink(),
@@ -188,10 +189,10 @@ def test_what_a_real_run_knows_halfway_is_true_in_the_end(
         if line.startswith("magnitude-"):
             raise InterruptedHereError
 
-    with pytest.raises(InterruptedHereError):
-        train(config, directory, say=until_magnitude)
+    with pytest.raises(InterruptedHereError), saying(until_magnitude):
+        train(config, directory)
     (content,) = read_runs([directory.path])
-    resume(directory, say=lambda _: None)
+    resume(directory)
     (finished,) = read_runs([directory.path])
     names = [model.name.split()[0] for model in content.models]
     assert names == ["dense", "5,708", "2,283", "uniform", "uniform"]

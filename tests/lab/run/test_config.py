@@ -1,7 +1,7 @@
 import pytest
 
 from keras_pep.lab.run import Config
-from keras_pep.lab.run.config import Schedule
+from keras_pep.lab.settings import Schedule
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from keras_pep import data
 from keras_pep.data.dataset import DataError
 from keras_pep.lab.run import Config, RunDirectory, RunError, train
 from tests.lab.run.test_resume import InterruptedHereError, interrupting
+from tests.said import saying
 
 CASES = 300  # of each of seven files
 
@@ -37,8 +38,8 @@ def run(tmp_path_factory):
         retrain_epochs=2,
         sparsity=(0.5, 0.8),
     )
-    with pytest.raises(InterruptedHereError):
-        train(config, directory, say=interrupting(9))
+    with pytest.raises(InterruptedHereError), saying(interrupting(9)):
+        train(config, directory)
     return directory, config
 
 
@@ -97,7 +98,7 @@ def _assert_equal(found, expected):
 
 def test_json(run):
     directory, _ = run
-    for name in ("config.json", "vocabularies.json", "progress.json"):
+    for name in ("config.json", "vocabularies.json", "dense.stage.json"):
         assert_never_wrong(
             directory.path / name,
             lambda name=name: directory.read_json(name),
@@ -130,7 +131,7 @@ def test_a_checkpoint_of_an_earlier_version(run, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr("keras_pep.lab.run.checkpoint._FORMAT", 1)
         saved.write(path)
-    with pytest.raises(RunError, match=r"its format is 1, not 2\. Remove it"):
+    with pytest.raises(RunError, match=r"its format is 1, not 3\. Remove it"):
         directory.read_checkpoint()
     path.write_bytes(content)
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from keras_pep import files
 from keras_pep.lab.run import RunDirectory, RunError
+from tests.said import saying
 
 
 @pytest.fixture
@@ -15,14 +15,14 @@ def directory(tmp_path):
     return RunDirectory(tmp_path)
 
 
-def enter(directory, warn=pytest.fail):
-    with directory.mine(warn):
+def enter(directory):
+    with saying(pytest.fail), directory.lock():
         pass
 
 
 def test_one_at_a_time(directory):
     assert directory.in_use() is False
-    with directory.mine():
+    with directory.lock():
         assert directory.in_use() is True
         with pytest.raises(RunError, match="in use by another process"):
             enter(directory)
@@ -53,15 +53,16 @@ def test_who_looks_keeps_nobody_out(directory):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_without_locks_it_goes_on_and_says_so(directory, monkeypatch, number):
+def test_without_locks_it_goes_on_and_says_so(
+    directory, monkeypatch, caplog, number
+):
     def no_locks(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files, "lock_descriptor", no_locks)
-    said = []
-    with directory.mine(said.append):
+    monkeypatch.setattr("filelock.lock_descriptor", no_locks)
+    with directory.lock():
         directory.write_json("metrics.json", {"dense": None})
-    assert said == [
+    assert caplog.messages == [
         f"{directory.path}: the file system cannot lock files "
         f"({os.strerror(number)}). Make sure that no other process writes "
         "there."
@@ -92,7 +93,7 @@ def test_only_what_the_run_itself_writes_is_swept(directory):
     """A person may write something there, too."""
     for name in ("dense.keras", "budget-30.keras", "report.html", "scores.csv"):
         (directory.path / f".partial-1-{name}").write_text("half")
-    directory.sweep()
+    directory.remove_partial_files()
     assert [path.name for path in directory.path.iterdir()] == [
         ".partial-1-scores.csv"
     ]

@@ -131,7 +131,7 @@ def test_a_baseline_takes_nothing_along(train_command, tmp_path, monkeypatch):
     ]
     assert trained == ["mixed-dimension-160"]
     assert times == {name: (run / name).stat().st_mtime_ns for name in times}
-    assert not {*run.glob("progress.json"), *run.glob("checkpoint.npz")}
+    assert not {*run.glob("*.stage.json"), *run.glob("checkpoint.npz")}
     assert "failed" not in result.stdout
     result = train_command(*options, "--run-dir", "whole")
     assert result.exit_code == 0, result.output
@@ -140,7 +140,7 @@ def test_a_baseline_takes_nothing_along(train_command, tmp_path, monkeypatch):
     )
 
 
-def test_a_search_takes_nothing_along(data, tmp_path, monkeypatch):
+def test_a_search_takes_nothing_along(data, tmp_path, monkeypatch, caplog):
     settings = Config(
         **SHORT,
         dataset=str(data),
@@ -149,11 +149,6 @@ def test_a_search_takes_nothing_along(data, tmp_path, monkeypatch):
         compare=("uniform",),
     )
     run = RunDirectory(tmp_path / "run")
-    told = []
-
-    def fail(line, error):
-        told.append((line, error))
-
     error = KeyError("lost")
     with monkeypatch.context() as broken:
         failing(
@@ -164,8 +159,10 @@ def test_a_search_takes_nothing_along(data, tmp_path, monkeypatch):
             ),
             error,
         )
-        metrics = train(settings, run, say=lambda _: None, fail=fail)
-    assert told == [("search failed: KeyError: 'lost'", error)]
+        metrics = train(settings, run)
+    (told,) = caplog.records
+    assert told.getMessage() == "search failed: KeyError: 'lost'"
+    assert told.exc_info[1] is error
     assert metrics["budgets"] == metrics["budgets_not_reached"] == []
     assert metrics["budgets_failed"] == {
         "160": "KeyError: 'lost'",
@@ -179,7 +176,7 @@ def test_a_search_takes_nothing_along(data, tmp_path, monkeypatch):
         *("dense", "uniform 160", "uniform 80")
     ]
     assert "80 failed: KeyError" in page([content])
-    metrics = resume(run, say=lambda _: None)
+    metrics = resume(run)
     assert [b["target"] for b in metrics["budgets"]] == [160, 80]
     assert metrics["budgets_failed"] == {}
     assert [row["stage"] for row in run.read_history()] == [
@@ -305,7 +302,7 @@ def test_every_method_takes_lists(tmp_path):
         compare=methods,
         baseline=False,
     )
-    metrics = train(config, RunDirectory(tmp_path / "run"), say=lambda _: None)
+    metrics = train(config, RunDirectory(tmp_path / "run"))
     assert metrics["baselines_failed"] == {}
     assert tuple(b["method"] for b in metrics["baselines"]) == methods
     for entry in metrics["baselines"]:

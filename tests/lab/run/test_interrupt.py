@@ -1,4 +1,4 @@
-"""Ctrl-C is heard, whatever the code that it meets makes of it."""
+"""Ctrl-C is handle_sigint, whatever the code that it meets makes of it."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pep.lab.run.interrupt import Interruptible, heard
+from keras_pep.lab.run.interrupt import Interruptible, handle_sigint
 
 
 def _interrupted_in_code_that_swallows_it():
@@ -23,7 +23,7 @@ def _interrupted_in_code_that_makes_it_an_error():
 
 
 def test_an_error_made_of_an_interrupt_is_an_interrupt():
-    with pytest.raises(KeyboardInterrupt) as caught, heard():
+    with pytest.raises(KeyboardInterrupt) as caught, handle_sigint():
         _interrupted_in_code_that_makes_it_an_error()
     assert isinstance(caught.value.__cause__, AttributeError)
 
@@ -39,7 +39,7 @@ def test_a_lost_interrupt_ends_the_training_after_its_step():
             if batch == 2:
                 _interrupted_in_code_that_swallows_it()
 
-    with pytest.raises(KeyboardInterrupt), heard():
+    with pytest.raises(KeyboardInterrupt), handle_sigint():
         model.fit(
             np.zeros((64, 1)),
             np.zeros(64),
@@ -52,11 +52,11 @@ def test_a_lost_interrupt_ends_the_training_after_its_step():
 
 def test_other_errors_stay_and_so_does_the_handler():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ValueError, match="of its own"), heard():
+    with pytest.raises(ValueError, match="of its own"), handle_sigint():
         raise ValueError("of its own")
-    with pytest.raises(KeyboardInterrupt), heard():
+    with pytest.raises(KeyboardInterrupt), handle_sigint():
         _interrupted_in_code_that_makes_it_an_error()
     # The interrupt has had its effect, and is not kept for the next run.
-    with pytest.raises(ValueError, match="of its own"), heard():
+    with pytest.raises(ValueError, match="of its own"), handle_sigint():
         raise ValueError("of its own")
     assert signal.getsignal(signal.SIGINT) is before

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import resource
 import subprocess
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from keras_pep.lab.run.checkpoint import Saved
 from tests.lab.cli.test_cli import COMMAND, environment
 from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import folder
+from tests.said import saying
 
 SETTINGS = {
     "budget": {
@@ -79,16 +81,18 @@ def test_the_same_metrics_bit_for_bit(kind, tmp_path):
     config = Config(**SHORT, **SETTINGS[kind])
     whole = RunDirectory(tmp_path / "whole")
     said = []
-    expected = train(config, whole, say=said.append)
+    with saying(said.append):
+        expected = train(config, whole)
     assert expected["budgets"], "nothing to compare"
 
     broken = RunDirectory(tmp_path / "broken")
-    with pytest.raises(InterruptedHereError):
-        train(config, broken, say=interrupting(2))
+    with pytest.raises(InterruptedHereError), saying(interrupting(2)):
+        train(config, broken)
     for lines in itertools.count(2):
         assert "metrics.json" not in files_of(broken)
         try:
-            found = resume(broken, say=interrupting(7 + lines % 6))
+            with saying(interrupting(7 + lines % 6)):
+                found = resume(broken)
         except InterruptedHereError:
             assert lines < 2 * len(said), "it does not come nearer to an end"
             continue
@@ -111,14 +115,14 @@ def test_the_same_metrics_bit_for_bit(kind, tmp_path):
                 np.testing.assert_array_equal(a, b)
 
 
-def test_a_finished_run_is_not_run_again(tmp_path):
+def test_a_finished_run_is_not_run_again(tmp_path, caplog):
     directory = RunDirectory(tmp_path / "run")
     config = Config(**{**SHORT, "search_epochs": 1}, sparsity=(0.5,))
     config = replace(config, baseline=False, retrain_epochs=1)
-    metrics = train(config, directory, say=lambda _: None)
-    said = []
-    assert resume(directory, say=said.append) == json.loads(json.dumps(metrics))
-    assert said == [f"{directory.path} is finished."]
+    metrics = train(config, directory)
+    caplog.set_level(logging.INFO, "keras_pep")
+    assert resume(directory) == json.loads(json.dumps(metrics))
+    assert caplog.messages == [f"{directory.path} is finished."]
 
 
 def test_what_is_known_is_there_before_the_end(tmp_path):
@@ -130,11 +134,16 @@ def test_what_is_known_is_there_before_the_end(tmp_path):
         if sum("epoch" in line for line in said) == 3 + 2:  # two of the search
             raise InterruptedHereError(line)
 
-    with pytest.raises(InterruptedHereError):
-        train(Config(**SHORT, patience=9), directory, say=say)
+    with pytest.raises(InterruptedHereError), saying(say):
+        train(Config(**SHORT, patience=9), directory)
     rows = [(row["stage"], row["epoch"]) for row in directory.read_history()]
     assert rows == [("dense", 1), ("dense", 2), ("dense", 3), ("search", 1)]
     assert set(directory.read_kept()["stage"]) == {"search"}
+    (dense,) = directory.path.glob("*.stage.json")  # the stage that is done
+    assert dense.name == "dense.stage.json"
+    stage = directory.read_stages()["dense"]
+    assert (stage.number, len(stage.history), stage.kept) == (0, 3, [])
+    assert stage.result["steps"] == stage.history[-1]["step"]
     lines = [line for line in said if "epoch" in line or "AUC" in line]
     assert len(lines) == 5 + 2
     assert all(len(line) <= 80 for line in lines), lines
@@ -151,20 +160,18 @@ def test_data_that_have_moved_are_found_where_they_are(tmp_path):
         **SHORT,
     )
     directory = RunDirectory(tmp_path / "run")
-    with pytest.raises(InterruptedHereError):
-        train(config, directory, say=interrupting(3))
+    with pytest.raises(InterruptedHereError), saying(interrupting(3)):
+        train(config, directory)
     (tmp_path / "moved").mkdir()
     moved = first.rename(tmp_path / "moved" / "clicks.csv")
     with pytest.raises(DataError, match=r"clicks\.csv"):
-        resume(directory, say=lambda _: None)
+        resume(directory)
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "clicks.csv"
     other.write_text(moved.read_text().replace("u1,", "u2,"))
     for path, error in ((other, "are not those"), (moved, None)):
         with pytest.raises(RunError, match=error) if error else nullcontext():
-            metrics = resume(
-                directory, moved={"dataset": str(path)}, say=lambda _: None
-            )
+            metrics = resume(directory, moved={"dataset": str(path)})
     assert len(metrics["budgets"]) == 1
 
 
@@ -183,10 +190,8 @@ def test_what_cannot_be_resumed_says_why(harm, message, tmp_path, monkeypatch):
     directory.create()
     lines = 8 if harm == "ticket" else 3
     if harm != "nothing":
-        with pytest.raises(InterruptedHereError):
-            train(
-                Config(**SHORT), directory, say=interrupting(lines), force=True
-            )
+        with pytest.raises(InterruptedHereError), saying(interrupting(lines)):
+            train(Config(**SHORT), directory, force=True)
     if harm == "data":
         monkeypatch.setattr(
             "keras_pep.data.dataset.Dataset.fingerprint", lambda _: "other"
@@ -199,7 +204,7 @@ def test_what_cannot_be_resumed_says_why(harm, message, tmp_path, monkeypatch):
     elif harm == "ticket":
         damage(next(directory.path.glob("*.ticket.npz")))
     with pytest.raises(RunError, match=message):
-        resume(directory, say=lambda _: None)
+        resume(directory)
 
 
 def damage(path):
@@ -218,7 +223,7 @@ def test_a_model_that_diverges_in_its_last_step_is_no_result(tmp_path):
     with pytest.raises(
         ValueError, match=r"dense: the validation loss is \w+ in epoch 1\."
     ):
-        train(config, directory, say=lambda _: None)
+        train(config, directory)
     assert "checkpoint.npz" not in files_of(directory)
     assert "dense.keras" not in files_of(directory)
 
@@ -227,13 +232,13 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     made = []
     for seed in (0, 1):
         directory = RunDirectory(tmp_path / str(seed))
-        with pytest.raises(InterruptedHereError):
-            train(Config(**SHORT, seed=seed), directory, say=interrupting(3))
+        with pytest.raises(InterruptedHereError), saying(interrupting(3)):
+            train(Config(**SHORT, seed=seed), directory)
         made.append(directory)
     content = (made[1].path / "checkpoint.npz").read_bytes()
     (made[0].path / "checkpoint.npz").write_bytes(content)
     with pytest.raises(RunError, match="it is of another run"):
-        resume(made[0], say=lambda _: None)
+        resume(made[0])
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
@@ -242,7 +247,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
     with pytest.raises(
         ValueError, match=r"dense: the loss is \w+ in epoch \d, step \d+"
     ):
-        train(config, directory, say=lambda _: None)
+        train(config, directory)
 
 
 def saved_training():
@@ -317,5 +322,5 @@ def test_a_full_disk_loses_nothing(tmp_path):
         "large. Go on, when it can be, with keras-pep train --resume "
         f"{tmp_path}/run\n"
     )
-    metrics = resume(RunDirectory(tmp_path / "run"), say=lambda _: None)
+    metrics = resume(RunDirectory(tmp_path / "run"))
     assert len(metrics["budgets"]) == 1

@@ -26,7 +26,7 @@ def run(tmp_path, monkeypatch):
         sparsity=(0.8,),
         granularity="dimension",
     )
-    metrics = train(config, directory, say=lambda _: None)
+    metrics = train(config, directory)
     return directory, metrics
 
 
@@ -102,18 +102,17 @@ def test_logs_of_an_old_run_go_and_nothing_else(run):
     directory, _ = run
     mine = directory.logs / "mine.txt"
     mine.write_text("notes")
-    directory.clear()
+    directory.delete_outputs()
     assert [*directory.logs.iterdir()] == [mine]
     mine.unlink()
-    directory.clear()
+    directory.delete_outputs()
     assert not directory.logs.exists()
 
 
-def test_a_run_goes_on_without_them(tmp_path, monkeypatch):
+def test_a_run_goes_on_without_them(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
         "keras_pep.lab.run.tensorboard.TensorBoardLog._write", _full
     )
-    said = []
     config = Config(
         dataset="synthetic",
         embedding_dim=4,
@@ -123,8 +122,8 @@ def test_a_run_goes_on_without_them(tmp_path, monkeypatch):
         retrain_epochs=1,
         sparsity=(0.5,),
     )
-    train(config, RunDirectory(tmp_path / "run"), warn=said.append)
-    told = [line for line in said if "TensorBoard" in line]
+    train(config, RunDirectory(tmp_path / "run"))
+    told = [line for line in caplog.messages if "TensorBoard" in line]
     assert len(told) == 3  # once in each stage
     assert "No space left" in told[0]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from keras_pep.lab.run import RunDirectory
-from keras_pep.lab.run.workers import Follower, check_tf_config
+from keras_pep.lab.run.directory import Stage
+from keras_pep.lab.run.workers import check_tf_config
 from keras_pep.pruning import Ticket
 from tests.lab.cli.test_cli import COMMAND, invoke
 from tests.workers import environments
@@ -126,20 +127,25 @@ def test_a_worker_killed_and_resumed_ends_as_one_process(folder):
 
 
 def test_followers_write_nothing(tmp_path):
-    follower = Follower(tmp_path)
-    own = vars(Follower)
-    for name in vars(RunDirectory):
-        # Every other method reads, or is part of one of these.
-        if name.split("_")[0] in ("write", "save", "create", "mine", "clear"):
-            assert name in own
-    assert {"sweep", "finish", "tidy"} <= own.keys()
-    with follower.mine():
+    (tmp_path / "metrics.json").write_text("of the chief")
+    (tmp_path / "dense.stage.json").write_text("of the chief")
+    (tmp_path / ".partial-1-dense.keras").write_text("of the chief")
+    before = sorted(tmp_path.iterdir())
+    follower = RunDirectory(tmp_path, writes=False)
+    with follower.lock():
+        assert sorted(tmp_path.iterdir()) == before
         follower.create(force=False)
-        follower.write_json("config.json", {"a": 1})
-        follower.write_history([{"a": 1}])
-        follower.finish({})
+        follower.delete_outputs()
+        follower.remove_partial_files()
+        for name in vars(RunDirectory):
+            if name.startswith("write_"):
+                named = {"write_json": [{}], "write_stage": [Stage()]}
+                getattr(follower, name)(None, *named.get(name, []))
+        follower.save_ticket(Ticket({}, 1, 1))
         assert follower.save_model("dense", None) == 0
-    assert list(tmp_path.iterdir()) == []
+        follower.finish({})
+        follower.remove_checkpoint()
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

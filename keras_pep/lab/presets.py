@@ -1,0 +1,111 @@
+"""Every tuned number of the laboratory, and where it comes from."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+_LOG = "apps/reproduce/LOG.md"
+_ML = "chosen on validation of MovieLens-1M"
+_PAPER = "Liu et al., ICLR 2021, for MovieLens-1M"
+_NOT_VARIED = "not varied"
+
+
+class Preset(NamedTuple):
+    """A number or choice, its name, and its source.
+
+    What begins with the name of a model is of that model alone; `autoint+` is
+    AutoInt with a perceptron beside the attention.
+    """
+
+    name: str
+    value: Any
+    source: str
+
+
+PRESETS: Sequence[Preset] = (
+    # Models.
+    Preset("embedding_dim", 64, _PAPER),
+    Preset("lr.embedding_dim", 1, "one weight per feature"),
+    Preset("hidden_units", (100, 100), "the authors' code, for MovieLens-1M"),
+    Preset("dropout", 0.2, _ML),
+    Preset("num_layers", 3, "the authors' code"),
+    Preset("num_heads", 2, "the authors' code"),
+    Preset("attention_units", 64, "the authors' code"),
+    # Training.
+    Preset("learning_rate", 1e-3, f"{_PAPER}; Adam, for the full table"),
+    Preset("autoint.learning_rate", 3e-3, _ML),
+    Preset("batch_size", 1024, _PAPER),
+    Preset("l2", 1e-5, "the authors' code"),
+    Preset("max_epochs", 40, _NOT_VARIED),
+    Preset("patience", 2, _NOT_VARIED),
+    Preset(
+        "steps_per_execution",
+        {"budget": 8, "paper": 1},
+        "not varied; the paper's search looks at every step",
+    ),
+    # Data.
+    Preset("min_count", 10, "the authors' code, for Criteo and Avazu"),
+    Preset("max_bad_rows", 0.001, _NOT_VARIED),
+    # The search.
+    Preset("threshold_init", -15.0, _PAPER),
+    Preset(
+        "granularity",
+        {"budget": "global", "paper": "feature_dimension"},
+        f"{_LOG}: one threshold is as good, and costs half; {_PAPER}",
+    ),
+    Preset(
+        "sparsity",
+        {"budget": (0.8, 0.9, 0.95), "paper": (0.8,)},
+        "not varied; the paper's search may never reach smaller sizes",
+    ),
+    Preset("search_epochs", 14, _NOT_VARIED),
+    Preset(
+        "fm.search_epochs", 20, f"{_LOG}: within twice the dense model's time"
+    ),
+    Preset("autoint.search_epochs", 12, _NOT_VARIED),
+    Preset("paper.search_epochs", 40, "not varied; at most"),
+    Preset("search_rate_factor", 1.0, _NOT_VARIED),
+    Preset("fm.search_rate_factor", 3.0, f"{_LOG}: three times the rate"),
+    Preset(
+        "epochs_over_dense",
+        1.5,
+        f"{_LOG}: epochs of search and retraining in those of the dense model",
+    ),
+    Preset("distillation", 0.5, f"{_LOG}: labels softened by half"),
+    # Retraining.
+    Preset("retrain_epochs", 14, _NOT_VARIED),
+    Preset("fm.retrain_epochs", 16, f"{_LOG}: Retraining"),
+    Preset("autoint.retrain_epochs", 12, _NOT_VARIED),
+    Preset("retrain_rate_factor", 3.0, _NOT_VARIED),
+    Preset("fm.retrain_rate_factor", 10.0, f"{_LOG}: 0.01 as good as 0.02"),
+    Preset("autoint.retrain_rate_factor", 1.0, _NOT_VARIED),
+    Preset(
+        "retraining_l2",
+        0.5,
+        f"{_LOG}: share of the L2 at a rate that falls from a higher one",
+    ),
+    Preset(
+        "large_share",
+        0.1,
+        f"{_LOG}: what keeps so much of the table needs all of the L2",
+    ),
+    # Baselines.
+    Preset("mixed_dimension_temperature", 0.3, "Ginart et al., 2019"),
+    # What is noted of a training.
+    Preset(
+        "noted_change",
+        0.002,
+        "a thousand rows of kept.csv while nine tenths are pruned",
+    ),
+    Preset("sampled_thresholds", 1_000_000, "not varied; for quantiles"),
+)
+_VALUES = {preset.name: preset.value for preset in PRESETS}
+
+
+def preset(name: str, of: str = "") -> Any:
+    """Look a value up.
+
+    Args:
+        name: Its name.
+        of: The model, or the search, which may have one of its own.
+    """
+    return _VALUES.get(f"{of}.{name}", _VALUES[name])

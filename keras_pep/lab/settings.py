@@ -66,7 +66,7 @@ class Settings:
         budget: Embedding parameters to keep. Repeatable.
         sparsity: Share of them to prune. Repeatable. [default: 0.8, 0.9, 0.95;
             paper: 0.8]
-        retrain: What a small model is trained from: the first weights, others,
+        start: What a small model is trained from: the first weights, others,
             or those the search has left.
         retrain_epochs: Length of a retraining, over which the learning rate
             falls to zero; by the paper's method, at most, and it stays.
@@ -119,7 +119,7 @@ class Settings:
     deep: bool = False
     budget: tuple[int, ...] = ()
     sparsity: tuple[float, ...] = ()
-    retrain: str = "rewind"
+    start: str = "rewind"
     retrain_epochs: int | None = None
     retrain_rate: float | None = None
     distillation: float = preset("distillation")

@@ -123,7 +123,7 @@ _OPTIONS: Table = {
     "threshold_init": FiniteFloat(max=0),
     "budget": _WHOLE,
     "sparsity": FiniteFloat(0, 1, min_open=True, max_open=True),
-    "retrain": click.Choice(["rewind", "reinit", "finetune"]),
+    "start": click.Choice(["rewind", "reinit", "finetune"]),
     "retrain_epochs": _WHOLE,
     "retrain_rate": _RATE,
     "distillation": FiniteFloat(0, 1),

@@ -240,7 +240,7 @@ def retrain_all(
             model,
             ticket,
             batches,
-            start=run.config.retrain,
+            start=run.config.start,
             optimizer=_optimizer(run, ticket.budget),
             **arguments,
         )
@@ -248,7 +248,7 @@ def retrain_all(
             "target": ticket.budget,
             "sparsity": round(1 - kept / run.parameters, 6),
             "search_step": ticket.step,
-            "retrain": run.config.retrain,
+            "retrain": run.config.start,
             **_result(run, name, small, kept),
             **_planted(run, ticket),
         }

@@ -226,8 +226,8 @@ def test_first_order_weights_share_the_budget(train, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--retrain", "reinit"),
-        ("--retrain", "finetune", "--model", "deepfm", "--linear", "pep"),
+        ("--start", "reinit"),
+        ("--start", "finetune", "--model", "deepfm", "--linear", "pep"),
         ("--model", "autoint", "--deep", "--optimizer", "lazy-adam"),
         ("--model", "autoint"),
     ],
@@ -240,7 +240,7 @@ def test_models_and_ways_to_retrain(train, arguments, tmp_path):
     (budget,) = metrics["budgets"]
     assert budget["embedding_parameters"] == close_to(300)
     settings = dict(zip(arguments[::2], arguments[1::2], strict=False))
-    assert budget["retrain"] == settings.get("--retrain", "rewind")
+    assert budget["retrain"] == settings.get("--start", "rewind")
     model = keras.saving.load_model(tmp_path / "run" / "budget-300.keras")
     assert (getattr(model, "deep", None) is not None) == (
         "--deep" in arguments or "deepfm" in arguments
@@ -455,7 +455,7 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
         (["--compare", "smaller"], "'smaller' is not one of"),
         (["--search", "paper", "--retrain-rate", "1"], "--retrain-rate"),
         (["--model", "lr", "--search-dim", "2"], "--search-dim"),
-        (["--retrain", "twice"], "'twice' is not one of"),
+        (["--start", "twice"], "'twice' is not one of"),
         (
             ["--optimizer", "lazy-adam", "--search", "paper"],
             "use --search budget",

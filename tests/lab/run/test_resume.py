@@ -32,9 +32,9 @@ SETTINGS = {
         "threshold_init": -2.0,
         "sparsity": (0.1,),
         "l2": 1e-3,
-        "retrain": "reinit",
+        "start": "reinit",
     },
-    "lazy": {"optimizer": "lazy_adam", "retrain": "finetune"},
+    "lazy": {"optimizer": "lazy_adam", "start": "finetune"},
 }
 SHORT = {
     "batch_size": 256,

@@ -74,7 +74,6 @@ class Saved:
         """Read what `write` wrote. Nothing in the file runs.
 
         Raises:
-            OSError: If it cannot be read.
             ValueError: If it is damaged.
         """
         try:
@@ -91,8 +90,6 @@ class Saved:
                 }
             return cls(**{name: header[name] for name in _SIMPLE}, **groups)
         except Exception as error:  # whatever zipfile and NumPy meet
-            if isinstance(error, FileNotFoundError):
-                raise
             raise ValueError(str(error) or repr(error)) from error
 
 

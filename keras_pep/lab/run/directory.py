@@ -215,9 +215,9 @@ class RunDirectory:
         path = self.path / name
         try:
             return kind.read(path)
-        except FileNotFoundError as error:
-            raise RunError(f"{path} not found: {kind.missing}") from error
         except Exception as error:  # whatever zipfile, h5py and NumPy meet
+            if not path.exists():
+                raise RunError(f"{path} not found: {kind.missing}") from error
             if isinstance(error, OSError) and error.strerror:
                 raise RunError(
                     f"{path} cannot be read: {error.strerror}."

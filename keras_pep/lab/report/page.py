@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +13,12 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from keras_pep.files import whole
+from keras_pep.lab.report.charts import (
+    budget_choices,
+    charts,
+    field_choices,
+    lacking_features,
+)
 from keras_pep.lab.report.content import ModelContent, RunContent, read_runs
 from keras_pep.lab.report.figures import (
     STAGE_TITLES,
@@ -90,7 +95,12 @@ def page(runs: Sequence[RunContent]) -> str:
         stages="".join(_stages(run, len(runs) > 1) for run in runs),
         fields="".join(_fields(run, len(runs) > 1) for run in runs),
         origins="".join(_origin(run, len(runs) > 1) for run in runs),
-        data=_json({"runs": [_content(run) for run in runs]}),
+        budgets=_budgets(runs),
+        names=_names(runs),
+        lacking=lacking_features(runs),
+        hidden=" hidden" if lacking_features(runs) else "",
+        top=_top(runs),
+        data=_json(charts(runs)),
         plotly=scripts[0],
         script=scripts[1],
     )
@@ -132,13 +142,34 @@ def _policy(scripts: Iterable[str]) -> str:
     )
 
 
-def _content(run: RunContent) -> dict[str, Any]:
-    """What the figures are drawn of."""
-    models = [
-        {**asdict(model), "name": model.name, "size": size_of(run, model)}
-        for model in run.models
-    ]
-    return {**asdict(run), "models": models}
+def _budgets(runs: Sequence[RunContent]) -> str:
+    """Budgets to choose from; the smallest says most about what matters."""
+    *larger, last = budget_choices(runs) or [0]
+    return "".join(
+        f'<option value="{budget}"{selected}>{budget:,}</option>'
+        for budget, selected in (
+            *((b, "") for b in larger),
+            (last, " selected"),
+        )
+    )
+
+
+def _names(runs: Sequence[RunContent]) -> str:
+    """Fields to choose from, by their places."""
+    names = enumerate(field_choices(runs).values())
+    return '<option value="">all fields</option>' + "".join(
+        f'<option value="{n}">{escape(name)}</option>' for n, name in names
+    )
+
+
+def _top(runs: Sequence[RunContent]) -> str:
+    title = "h4" if len(runs) > 1 else "h4 hidden"
+    return "".join(
+        f'<{title} id="top-title-{n}"></h4>'
+        f'<div class="chart" id="top-{n}"></div>'
+        for n, run in enumerate(runs)
+        if run.features
+    )
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -169,85 +169,69 @@ def _quality(
                 kept = f"{model.kept:,} kept, {model.sparsity:.1%} pruned"
                 size = size_of(run, model)
                 hover.append(_hover(*shown.of, model.name, kept, text, size))
-            color = shown.color(kind)
             _, symbol, label = _look(kind)
-            traces += [
-                _trace(
-                    [model.kept for model in known],
-                    [value(model) for model in known],
-                    ": ".join((*shown.of, label)),
-                    hovertext=hover,
-                    mode="markers" if kind == "dense" else "lines+markers",
-                    marker={"color": color, "symbol": symbol, "size": 10},
-                    line={
-                        "color": color,
-                        "width": 3 - 1.5 * (kind != "search"),
-                    },
-                )
-            ] * bool(known)
+            label, color = ": ".join((*shown.of, label)), shown.color(kind)
+            mode = "markers" if kind == "dense" else "lines+markers"
+            marker = {"color": color, "symbol": symbol, "size": 10}
+            line = {"color": color, "width": 3 if kind == "search" else 1.5}
+            x, y = [m.kept for m in known], [value(m) for m in known]
+            if known:
+                looks = {"mode": mode, "marker": marker, "line": line}
+                traces.append(_trace(x, y, label, hovertext=hover, **looks))
         if full is not None:
             dash = {"color": shown.color("dense"), "width": 1, "dash": "dash"}
-            place = {"xref": "paper", "x0": 0, "x1": 1, "y0": full, "y1": full}
+            ends = {"xref": "paper", "x0": 0, "x1": 1, "y0": full, "y1": full}
             lines.append(
-                place | {"type": "line", "layer": "below", "line": dash}
+                ends | {"type": "line", "layer": "below", "line": dash}
             )
     if not traces:
         return "No model has figures yet."
     values = [y for trace in traces for y in trace["y"]]
-    y: dict[str, Any] = {"tickformat": ".3f"}
+    axis: dict[str, Any] = {"tickformat": ".3f"}
     if min(values) == max(values):  # Plotly would show what is up to 1 away
-        y["range"] = [values[0] - 0.01, values[0] + 0.01]
-    x = _log(x for trace in traces for x in trace["x"])
+        axis["range"] = [values[0] - 0.01, values[0] + 0.01]
     titles = (_KEPT, f"{split} {title}")
-    return _figure(traces, 360, *titles, x, y, shapes=lines)
+    return _figure(traces, 360, *titles, _log(traces, "x"), axis, shapes=lines)
 
 
 def _steps(all_shown: Sequence[_Shown]) -> Any:
     traces = []
+    estimate = "about {:,} kept, estimated, standard error {:,}"
     for shown in all_shown:
         for stage, curve in (shown.run.kept or {}).items():
             color, label = shown.color(stage), _look(stage)[2]
+            name = ": ".join((*shown.of, label))
+            start = _hover(*shown.of, label)
             pairs = zip(curve["kept"], curve["errors"], strict=True)
-            estimate = "about {:,} kept, estimated, standard error {:,}"
-            template = [_hover(*shown.of, label), "step %{x:,}: %{text}"]
-            traces.append(
-                _trace(
-                    *(curve["steps"], curve["kept"]),
-                    ": ".join((*shown.of, label)),
-                    text=[
-                        (estimate if error else "{:,} kept").format(kept, error)
-                        for kept, error in pairs
-                    ],
-                    hovertemplate=_template(*template),
-                    mode="lines",
-                    line={"color": color, "width": 2, "shape": "hv"},
-                )
-            )
+            text = [
+                (estimate if e else "{:,} kept").format(k, e) for k, e in pairs
+            ]
+            hover: dict[str, Any] = {"text": text}
+            hover["hovertemplate"] = _template(start, "step %{x:,}: %{text}")
+            line = {"color": color, "width": 2, "shape": "hv"}
+            x, y = curve["steps"], curve["kept"]
+            traces.append(_trace(x, y, name, mode="lines", line=line, **hover))
             taken = [m for m in shown.run.models if m.kind == stage]
             taken = [m for m in taken if m.search_step is not None]
-            # Where two end in the same place, both are to be seen.
-            edge: dict[str, Any] = {"line": {"color": _CARD, "width": 1.5}}
-            edge["size"] = 14 if stage == "search" else 9
-            traces += [
-                _trace(
-                    [model.search_step for model in taken],
-                    [model.kept for model in taken],
-                    hovertext=[
-                        _hover(
-                            *(*shown.of, f"ticket of {model.target:,}"),
-                            f"step {model.search_step:,}: {model.kept:,} kept",
-                        )
-                        for model in taken
-                    ],
-                    mode="markers",
-                    showlegend=False,
-                    marker={"color": color, "symbol": "diamond"} | edge,
+            lines = (
+                (
+                    f"ticket of {m.target:,}",
+                    f"step {m.search_step:,}: {m.kept:,} kept",
                 )
-            ] * bool(taken)
-    x = {"tickformat": ",d", "rangemode": "tozero"}
-    y = _log(y for trace in traces for y in trace["y"])
+                for m in taken
+            )
+            hover = {"hovertext": [_hover(*shown.of, *pair) for pair in lines]}
+            marker: dict[str, Any] = {"color": color, "symbol": "diamond"}
+            # Where two end in the same place, both are to be seen.
+            marker["size"] = 14 if stage == "search" else 9
+            marker["line"] = {"color": _CARD, "width": 1.5}
+            more = {"mode": "markers", "marker": marker, "showlegend": False}
+            x, y = [m.search_step or 0 for m in taken], [m.kept for m in taken]
+            trace = _trace(x, y, **hover) | more
+            traces += [trace] * bool(taken)
+    axes = ({"tickformat": ",d", "rangemode": "tozero"}, _log(traces, "y"))
     title = "training steps of the search"
-    return traces and _figure(traces, 340, title, _KEPT, x, y)
+    return traces and _figure(traces, 340, title, _KEPT, *axes)
 
 
 def _epochs(all_shown: Sequence[_Shown]) -> Any:
@@ -261,30 +245,20 @@ def _epochs(all_shown: Sequence[_Shown]) -> Any:
             searches = not retrained and kind != "dense"
             label = _look(kind)[2] + ": search" * searches
             name = "".join(shown.of) or label
+            hover = []
+            for n, epoch in enumerate(stage.epochs):
+                auc, logloss = figure(stage.auc[n]), figure(stage.logloss[n])
+                lines = [*shown.of, f"{stage.name}, epoch {epoch:,}"]
+                lines += [f"validation AUC {auc}, log-loss {logloss}"]
+                lines += [f"training loss {figure(stage.loss[n])}"]
+                hover.append(_hover(*lines, f"{stage.kept[n]:,} kept"))
+            trace = _trace(stage.epochs, stage.auc, name, hovertext=hover)
+            named = any(other["name"] == trace["name"] for other in traces)
+            trace |= {"legendgroup": trace["name"], "showlegend": not named}
             color, dash = shown.color(kind), "dot" if searches else "solid"
-            columns = (stage.epochs, stage.auc, stage.logloss, stage.loss)
-            traces.append(
-                _trace(
-                    *(stage.epochs, stage.auc, name),
-                    hovertext=[
-                        _hover(
-                            *(*shown.of, f"{stage.name}, epoch {epoch:,}"),
-                            f"validation AUC {auc}, log-loss {logloss}",
-                            *(f"training loss {loss}", f"{kept:,} kept"),
-                        )
-                        for epoch, kept, auc, logloss, loss in zip(
-                            *(stage.epochs, stage.kept),
-                            *(map(figure, column) for column in columns[1:]),
-                            strict=True,
-                        )
-                    ],
-                    mode="lines+markers",
-                    legendgroup=_plain(name),
-                    showlegend=all(t["name"] != _plain(name) for t in traces),
-                    line={"color": color, "width": 1.5, "dash": dash},
-                    marker={"color": color, "size": 5},
-                )
-            )
+            trace["line"] = {"color": color, "width": 1.5, "dash": dash}
+            marker = {"color": color, "size": 5}
+            traces.append(trace | {"mode": "lines+markers", "marker": marker})
     axes = ({"tickformat": ",d"}, {"tickformat": ".3f"})
     return traces and _figure(traces, 360, "epoch", "validation AUC", *axes)
 
@@ -309,85 +283,75 @@ def _frequency(all_shown: Sequence[_Shown]) -> dict[str, Choices]:
         counts, names = drawn.get("count"), drawn.get("name", ())
         if counts is None:
             continue
+        marker: dict[str, Any] = {"color": _color(shown.place)}
         if not shown.apart:  # a name in the legend, whatever is shown
-            marker = {"color": _color(shown.place)}
             name = "".join(shown.of) or "a feature"
-            empty = _trace([None], [None], name, mode="markers", marker=marker)
-            traces.append(empty)
+            nothing = _trace([None], [None], name, marker=marker)
+            traces.append(nothing | {"mode": "markers"})
+        template = _template(
+            *(_hover(*shown.of), "%{text}", "%{x:,.0f} times in training"),
+            "%{y:,.0f} entries kept",
+        )
+        # Up to 0.3 up or down, always the same for the same point.
+        moved = [n * 0.618034 % 1 * 0.6 - 0.3 for n in range(len(names))]
         # Features of a field follow each other.
         for i, group in groupby(range(len(names)), drawn["field"].__getitem__):
             points = [*group]
-            # Up to 0.3 up or down, always the same for the same point.
-            moved = [n * 0.618034 % 1 * 0.6 - 0.3 for n in points]
-            y: Choices = [
+            trace = _trace([counts[n] or _NEVER for n in points], [], fields[i])
+            trace |= {"mode": "markers", "showlegend": shown.apart}
+            trace["marker"] = {"color": shown.feature_color(i), "size": 6}
+            trace["marker"]["opacity"] = 0.55
+            trace["text"] = [_hover(f"{fields[i]}: {names[n]}") for n in points]
+            trace["hovertemplate"] = template
+            y = [
                 (
-                    {"budget": budgets},
-                    [
-                        round(sizes[n] + by, 2)
-                        for n, by in zip(points, moved, strict=True)
-                    ],
+                    {"budget": of},
+                    [round(sizes[n] + moved[n], 2) for n in points],
                 )
-                for budgets, _, sizes in shown.budgets
+                for of, _, sizes in shown.budgets
             ]
             when = {"field": ["", shown.choices[i + 1]]}
-            color = shown.feature_color(i)
-            template = _template(
-                *(_hover(*shown.of), "%{text}", "%{x:,.0f} times in training"),
-                "%{y:,.0f} entries kept",
-            )
-            traces.append(
-                _trace(
-                    *([counts[n] or _NEVER for n in points], [], fields[i]),
-                    text=[_hover(f"{fields[i]}: {names[n]}") for n in points],
-                    hovertemplate=template,
-                    mode="markers",
-                    showlegend=shown.apart,
-                    marker={"color": color, "size": 6, "opacity": 0.55},
-                    meta={"when": when, "y": y},
-                )
-            )
-        color = _color(shown.place) if shown.of else _INK
+            traces.append(trace | {"meta": {"when": when, "y": y}})
         template = _template(
             _hover(*shown.of),
             "%{customdata:,} features, about %{x:,.0f} times in training each",
             "%{y:.2f} entries kept on average",
         )
-        traces += [
-            _trace(
-                *(trend["count"], trend["size"]),
-                ": ".join((*shown.of, "mean")) + " of all" * (not shown.of),
-                customdata=trend["features"],
-                hovertemplate=template,
-                mode="lines+markers",
-                line={"color": color, "width": 2.5},
-                marker={"size": 7, "symbol": "diamond"},
-                meta={"when": {"budget": budgets, "field": [choice]}},
-            )
-            for budgets, budget, _ in shown.budgets
+        look: dict[str, Any] = {"mode": "lines+markers"}
+        look["hovertemplate"] = template
+        look["line"] = {"color": _color(shown.place), "width": 2.5}
+        if not shown.of:
+            look["line"]["color"] = _INK
+        look["marker"] = {"size": 7, "symbol": "diamond"}
+        name = ": ".join((*shown.of, "mean" if shown.of else "mean of all"))
+        for of, budget, _ in shown.budgets:
             for choice, trend in zip(
                 shown.choices, budget["trends"], strict=True
-            )
-            if trend["count"]
-        ]
+            ):
+                when = {"budget": of, "field": [choice]}
+                trace = _trace(trend["count"], trend["size"], name, **look)
+                trace |= {
+                    "customdata": trend["features"],
+                    "meta": {"when": when},
+                }
+                traces += [trace] * bool(trend["count"])
     runs = all_shown[0].runs
+    choices = ["", *map(str, range(len(field_choices(runs))))]
     notes: Choices = [
         (
-            {"budget": [str(budget)], "field": [field]},
-            " ".join(_note(shown, str(budget), field) for shown in all_shown),
+            {"budget": [budget], "field": [field]},
+            " ".join(_note(shown, budget, field) for shown in all_shown),
         )
-        for budget in budget_choices(runs)
-        for field in ("", *map(str, range(len(field_choices(runs)))))
+        for budget in map(str, budget_choices(runs))
+        for field in choices
     ]
-    x = _log(x for trace in traces for x in trace["x"] if x)
+    axes = (_log(traces, "x"), {"rangemode": "tozero"})
     title = "times a feature is in the training rows"
-    drawing = _figure(traces, 440, title, _SIZE, x, {"rangemode": "tozero"})
-    found = drawing if traces else ""
-    means = _MEANS if traces else ""
-    return {
-        "frequency": [({}, found)],
-        "frequency-note": notes,
-        "frequency-means": [({}, means)],
-    }
+    found = _figure(traces, 440, title, _SIZE, *axes) if traces else ""
+    means: Choices = [({}, _MEANS if traces else "")]
+    drawing: Choices = [({}, found)]
+    parts = {"frequency": drawing, "frequency-note": notes}
+    return parts | {"frequency-means": means}
 
 
 def _note(shown: _Shown, choice: str, field: str) -> str:
@@ -459,29 +423,24 @@ def _fields(all_shown: Sequence[_Shown]) -> dict[str, Choices]:
                     continue
                 i = shown.choices.index(place) - 1
                 kept, left = closest[0]["kept"], closest[0]["left"][i]
-                name = shown.fields[i]
                 features = shown.features.fields[i]["features"]
+                rest = f"something is left of {left:,} of {features:,} features"
                 size = kept[i] / max(1, features)
                 share = kept[i] / max(1, sum(kept))
+                name, color = shown.fields[i], shown.feature_color(i)
+                title = ", ".join((name, *shown.of))
                 chosen.append(place)
                 for bars, value, text in (
                     (sizes, size, f"{size:,.2f}".rstrip("0").rstrip(".")),
                     (shares, share, f"{share:.1%}"),
                 ):
-                    hover = _hover(
-                        *(*shown.of, name, f"{kept[i]:,} entries kept: {text}"),
-                        f"something is left of {left:,} of {features:,} "
-                        "features",
-                    )
-                    title = ", ".join((name, *shown.of))
-                    color = shown.feature_color(i)
+                    lines = (name, f"{kept[i]:,} entries kept: {text}", rest)
+                    hover = _hover(*shown.of, *lines)
                     bars.append((title, value, text, color, hover))
-        for name, bars, title, tickformat in (
-            ("field-size", sizes, "entries", ""),
-            ("field-share", shares, "share of the budget", ".0%"),
-        ):
-            drawing = _bars(bars, title, chosen, tickformat)
-            found[name].append(({"budget": [choice]}, drawing))
+        when = {"budget": [choice]}
+        found["field-size"].append((when, _bars(sizes, "entries", chosen)))
+        drawing = _bars(shares, "share of the budget", chosen, ".0%")
+        found["field-share"].append((when, drawing))
     return found
 
 
@@ -563,10 +522,11 @@ def _figure(
     return {"data": traces, "layout": layout | more}
 
 
-def _log(values: Iterable[float]) -> dict[str, Any]:
+def _log(traces: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """A logarithmic axis: the more decades, the fewer ticks in each."""
-    known = sorted(max(value, _NEVER) for value in values) or [1]
-    firsts = (1, 2, 5) if known[-1] / known[0] <= 300 else (1,)
+    known = [max(v, _NEVER) for trace in traces for v in trace[name] if v]
+    few = max(known, default=1) > 300 * min(known, default=1)
+    firsts = (1,) if few else (1, 2, 5)
     ticks = [first * 10**power for power in range(13) for first in firsts]
     units = [(10**9, "G"), (10**6, "M"), (1000, "k"), (1, "")]
     names = [

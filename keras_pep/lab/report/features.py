@@ -6,6 +6,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
 from keras_pep.lab.report.names import feature_name, short
@@ -65,19 +66,12 @@ def feature_content(
         budget: [_top(of, known, part, limit) for part in parts]
         for budget, of in sizes.items()
     }
-    places = np.unique(
-        np.concatenate(
-            [
-                *(
-                    _spread(known, part, quota)
-                    for part, quota in zip(
-                        parts, _quotas(parts, drawn), strict=True
-                    )
-                ),
-                *(top for of_budget in tops.values() for top in of_budget),
-            ]
-        )
-    )
+    spread = [
+        _spread(known, part, quota)
+        for part, quota in zip(parts, _quotas(parts, drawn), strict=True)
+    ]
+    kept = [top for of_budget in tops.values() for top in of_budget]
+    places = np.unique(np.concatenate([*spread, *kept]))
     return FeatureContent(
         fields=[
             {
@@ -166,26 +160,14 @@ def _spread(counts: np.ndarray, part: slice, number: int) -> np.ndarray:
 
 def _trend(counts: np.ndarray, sizes: np.ndarray) -> dict[str, list[Any]]:
     """Means of features whose counts have the same number of binary digits."""
-    seen = counts > 0
-    counts, sizes = counts[seen], sizes[seen]
-    digits = np.frexp(counts.astype(np.float64))[1]
-    found, bins, number = np.unique(
-        digits, return_inverse=True, return_counts=True
-    )
-    if not found.size:
-        return {"count": [], "size": [], "features": []}
+    seen = pd.DataFrame({"count": counts, "size": sizes})[counts > 0]
+    seen["log"] = np.log(seen["count"])
+    bins = seen.groupby(np.frexp(seen["count"].to_numpy(np.float64))[1])
     return {
-        "count": _means(np.log(counts), bins, number, np.exp),
-        "size": _means(sizes, bins, number),
-        "features": number.tolist(),
+        "count": np.exp(bins["log"].mean()).round(3).tolist(),
+        "size": bins["size"].mean().round(3).tolist(),
+        "features": bins.size().tolist(),
     }
-
-
-def _means(
-    values: np.ndarray, bins: np.ndarray, number: np.ndarray, of: Any = None
-) -> list[float]:
-    means = np.bincount(bins, values) / number
-    return [round(float(m), 3) for m in (of(means) if of else means)]
 
 
 def _drawn(

@@ -3,8 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +13,13 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from keras_pep.files import whole
-from keras_pep.lab.report.content import ModelContent, RunContent, read_runs
+from keras_pep.lab.report.charts import (
+    budget_choices,
+    charts,
+    field_choices,
+    lacking_features,
+)
+from keras_pep.lab.report.content import RunContent, read_runs
 from keras_pep.lab.report.figures import (
     STAGE_TITLES,
     model_figures,
@@ -78,19 +83,28 @@ def page(runs: Sequence[RunContent]) -> str:
     scripts other than its own, and any network.
     """
     scripts = [get_plotlyjs(), _part("report.js")]
+    title, lacking = escape(_title(runs)), lacking_features(runs)
+
+    def each(made: Callable[[RunContent, bool], str]) -> str:
+        return "".join(made(run, len(runs) > 1) for run in runs)
+
     return Template(_part("report.html")).substitute(
-        title=escape(_title(runs)),
+        title=title,
         policy=escape(_policy(scripts)),
         style=_part("report.css"),
-        heading=escape(_title(runs)),
-        notices="".join(_notice(run, len(runs) > 1) for run in runs),
-        facts=_facts(runs),
+        notices=each(_notice),
+        facts=each(lambda run, of: _heading(run, of) + _pairs(run.facts)),
         tiles=_tiles(runs[0]) if len(runs) == 1 else "",
-        results="".join(_results(run, len(runs) > 1) for run in runs),
-        stages="".join(_stages(run, len(runs) > 1) for run in runs),
-        fields="".join(_fields(run, len(runs) > 1) for run in runs),
-        origins="".join(_origin(run, len(runs) > 1) for run in runs),
-        data=_json({"runs": [_content(run) for run in runs]}),
+        results=each(_results),
+        stages=each(_stages),
+        fields=each(_fields),
+        origins=each(_origin),
+        budgets=_budgets(runs),
+        names=_names(runs),
+        lacking=lacking,
+        hidden=" hidden" if lacking else "",
+        top=_top(runs),
+        data=_json(charts(runs)),
         plotly=scripts[0],
         script=scripts[1],
     )
@@ -121,10 +135,9 @@ def _notice(run: RunContent, several: bool) -> str:
 
 def _policy(scripts: Iterable[str]) -> str:
     """Only these scripts run, and nothing is loaded from anywhere."""
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(digest).decode()}'"
-        for digest in (hashlib.sha256(s.encode()).digest() for s in scripts)
-    )
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    known = (base64.b64encode(digest).decode() for digest in digests)
+    hashes = " ".join(f"'sha256-{digest}'" for digest in known)
     return (
         f"default-src 'none'; script-src {hashes}; "
         "style-src 'unsafe-inline'; img-src data: blob:; "
@@ -132,13 +145,31 @@ def _policy(scripts: Iterable[str]) -> str:
     )
 
 
-def _content(run: RunContent) -> dict[str, Any]:
-    """What the figures are drawn of."""
-    models = [
-        {**asdict(model), "name": model.name, "size": size_of(run, model)}
-        for model in run.models
-    ]
-    return {**asdict(run), "models": models}
+def _budgets(runs: Sequence[RunContent]) -> str:
+    """Budgets to choose from; the smallest says most about what matters."""
+    known = budget_choices(runs)
+    return "".join(
+        f'<option value="{b}"{" selected" * (b == known[-1])}>{b:,}</option>'
+        for b in known
+    )
+
+
+def _names(runs: Sequence[RunContent]) -> str:
+    """Fields to choose from, by their places."""
+    names = enumerate(field_choices(runs).values())
+    return '<option value="">all fields</option>' + "".join(
+        f'<option value="{n}">{escape(name)}</option>' for n, name in names
+    )
+
+
+def _top(runs: Sequence[RunContent]) -> str:
+    title = "h4" if len(runs) > 1 else "h4 hidden"
+    return "".join(
+        f'<{title} id="top-title-{n}"></h4>'
+        f'<div class="chart" id="top-{n}"></div>'
+        for n, run in enumerate(runs)
+        if run.features
+    )
 
 
 def _json(content: Mapping[str, Any]) -> str:
@@ -149,28 +180,17 @@ def _json(content: Mapping[str, Any]) -> str:
     return text
 
 
-def _facts(runs: Sequence[RunContent]) -> str:
-    return "".join(
-        _heading(run, len(runs) > 1) + _pairs(run.facts) for run in runs
-    )
-
-
 def _tiles(run: RunContent) -> str:
     """What each budget costs and saves, at a glance."""
-    searched = [m for m in run.models if m.kind == "search"]
-    shown = ([run.dense] if run.dense else []) + searched
-    return "".join(_tile(run, model) for model in shown[:7])
-
-
-def _tile(run: RunContent, model: ModelContent) -> str:
-    _, kept, sparsity, auc, less, *_ = model_figures(run, model)
-    lines = [
-        "full table" if model is run.dense else f"{sparsity} pruned",
-        f"AUC {auc}" + (f" ({less})" if less else ""),
-        size_of(run, model),
-    ]
-    rest = "".join(f"<span>{escape(line)}</span>" for line in lines)
-    return f'<li><b>{escape(kept)}</b><span class="unit">kept</span>{rest}</li>'
+    tiles = ""
+    for model in [m for m in run.models if m.kind in ("dense", "search")][:7]:
+        _, kept, sparsity, auc, less, *_ = model_figures(run, model)
+        pruned = "full table" if model is run.dense else f"{sparsity} pruned"
+        auc = f"AUC {auc}" + (f" ({less})" if less else "")
+        lines = (pruned, auc, size_of(run, model))
+        rest = "".join(f"<span>{escape(line)}</span>" for line in lines)
+        tiles += f'<li><b>{kept}</b><span class="unit">kept</span>{rest}</li>'
+    return tiles
 
 
 def _results(run: RunContent, several: bool) -> str:
@@ -192,17 +212,12 @@ def _fields(run: RunContent, several: bool) -> str:
     budgets = run.features.budgets
     titles = ["field", "features", "occurrences"]
     titles += [f"kept of {b['target']:,}" for b in budgets]
-    rows = [
-        (
-            field["name"],
-            f"{field['features']:,}",
-            UNKNOWN
-            if field["occurrences"] is None
-            else f"{field['occurrences']:,}",
-            *(f"{budget['kept'][place]:,}" for budget in budgets),
-        )
-        for place, field in enumerate(run.features.fields)
-    ]
+    rows = []
+    for place, field in enumerate(run.features.fields):
+        counts = [field["features"], field["occurrences"]]
+        counts += [budget["kept"][place] for budget in budgets]
+        texts = (UNKNOWN if n is None else f"{n:,}" for n in counts)
+        rows.append((field["name"], *texts))
     return _numbers(run, several, _table(titles, rows))
 
 

@@ -183,10 +183,9 @@ def test_what_is_drawn_are_the_figures_of_the_run(page, run):
     assert "0.7487" in table.inner_text()
 
 
-def test_a_field_and_a_budget_are_chosen(page):
-    (content,) = read_content(page)
-    features = content["features"]
-    everything = len(features["drawn"]["name"])
+def test_a_field_and_a_budget_are_chosen(page, run):
+    features = read_runs([run])[0].features
+    everything = len(features.drawn["name"])
     assert points(page, "frequency") >= everything  # and those of means
     first = drawn(page, "top-0")
     choose(page, "field", "price")
@@ -198,18 +197,19 @@ def test_a_field_and_a_budget_are_chosen(page):
     assert len(drawn(page, "frequency")[0]["x"]) == everything - 4
     for budget, place in zip(BUDGETS, (0, 1), strict=True):
         choose(page, "budget", str(budget))
-        kept = features["budgets"][place]["kept"]
+        kept = features.budgets[place]["kept"]
         (bars,) = drawn(page, "field-share")
         assert bars["x"] == pytest.approx([k / sum(kept) for k in kept])
-        sizes = features["drawn"]["sizes"][place]
-        top = features["budgets"][place]["top"][1]  # of the first field
+        sizes = features.drawn["sizes"][place]
+        top = features.budgets[place]["top"][1]  # of the first field
         assert drawn(page, "top-0")[0]["x"] == [sizes[i] for i in top]
         assert page.locator("#top-0 .points .point").count() == len(top)
-
-
-def read_content(page):
-    text = page.locator("#data").evaluate("node => node.textContent")
-    return json.loads(text)["runs"]
+        y = [y for points in drawn(page, "frequency")[:1] for y in points["y"]]
+        assert [round(value) for value in y] == sizes[: len(y)]
+    faint = "id => document.getElementById(id).data[0].marker.opacity"
+    assert page.evaluate(faint, "field-size") == [1, 0.3]
+    choose(page, "field", "all fields")
+    assert page.evaluate(faint, "field-size") == [1, 1]
 
 
 def test_names_stay_text_on_axes_and_under_the_mouse(page):

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from keras_pep import files
 from keras_pep.lab.run import RunDirectory, RunError
 
 
@@ -57,7 +56,7 @@ def test_without_locks_it_goes_on_and_says_so(directory, monkeypatch, number):
     def no_locks(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files, "lock_descriptor", no_locks)
+    monkeypatch.setattr("filelock.lock_descriptor", no_locks)
     said = []
     with directory.mine(said.append):
         directory.write_json("metrics.json", {"dense": None})

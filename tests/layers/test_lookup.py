@@ -8,6 +8,7 @@ from keras_pep.layers import lookup
 IDS = np.array([[7, 1, 7], [3, 1, 7]], dtype="int32")
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("width", [1, 24, 31, 32, 37, 64, 96])
@@ -34,6 +35,7 @@ def test_gradients_of_an_id_are_added_up(width, dtype, graph):
     np.testing.assert_array_equal(gradients, expected[[7, 1, 3]])
 
 
+@pytest.mark.requires_tensorflow
 def test_a_batch_may_be_empty():
     table = keras.Variable(np.ones((9, 4)), dtype="float32")
     with tf.GradientTape() as tape:

@@ -17,6 +17,8 @@ from tests.lab.cli.test_cli import COMMAND, environment
 from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import folder
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "budget": {
         "model": "deepfm",

@@ -2,17 +2,34 @@
 PYTHON ?= python3
 DATASET ?= synthetic
 DATA_DIR ?=
+BACKENDS ?= jax torch
+# What runs on every backend; tests that need TensorFlow say so and are skipped.
+CORE ?= tests/layers tests/models tests/pruning tests/test_*.py
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-slow test-all test-backends lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-pep train --dataset $(DATASET) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow
+
+test-backends: $(VENV)/.installed-dev
+	for backend in $(BACKENDS); do \
+	    if $(BIN)/python -c "import $$backend" 2> /dev/null; then \
+	        KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(CORE) || exit 1; \
+	    else \
+	        echo "$$backend is not installed: nothing is tested on it"; \
+	    fi; \
+	done
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -10,12 +10,55 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+TESTS = Path(__file__).parent
+DATA = TESTS.parents[1] / "shared" / "data"
+# Folders of tests whose subject needs TensorFlow: the laboratory trains, and
+# SavedModels are served, with it.
+NEED_TENSORFLOW = {"apps_serving", "lab", "serving", "tfrs"}
+
+
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
+def pytest_collection_modifyitems(items):
+    """Skip, with the reason, what the backend under test cannot do."""
+    if BACKEND == "tensorflow":
+        return
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        on_torch = item.get_closest_marker("skip_on_torch")
+        if folder in NEED_TENSORFLOW or item.get_closest_marker(
+            "requires_tensorflow"
+        ):
+            reason = f"needs TensorFlow, not {BACKEND}"
+        elif on_torch and BACKEND == "torch":
+            reason = f"PyTorch: {on_torch.args[0]}"
+        else:
+            continue
+        item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _what_is_imported_is_no_garbage():
-    """`clear_session` looks for garbage: it need not look there each time."""
+def _arrays_have_numpy():
+    """Let tests read arrays by `numpy()`, as TensorFlow has it."""
+    import keras
+
+    array = type(keras.ops.zeros(1))
+    if BACKEND == "jax":
+        array.numpy = lambda self: np.asarray(self)
+    elif BACKEND == "torch":
+        numpy = array.numpy
+        array.numpy = lambda self, **options: numpy(self.detach(), **options)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_stays_is_no_garbage():
+    """Look for garbage once a module, and at new objects alone.
+
+    `clear_session` would look at all of them, for seconds in every test.
+    """
+    yield
+    gc.collect()
     gc.freeze()
 
 
@@ -26,7 +69,7 @@ def _reproducible(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_PEP_CACHE", str(tmp_path / "keras-pep"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
 
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
 
 

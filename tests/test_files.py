@@ -7,9 +7,9 @@ import threading
 import time
 from pathlib import Path
 
+import filelock
 import pytest
 
-from keras_pep import files
 from keras_pep.files import (
     NoLocksError,
     locked,
@@ -160,7 +160,7 @@ def held(path):
 def test_a_lock_that_is_removed_meanwhile_is_none(tmp_path, monkeypatch):
     """Who waited has a file that the next process knows nothing of."""
     path, tries = tmp_path / "lock", []
-    lock = files.lock_descriptor
+    lock = filelock.lock_descriptor
 
     def removed_first(number, **settings):
         if not tries:
@@ -168,7 +168,7 @@ def test_a_lock_that_is_removed_meanwhile_is_none(tmp_path, monkeypatch):
         tries.append(number)
         return lock(number, **settings)
 
-    monkeypatch.setattr(files, "lock_descriptor", removed_first)
+    monkeypatch.setattr("filelock.lock_descriptor", removed_first)
     with locked(path):
         assert len(tries) == 2
         with pytest.raises(BlockingIOError):
@@ -201,7 +201,7 @@ def test_files_are_written_where_there_are_no_locks(
     def no_locks(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files, "lock_descriptor", no_locks)
+    monkeypatch.setattr("filelock.lock_descriptor", no_locks)
     with pytest.raises(NoLocksError, match=os.strerror(number)):
         held(tmp_path / "lock")
     remains = tmp_path / ".partial-1-page.html"

@@ -84,6 +84,7 @@ def test_lazy_adam_is_adam_on_the_rows_of_a_batch():
     np.testing.assert_allclose(layer.embeddings.numpy(), table, atol=1e-6)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 def test_a_gradient_of_the_whole_table_is_for_all_rows(l2):
@@ -104,6 +105,7 @@ def test_a_gradient_of_the_whole_table_is_for_all_rows(l2):
     np.testing.assert_allclose(*tables, atol=1e-6)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("either_way")
 def test_slots_of_large_tables_are_the_same(monkeypatch):
     """They are made in blocks, in other memory, and are zeros all the same."""
@@ -195,6 +197,7 @@ def one_row(optimizer, start, before=0):
     return table, apply
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("idle", [1, 5, 50, 400])
 @pytest.mark.parametrize("gradient", [1e-2, -1e-3])
 def test_idle_steps_are_those_of_adam(idle, gradient):
@@ -212,6 +215,7 @@ def test_idle_steps_are_those_of_adam(idle, gradient):
     assert abs(expected - 0.1) > 0.002
 
 
+@pytest.mark.requires_tensorflow
 def test_a_row_never_seen_falls_by_a_rate_a_step():
     """Adam makes steps of one rate of L2 alone, whatever its weight."""
     optimizer = keras_pep.optimizers.LazyAdam(1e-3, l2=1e-5)
@@ -224,6 +228,7 @@ def test_a_row_never_seen_falls_by_a_rate_a_step():
     assert float(table[0, 0]) == pytest.approx(dense, abs=0.005)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("after", [1000, 2000])
 def test_idle_steps_are_charged_the_rate_they_had(after):
     """A rate that falls in a line, to half of it or to zero."""
@@ -247,6 +252,7 @@ def test_idle_steps_are_charged_the_rate_they_had(after):
     assert without - float(table[0, 0]) == pytest.approx(pulled, rel=0.25)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("either_way")
 def test_catching_up_is_what_the_next_look_up_would_do():
     """Then, or twice, or read without writing: the same values."""
@@ -270,6 +276,7 @@ def test_catching_up_is_what_the_next_look_up_would_do():
     assert tables[10, 30] == pytest.approx(tables[30,], abs=2e-3)
 
 
+@pytest.mark.requires_tensorflow
 def test_fit_ends_with_rows_that_are_up_to_date():
     tables = []
     for kind in ("AdamL2", "LazyAdam"):
@@ -387,6 +394,7 @@ def test_lazy_adam_leaves_rows_that_are_not_looked_up_alone(granularity):
         np.testing.assert_array_equal(slot.numpy().any(axis=1), seen)
 
 
+@pytest.mark.skip_on_torch("other values are drawn")
 @pytest.mark.parametrize(
     "granularity", ["feature_dimension", "field", "global", "dimension"]
 )

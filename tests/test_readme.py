@@ -1,12 +1,15 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import keras_pep
 from keras_pep.data import synthetic
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     """As written, on fewer rows."""
     section = README.partition("## In Python")[2].partition("\n## ")[0]

@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Saves a model after five steps; loads those of all backends, one step each.
 PROGRAM = """
 import json, os, sys, warnings

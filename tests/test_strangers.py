@@ -50,6 +50,7 @@ class TwoTowers(keras.Model):
         return {**super().get_config(), **self.sizes}
 
 
+@pytest.mark.slow
 def test_two_towers_in_one_fit(rows, batches, tmp_path):
     model = TwoTowers(200, 100)
     model(rows[0])
@@ -81,6 +82,7 @@ def test_two_towers_in_one_fit(rows, batches, tmp_path):
     assert loaded.users.nonzero_parameters() == model.users.nonzero_parameters()
 
 
+@pytest.mark.slow
 def test_a_deep_and_cross_network_of_keras_rs(rows, batches, tmp_path):
     """Functional: one table a feature, keras-rs layers on top."""
     inputs = {

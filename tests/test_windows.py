@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 # `filelock` has locks of Windows' own, which those of this system stand for.
 LACKS = """
 import errno, os, pathlib, signal, sys
@@ -110,6 +112,7 @@ print(sorted(path.name for path in folder.iterdir()))
 """
 
 
+@pytest.mark.slow
 def test_it_is_imported_and_writes_files(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", LACKS + USES, tmp_path],

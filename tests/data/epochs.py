@@ -1,23 +1,16 @@
-"""Program that shows which batches `fit` and loops read, on any backend.
+"""Which batches `fit` and loops read, on any backend.
 
-Prints, as JSON, the first ids of the batches that each of them has got. Rows
-are told apart by their first id.
+Batches are told by the first ids of their rows.
 """
 
 import itertools
-import json
-import os
-import sys
-import tempfile
 from pathlib import Path
 
-if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-    sys.modules["tensorflow"] = None  # must not be needed
 import keras
 import numpy as np
 
 import keras_pep
-from keras_pep.data import Batches, Split, batches, pipeline
+from keras_pep.data import Batches, Split, batches
 from keras_pep.data.stored import StoredColumns
 
 ROWS, SIZE, SEED = 1000, 64, 3
@@ -30,8 +23,6 @@ def in_memory():
 
 
 def on_disk(folder):
-    """In windows of two blocks of 128 rows."""
-    pipeline._BLOCK, pipeline._WINDOW = 128, 2
     split, paths = in_memory(), [Path(folder, f"{n}.npy") for n in range(2)]
     for path, column in zip(paths, split.ids.T, strict=True):
         np.save(path, column.astype(np.uint16))
@@ -160,22 +151,18 @@ def tickets(split):
     return found
 
 
-def main():
-    with tempfile.TemporaryDirectory() as folder:
-        splits = {"in memory": in_memory(), "on disk": on_disk(folder)}
-        found = {}
-        for place, split in splits.items():
-            kinds = {
-                "batches": lambda p=0, s=split: batches(s, SIZE, SEED, p),
-                "Batches": lambda p=0, s=split: Batches(s, SIZE, SEED, p),
-            }
-            found[place] = {
-                kind: {"fit": fits(made, made()), "loops": loops(made)}
-                for kind, made in kinds.items()
-            }
-        found["tickets"] = tickets(splits["in memory"])
-    json.dump(found, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+def read_everywhere(folder):
+    """What loops, `fit` and a search have read, of rows in memory and not."""
+    splits = {"in memory": in_memory(), "on disk": on_disk(folder)}
+    found = {}
+    for place, split in splits.items():
+        kinds = {
+            "batches": lambda p=0, s=split: batches(s, SIZE, SEED, p),
+            "Batches": lambda p=0, s=split: Batches(s, SIZE, SEED, p),
+        }
+        found[place] = {
+            kind: {"fit": fits(made, made()), "loops": loops(made)}
+            for kind, made in kinds.items()
+        }
+    found["tickets"] = tickets(splits["in memory"])
+    return found

@@ -71,6 +71,7 @@ def test_splits_are_by_seed(small_movielens):
     ]
 
 
+@pytest.mark.slow
 def test_real_facts(ml_1m):
     paper = data.load("movielens", ml_1m, features="paper")
     assert [len(split) for split in paper.splits.values()] == [
@@ -94,6 +95,7 @@ def test_real_facts(ml_1m):
     assert full.field_sizes[:2] == (6040, 3668)
 
 
+@pytest.mark.slow
 def test_real_rows_equal_those_of_a_slow_reader(ml_1m):
     expected = Counter(slow_rows(ml_1m, full=True))
     dataset = data.load("movielens", ml_1m, features="full")

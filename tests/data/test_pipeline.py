@@ -1,4 +1,3 @@
-import functools
 import time
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 
 from keras_pep.data import Batches, Split, batches, pipeline
 from keras_pep.data.stored import StoredColumns
-from tests.backends import run_on, skip_without
 from tests.data import epochs
 
 
@@ -16,7 +14,7 @@ def split(rows=1000):
 
 
 def epoch(dataset):
-    return [(x.numpy(), y.numpy()) for x, y in dataset]
+    return [(np.asarray(x), np.asarray(y)) for x, y in dataset]
 
 
 def test_every_row_once_per_epoch_with_its_label():
@@ -47,6 +45,7 @@ def test_the_shuffle_is_exact():
     assert abs(correlation) < 4 / np.sqrt(1000)  # four standard deviations
 
 
+@pytest.mark.requires_tensorflow
 def test_the_end_of_an_epoch_does_not_wait_for_a_tuner():
     """Its thread sleeps for up to as long as the epoch took."""
     assert batches(split(), 64, 0).options().autotune.enabled is False
@@ -79,11 +78,18 @@ def test_a_plain_loop_sees_the_same_batches_and_can_be_taken_up_again(position):
         assert stopped.position == after
 
 
-@functools.cache
-def read_by(backend):
-    """What loops and `fit` have read; see the program."""
-    skip_without(backend)
-    return run_on(backend, "-m", "tests.data.epochs")
+def two_blocks(patch):
+    """Have windows of two blocks of 128 rows."""
+    patch.setattr(pipeline, "_BLOCK", 128)
+    patch.setattr(pipeline, "_WINDOW", 2)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """What loops and `fit` have read."""
+    with pytest.MonkeyPatch.context() as patch:
+        two_blocks(patch)
+        return epochs.read_everywhere(tmp_path_factory.mktemp("epochs"))
 
 
 def batches_in_order(split):
@@ -111,18 +117,17 @@ def batches_in_order(split):
 
 @pytest.fixture
 def ordered(place, tmp_path, monkeypatch):
-    for name in ("_BLOCK", "_WINDOW"):  # which the program sets
-        monkeypatch.setattr(pipeline, name, getattr(pipeline, name))
+    two_blocks(monkeypatch)
     if place == "in memory":
         return batches_in_order(epochs.in_memory())
     return batches_in_order(epochs.on_disk(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["batches", "Batches"])
 @pytest.mark.parametrize("place", ["in memory", "on disk"])
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_look_at_some_batches_changes_nothing(backend, place, kind, ordered):
-    found = read_by(backend)[place][kind]["loops"]
+def test_a_look_at_some_batches_changes_nothing(read, place, kind, ordered):
+    found = read[place][kind]["loops"]
     assert found["peeks"] == [ordered[:1], ordered[:5], ordered[:15]]
     assert found["pairs"] == [[batch, batch] for batch in ordered[:16]]
     second = ordered[16:32]  # that of two loops, the one stopped for the other
@@ -131,12 +136,12 @@ def test_a_look_at_some_batches_changes_nothing(backend, place, kind, ordered):
     assert found["from the middle"] == ordered[5:37]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["batches", "Batches"])
 @pytest.mark.parametrize("place", ["in memory", "on disk"])
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_fit_sees_every_epoch_in_its_own_order(backend, place, kind, ordered):
+def test_fit_sees_every_epoch_in_its_own_order(read, place, kind, ordered):
     """However it is called, and with `shuffle=True`, which is its default."""
-    found = read_by(backend)[place][kind]["fit"]
+    found = dict(read[place][kind]["fit"])
     assert found.pop("from the middle") == ordered[5:37]
     assert found.pop("uneven parts") == ordered[:15]
     again = found.pop("stopped and begun again")
@@ -146,9 +151,9 @@ def test_fit_sees_every_epoch_in_its_own_order(backend, place, kind, ordered):
         assert seen == ordered[:32], how
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_building_a_model_for_a_search_changes_nothing(backend):
-    built, unbuilt, by_arrays, unbuilt_by_arrays = read_by(backend)["tickets"]
+@pytest.mark.slow
+def test_building_a_model_for_a_search_changes_nothing(read):
+    built, unbuilt, by_arrays, unbuilt_by_arrays = read["tickets"]
     assert built == unbuilt
     assert by_arrays == unbuilt_by_arrays != built
     for columns, values in (built, by_arrays):

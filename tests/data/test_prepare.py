@@ -96,6 +96,7 @@ def test_avazu_equals_a_slow_version(small_avazu, features):
     assert_equal_to_slow_version(dataset, frame, seed=0, min_count=4)
 
 
+@pytest.mark.slow
 def test_real_criteo_equals_a_slow_version(shared_data):
     folder = shared_data / "criteo"
     dataset = data.load("criteo", folder)
@@ -264,6 +265,7 @@ except data.DataError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(small_criteo, tmp_path):
     cache = tmp_path / "cache"
 
@@ -305,6 +307,7 @@ data.load("criteo", sys.argv[1], cache_dir=sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_only_a_killed_process_has_its_remains_removed(small_criteo, tmp_path):
     cache = tmp_path / "cache"
     with pausing(small_criteo, cache) as process:

@@ -15,6 +15,8 @@ import keras_pep
 from keras_pep.distribution.replicas import prepare
 from tests.workers import environments
 
+pytestmark = pytest.mark.slow
+
 # Searches with LazyAdam, retrains with AdamL2, does both in one `fit`.
 PROGRAM = """
 import contextlib, json, os, sys

@@ -15,6 +15,8 @@ import pytest
 
 import keras_pep
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys
 sys.modules["tensorflow"] = None  # must not be needed

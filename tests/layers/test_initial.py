@@ -51,6 +51,7 @@ def test_blocks_alone_are_the_whole_table(initializer):
         assert np.unique(table).size > 0.99 * table.size  # no block twice
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("initializer", KINDS)
 def test_they_have_the_distribution_of_a_table_drawn_whole(
@@ -200,6 +201,7 @@ PINNED = {
 }
 
 
+@pytest.mark.requires_tensorflow
 def test_numbers_of_large_tables_are_what_they_were():
     assert pinned_numbers() == pytest.approx(PINNED["tensorflow"], rel=1e-6)
 
@@ -240,6 +242,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch", "jax in shards"])
 def test_on_every_backend(backend):
     name, *sharded = backend.split(maxsplit=1)

@@ -10,6 +10,7 @@ from tests.backends import run_on
 IDS = np.array([[7, 1, 7], [3, 1, 7]], dtype="int32")
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -37,6 +38,7 @@ def test_gradients_of_an_id_are_added_up(width, dtype, graph):
     np.testing.assert_array_equal(gradients, expected[[7, 1, 3]])
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("either_way")
 def test_a_batch_may_be_empty():
     table = keras.Variable(np.ones((9, 4)), dtype="float32")

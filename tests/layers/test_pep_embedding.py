@@ -72,6 +72,7 @@ def test_a_table_that_can_be_checked_by_hand():
     assert layer.mask().tolist() == [[True, True, False], [False, False, True]]
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_output_and_gradients_match_numpy(granularity):
     layer = layer_of(granularity)
@@ -101,6 +102,7 @@ def test_output_and_gradients_match_numpy(granularity):
     np.testing.assert_allclose(by_logits, expected[1], atol=1e-6)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_ten_steps_of_coupled_adam_match_numpy(granularity):
     layer = layer_of(granularity)
@@ -226,6 +228,7 @@ def test_saved_model_predicts_the_same(granularity, tmp_path):
     assert loaded.layers[0].get_config() == layer.get_config()
 
 
+@pytest.mark.skip_on_torch("its types are its own")
 def test_half_precision_output_full_precision_thresholds():
     layer = keras_pep.PEPEmbedding(ROWS, COLUMNS, dtype="mixed_float16")
     output = layer(np.arange(ROWS))
@@ -367,6 +370,7 @@ def test_field_sizes_may_be_an_array():
     assert layer.get_config()["field_sizes"] == [2, 3]
 
 
+@pytest.mark.requires_tensorflow
 def test_compiled_for_xla_it_computes_the_same():
     layer = layer_of("feature_dimension")
     ids = np.array([[0, 3, 0, 8], [8, 8, 4, 1]])

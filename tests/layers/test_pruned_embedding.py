@@ -26,6 +26,7 @@ def test_looks_up_what_a_dense_table_does(shape, dtype):
     np.testing.assert_array_equal(output, table[ids.astype(int)])
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("jax_formulation", [False, True])
 def test_gradient_is_the_dense_gradient_at_the_kept_entries(
     jax_formulation, monkeypatch
@@ -108,6 +109,7 @@ def test_saved_model_predicts_the_same(tmp_path):
     )
 
 
+@pytest.mark.skip_on_torch("its types are its own")
 def test_half_precision_and_mask_zero():
     layer = keras_pep.PrunedEmbedding.from_dense(
         sparse_table(), dtype="mixed_float16", mask_zero=True
@@ -154,6 +156,7 @@ def test_shapes_that_do_not_fit_are_refused():
         keras_pep.PrunedEmbedding.from_dense(np.ones((2, 3)), np.ones((3, 2)))
 
 
+@pytest.mark.requires_tensorflow
 def test_a_model_that_is_compiled_for_xla_where_it_can_be():
     """`jit_compile="auto"` must not choose XLA, as it does where a GPU is."""
     layer = keras_pep.PrunedEmbedding.from_dense(sparse_table())

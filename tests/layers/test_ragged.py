@@ -30,6 +30,7 @@ def layers_of(**settings):
             )
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "float32"])
 def test_ragged_ids_have_ragged_vectors(dtype):
     for layer in layers_of():
@@ -41,6 +42,7 @@ def test_ragged_ids_have_ragged_vectors(dtype):
         assert vectors.to_list() == expected
 
 
+@pytest.mark.requires_tensorflow
 def test_ragged_ids_of_more_than_two_axes():
     layer = next(layers_of())
     ids = tf.ragged.constant([[[3], [1, 2]], [], [[], [4]]], dtype="int32")
@@ -51,6 +53,7 @@ def test_ragged_ids_of_more_than_two_axes():
     assert vectors[1].shape == (0, None, 4)
 
 
+@pytest.mark.requires_tensorflow
 def test_sparse_ids_have_dense_vectors():
     """Where there is no id it is 0, as Keras has it."""
     ids = tf.sparse.from_dense(PADDED)
@@ -62,6 +65,7 @@ def test_sparse_ids_have_dense_vectors():
         assert vectors.shape == (4, 3, 4)
 
 
+@pytest.mark.requires_tensorflow
 def test_the_mask_is_ragged_or_dense():
     for layer in layers_of(mask_zero=True):
         mask = layer.compute_mask(tf.ragged.constant([[0, 2], [1]]))
@@ -100,6 +104,7 @@ def models():
         yield model
 
 
+@pytest.mark.requires_tensorflow
 def test_a_ragged_history_is_trained_as_a_padded_one():
     """Forty steps, of float32 that are added up in another order."""
     ragged, padded = models()
@@ -121,6 +126,7 @@ def test_a_ragged_history_is_trained_as_a_padded_one():
     )
 
 
+@pytest.mark.requires_tensorflow
 def test_gradients_of_ragged_ids_are_those_of_padded_ones():
     layer = next(layers_of())
     upstream = np.random.default_rng(0).normal(size=(4, 3, 4)).astype("float32")
@@ -141,6 +147,7 @@ def test_gradients_of_ragged_ids_are_those_of_padded_ones():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.requires_tensorflow
 def test_a_wrong_ragged_id_is_an_error():
     for layer in layers_of():
         for wrong in (-1, 12, 2**32 + 1):
@@ -151,6 +158,7 @@ def test_a_wrong_ragged_id_is_an_error():
                 layer(ids)
 
 
+@pytest.mark.requires_tensorflow
 def test_models_say_that_their_lists_are_padded():
     model = FM([5, 5], 3, field_lengths=[1, 2])
     with pytest.raises(ValueError, match="fill lists of features up with -1"):

@@ -84,7 +84,7 @@ def test_what_is_looked_up_is_the_table(storage, quantize, trainable, table):
     )
     for shape in ((), (0, 3), (5, 40)):
         ids = np.random.default_rng(1).integers(0, len(table), shape)
-        output = layer(ids)
+        output = layer(ids).numpy()
         assert output.shape == (*shape, table.shape[1])
         error = np.abs(output - table[ids])
         assert (error <= error_of(layer.layout, table)[ids]).all()
@@ -121,6 +121,7 @@ def test_rows_without_entries_take_a_quarter_of_a_byte():
     assert layout.bytes == 32_000 / 4 + 5 + 2 + 4  # two offsets, and a start
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("storage", STORAGES)
 def test_gradient_and_training_of_every_storage(storage):
     table = TABLES["whole rows"]
@@ -149,6 +150,7 @@ def test_gradient_and_training_of_every_storage(storage):
     )
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("wrong", [-1, "rows", "rows + 31"])
 def test_an_id_out_of_range_is_an_error(table, wrong):
     """Rows are marked in words of 32: what is behind the last is no row."""
@@ -231,6 +233,7 @@ print(worst)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_every_layout_on_other_backends(backend):
     skip_without(backend)

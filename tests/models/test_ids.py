@@ -272,6 +272,7 @@ def is_error_of(answer, case):
     return "An id is not in its field. " + FOUND.get(case, "") in answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_a_wrong_id_is_an_error_or_its_row_is_nan(backend):
     """In one test, so that the program runs once."""

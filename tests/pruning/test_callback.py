@@ -267,6 +267,7 @@ def test_bad_arguments_are_named(arguments, found):
         PEPRetraining(**arguments)
 
 
+@pytest.mark.requires_tensorflow
 def test_bad_fits_are_refused(batches):
     fit = {"x": batches, "verbose": 0, "shuffle": False}
     with pytest.raises(ValueError, match="epochs=1, search_epochs=1"):

@@ -57,6 +57,7 @@ def test_between_tickets_a_sample_is_enough(layers):
     assert np.std(off) == pytest.approx(1, abs=0.3)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("one_each", [False, True])
 def test_rows_are_judged_by_what_the_optimizer_would_make_of_them(
     layers, one_each

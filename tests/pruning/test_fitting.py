@@ -108,6 +108,7 @@ def expected_of_arrays():
     return search(fm(), (IDS, LABELS), batch_size=SIZE)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("data", [tf_data, from_generator, Batches, loader])
 def test_batches_of_any_kind_train_alike_and_build_a_model(data):
     assert_same(search(fm(built=False), data()), expected_of_batches())

@@ -600,6 +600,7 @@ def test_every_model_and_every_type(kind, quantize, tmp_path):
     assert table["values"] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
 @pytest.mark.parametrize(
     ("mode", "quantize"), [("int8", None), ("int4", "int8")]
@@ -797,6 +798,7 @@ def test_the_c_runtime_takes_several_threads(plain):
         list(pool.map(ask, range(4)))
 
 
+@pytest.mark.slow
 def test_features_of_nothing_leave_the_vocabulary(clicks, tmp_path):
     """If asked, or where that changes nothing; their ids count nothing."""
     model = keras_pep.models.LogisticRegression(
@@ -909,6 +911,7 @@ keras_pep.export_saved_model(model, sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_no_version(plain, tmp_path):
     """Whenever it is killed, TensorFlow Serving finds a whole one or none."""
     found = set()

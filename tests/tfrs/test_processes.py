@@ -9,6 +9,8 @@ import pytest
 
 from keras_pep.tfrs import legacy
 
+pytestmark = pytest.mark.slow
+
 BOTH = """
 import keras, keras_pep
 import numpy as np

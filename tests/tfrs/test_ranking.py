@@ -14,6 +14,7 @@ def batched(rows, size=200):
     return tf.data.Dataset.from_tensor_slices(rows).batch(size)
 
 
+@pytest.mark.slow
 def test_searched_and_retrained_in_one_fit(rows, tmp_path):
     """FM on planted weights: at 80 % pruned nearly as good, and smaller."""
     ids, labels = rows
@@ -59,6 +60,7 @@ def test_searched_and_retrained_in_one_fit(rows, tmp_path):
     assert twin.embedding.num_values == ticket.embedding_parameters
 
 
+@pytest.mark.slow
 def test_the_same_auc_as_with_keras_3(rows):
     """The same seed, data and settings; initial values are the same too."""
     import keras
@@ -102,6 +104,7 @@ def test_weights_of_rows_count(rows):
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantize", [None, "int8"])
 def test_exported_as_its_scorer(rows, quantize, tmp_path):
     ids, _ = rows
@@ -166,6 +169,7 @@ class OneEach(tf_keras.layers.Layer):
         return {name: self.tables[name](ids) for name, ids in inputs.items()}
 
 
+@pytest.mark.slow
 def test_the_experimental_ranking_model_of_tfrs():
     """DLRM of TFRS, with `DotInteraction`, on a rule that needs pairs."""
     random = np.random.default_rng(0)

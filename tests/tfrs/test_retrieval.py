@@ -155,6 +155,7 @@ def test_an_unknown_user_has_no_scores_and_nobody_else_notices(tmp_path):
         assert np.isnan(answer["scores"][row]).all()
 
 
+@pytest.mark.slow
 def test_items_are_scored_some_at_a_time(trained, monkeypatch, tmp_path):
     monkeypatch.setattr("keras_pep.tfrs.retrieval._AT_ONCE", 7)
     made = keras_pep.export_saved_model(trained, tmp_path / "1")
@@ -218,6 +219,7 @@ class Tutorial(tfrs.Model):
         )
 
 
+@pytest.mark.slow
 def test_the_model_of_the_tutorial(pairs, tmp_path):
     data = pairs.map(lambda u, i: {"user_id": u, "movie_title": i})
     model = Tutorial()
@@ -255,6 +257,7 @@ def test_items_are_named_one_after_the_other(items):
         pep.RetrievalModel(tower(USERS, "users"), tower(ITEMS, "items"), items)
 
 
+@pytest.mark.slow
 def test_lookups_may_be_adapted(pairs, tmp_path):
     """As in the quickstart of TFRS, with items as TensorFlow has strings."""
     items = np.array([name.encode() for name in ITEMS], dtype=object)

@@ -1,12 +1,15 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import keras_pep
 from keras_pep.data import synthetic
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_section_on_tfrs_runs(tmp_path, monkeypatch, capsys):
     """As written, on fewer rows; it has at most 30 lines."""
     section = README.partition("## In TFRS models\n")[2].partition("\n## ")[0]

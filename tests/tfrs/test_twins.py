@@ -101,6 +101,7 @@ def test_a_seed_gives_the_values_of_keras_3(given):
     np.testing.assert_array_equal(values, again.initial_embeddings())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_move_both_ways(name, rows, tmp_path):
     """To 1e-6, some ulp of the logits: sums are in different kernels."""
@@ -146,6 +147,7 @@ def _settings(layer):
     return {k: v for k, v in config.items() if k not in ("dtype", "trainable")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["AdamL2", "LazyAdam"])
 def test_the_same_steps(name, rows, tmp_path):
     """Forty steps on the same batches: to 1e-5 of values around 0.1."""
@@ -190,6 +192,7 @@ def test_lazy_adam_leaves_other_rows_alone():
     assert np.flatnonzero(changed).tolist() == [2, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_saved_model_is_the_same_again(name, rows, tmp_path):
     ids, labels = rows
@@ -370,6 +373,7 @@ def test_a_model_may_be_called_within_the_fit_of_the_other():
     assert history.history["norm"][0] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_wrong_id_is_an_error_or_its_row_is_nan(name):
     """An id of the next field, the one before, and one of 64 bits."""

@@ -26,6 +26,7 @@ def failing():
     raise ValueError("on purpose")
 
 
+@pytest.mark.slow
 def test_programs_take_turns_in_processes_of_their_own():
     measured = take_turns(
         {

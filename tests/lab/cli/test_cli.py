@@ -74,6 +74,7 @@ def test_help_shows_an_example(command):
     assert re.search(r"Examples?:\n +keras-pep ", result.output)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_the_contract_says(train, tmp_path):
     result = train("--budget", 400, "--budget", 200, "--sparsity", 0.9)
     assert result.exit_code == 0, result.output
@@ -167,6 +168,7 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
     assert f"{dense['validation']['auc']:.4f}" in table
 
 
+@pytest.mark.slow
 def test_tickets_and_models_belong_together(train, tmp_path):
     assert train("--budget", 300, "--model", "fm").exit_code == 0
     ticket = keras_pep.Ticket.load(tmp_path / "run" / "budget-300.ticket.npz")
@@ -175,6 +177,7 @@ def test_tickets_and_models_belong_together(train, tmp_path):
     np.testing.assert_array_equal(model.embedding.sparse().mask(), table.mask())
 
 
+@pytest.mark.slow
 def test_baselines_of_the_same_budget_are_compared(train, tmp_path):
     methods = ("uniform", "mixed-dimension", "magnitude", "paper")
     budgets = 400, 30  # the smaller one does not hold a column
@@ -223,6 +226,7 @@ def test_first_order_weights_share_the_budget(train, tmp_path):
     assert set(ticket.tables) == {"embedding", "linear_weights"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -247,6 +251,7 @@ def test_models_and_ways_to_retrain(train, arguments, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_figures(train, tmp_path):
     figures, fingerprints = [], set()
     for seed in (3, 3, 4):
@@ -261,6 +266,7 @@ def test_the_same_seed_gives_the_same_figures(train, tmp_path):
     assert len(fingerprints) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "granularity",
     ["global", "dimension", "feature", "field", "field-dimension"],
@@ -336,6 +342,7 @@ def test_results_are_not_overwritten(train, tmp_path):
     assert (tmp_path / "run" / "metrics.json").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_by_its_config(train, tmp_path):
     settings = ("--budget", 300, "--retrain-epochs", 1, "--l2", 1e-4)
     assert train(*settings, "--optimizer", "lazy-adam").exit_code == 0
@@ -390,6 +397,7 @@ def test_resume_takes_no_other_settings(train, tmp_path):
     assert "is not a run directory" in result.output
 
 
+@pytest.mark.slow
 def test_force_leaves_nothing_of_the_old_run(train, tmp_path):
     run_dir = tmp_path / "run"
     assert train("--budget", 300).exit_code == 0
@@ -411,6 +419,7 @@ def test_force_leaves_nothing_of_the_old_run(train, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
     steps, curves = [], []
     for baseline in ("--baseline", "--no-baseline"):
@@ -574,6 +583,7 @@ def test_the_papers_search_takes_what_it_reaches(train, tmp_path):
     assert invoke("evaluate", tmp_path / "run").exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_papers_search_is_a_baseline_too(train, tmp_path):
     result = train(
         *("--compare", "paper", "--budget", 500, "--search-epochs", 12),
@@ -616,6 +626,7 @@ def test_a_narrower_table_is_searched_for_the_same_budget(train, tmp_path):
     assert f"less than the {3 * features:,} embedding" in result.output
 
 
+@pytest.mark.slow
 def test_labels_are_softened_by_the_dense_model_if_there_is_one(
     train, tmp_path
 ):
@@ -649,6 +660,7 @@ def test_help_is_there_at_once():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["0", "-1"])  # a good run, a wrong usage
 def test_a_terminal_has_a_bar_and_its_cursor_back(
     small_movielens, tmp_path, seed
@@ -692,6 +704,7 @@ def test_errors_are_one_line_and_tracebacks_need_debug(tmp_path):
     assert "Traceback" in run(*arguments, "--debug", cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
     run_dir = tmp_path / "run"
     process = subprocess.Popen(
@@ -735,6 +748,7 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
     keras.saving.load_model(run_dir / "dense.keras")
 
 
+@pytest.mark.slow
 def test_the_demo_finds_the_planted_sizes(tmp_path):
     """`make demo` as it is, but for the retraining, which sizes do not need."""
     result = run(
@@ -759,6 +773,7 @@ def test_the_demo_finds_the_planted_sizes(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_movielens_for_real(ml_1m, tmp_path):
     """Short of the README's run in epochs, which are faster ones."""
     run_dir = tmp_path / "run"

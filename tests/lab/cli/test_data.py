@@ -42,6 +42,7 @@ def test_the_command_knows_every_dataset():
     assert dataset.NAMES == keras_pep.data.NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["lr", "fm", "deepfm", "autoint"])
 def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
     run = tmp_path / "run"
@@ -64,6 +65,7 @@ def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
     assert figures[0]["auc"] == metrics["dense"]["test"]["auc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "model"), [("criteo", "lr"), ("avazu", "fm")])
 def test_criteo_and_avazu_train(shared_data, tmp_path, name, model):
     dim = ["--embedding-dim", "8"] if model == "fm" else []

@@ -148,6 +148,7 @@ def test_predict_reads_what_train_has_read(run, tmp_path):
     assert "is the input" in done.output
 
 
+@pytest.mark.slow
 def test_features_of_nothing_leave_if_asked(run, new_rows, tmp_path):
     """They count as unknown then, which is said."""
     scores = {}

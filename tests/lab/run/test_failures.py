@@ -71,6 +71,7 @@ def is_mixed(*arguments, **_):
     return "mixed-dimension" in arguments
 
 
+@pytest.mark.slow
 def test_a_baseline_takes_nothing_along(train_command, tmp_path, monkeypatch):
     options = [
         option
@@ -140,6 +141,7 @@ def test_a_baseline_takes_nothing_along(train_command, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_search_takes_nothing_along(data, tmp_path, monkeypatch, caplog):
     settings = Config(
         **SHORT,
@@ -217,6 +219,7 @@ def test_report_and_export_take_nothing_along(
     ]
 
 
+@pytest.mark.slow
 def test_one_budget_that_diverges_is_tried_again(
     train_command, tmp_path, monkeypatch
 ):
@@ -289,6 +292,7 @@ def test_an_interrupt_is_no_failure(train_command, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_every_method_takes_lists(tmp_path):
     write_csv(tmp_path / "clicks.csv", labelled_rows(600))
     methods = ("uniform", "mixed-dimension", "magnitude")

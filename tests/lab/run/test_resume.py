@@ -19,6 +19,8 @@ from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import folder
 from tests.said import saying
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "budget": {
         "model": "deepfm",

@@ -109,6 +109,7 @@ def test_logs_of_an_old_run_go_and_nothing_else(run):
     assert not directory.logs.exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_them(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
         "keras_pep.lab.run.tensorboard.TensorBoardLog._write", _full

@@ -75,6 +75,7 @@ def ended(process):
     return process.returncode, output, errors
 
 
+@pytest.mark.slow
 def test_a_worker_killed_and_resumed_ends_as_one_process(folder):
     workers = [
         started(folder, environment, *SETTINGS, *WORKERS, "--run-dir", "run")
@@ -208,6 +209,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(folder):
     subprocess.run(
         [

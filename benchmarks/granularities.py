@@ -64,7 +64,10 @@ def _layers() -> dict[str, Callable[[], Any]]:
 
     def pep(granularity: str) -> Callable[[], Any]:
         return lambda: keras_pep.PEPEmbedding(
-            features, DIM, granularity, field_sizes=FIELD_SIZES
+            features,
+            DIM,
+            granularity=granularity,
+            field_sizes=FIELD_SIZES,
         )
 
     return {

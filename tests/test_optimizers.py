@@ -391,7 +391,12 @@ def test_lazy_adam_does_not_pull_thresholds(granularity):
     ):
         keras.utils.set_random_seed(0)
         layer = keras_pep.PEPEmbedding(
-            *(9, 4, granularity, [6, 3]), threshold_init=-5.0, name="table"
+            9,
+            4,
+            granularity=granularity,
+            field_sizes=[6, 3],
+            threshold_init=-5.0,
+            name="table",
         )
         _, before = fitted(optimizer, layer, np.array([[0, 1], [2, 1]]))
         logits = layer.threshold_logits

@@ -57,14 +57,6 @@ class PEPEmbeddingMixin(TableMixin):
     Args:
         input_dim: Integer. Number of features, the rows of the table.
         output_dim: Integer. Base embedding size, the columns of the table.
-        granularity: Which entries share a threshold. `"global"`: all,
-            `"dimension"`: a column, `"feature"`: a row, `"feature_dimension"`:
-            none, `"field"`: the rows of a field, `"field_dimension"`: a column
-            within a field.
-        field_sizes: Number of features of each field, in the order of their
-            rows. Needed by the two granularities per field.
-        threshold_init: Float. Initial value of `s`. Where L2 in Adam pulls
-            it, it is a timer: `s` climbs by about one learning rate a step.
         embeddings_initializer: Initializer for `V`. It must give the same
             values each time it is called, since initial values are not stored
             but made again; without a seed it is given one. Tables of more
@@ -80,6 +72,20 @@ class PEPEmbeddingMixin(TableMixin):
             a list of one. Tickets rewind to them. They are not part of the
             configuration: a layer that was saved and loaded can be used and
             trained, but not rewound.
+        granularity: Which entries share a threshold. `"global"`: all, which
+            takes the least memory and time, and suits the search by budget;
+            `"dimension"`: a column, `"feature"`: a row, `"feature_dimension"`:
+            none, as in most of the paper's tables; `"field"`: the rows of a
+            field, `"field_dimension"`: a column within a field.
+        field_sizes: Number of features of each field, in the order of their
+            rows. Needed by the two granularities per field.
+        threshold_init: Float. Initial value of `s`. Where L2 in Adam pulls
+            it, it is a timer: `s` climbs by about one learning rate a step.
+            The default is the paper's for MovieLens.
+        combiner: `"mean"`, `"sum"` or `"sqrtn"`: the vectors of the last axis
+            of ids become one, as by `keras_rs.layers.EmbedReduce`; a second
+            input of the call, of the shape of the ids, weighs them. Padding,
+            if there is `mask_zero`, weighs nothing. None: each stays.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -91,7 +97,7 @@ class PEPEmbeddingMixin(TableMixin):
         may have become 1 before. `keras_pep.models` guard against it.
 
     Output shape:
-        `(..., output_dim)`.
+        `(..., output_dim)`; with a combiner, without the last axis of the ids.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -112,15 +118,16 @@ class PEPEmbeddingMixin(TableMixin):
         self,
         input_dim: int,
         output_dim: int,
-        granularity: str = "feature_dimension",
-        field_sizes: Sequence[int] | None = None,
-        threshold_init: float = -15.0,
         embeddings_initializer: Any = "uniform",
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
-        *,
         weights: Any = None,
+        *,
+        granularity: str = "global",
+        field_sizes: Sequence[int] | None = None,
+        threshold_init: float = -15.0,
+        combiner: str | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.pop("input_length", None) is not None:
@@ -128,7 +135,7 @@ class PEPEmbeddingMixin(TableMixin):
                 "`input_length` has no meaning any more: remove it.",
                 stacklevel=2,
             )
-        super().__init__(input_dim, output_dim, mask_zero, **kwargs)
+        super().__init__(input_dim, output_dim, mask_zero, combiner, **kwargs)
         if granularity not in GRANULARITIES:
             raise ValueError(
                 f"`granularity` must be one of {', '.join(GRANULARITIES)}. "
@@ -360,6 +367,20 @@ class PEPEmbeddingMixin(TableMixin):
         table = self._checked_table(weights[0])
         self.build()
         lookup.assign(self.embeddings, table)
+
+    def quantize(
+        self, mode: str, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Refuse: a table that is searched or trained stays in float.
+
+        Raises:
+            NotImplementedError: Always. `model.quantize` makes it a warning.
+        """
+        raise NotImplementedError(
+            f"{self.name!r} stays in float: it is a table to search, of full "
+            "size. Make the small model first, by `keras_pep.retrain` or "
+            "`keras_pep.pruned_model`, and quantize that."
+        )
 
     def _checked_table(self, table: Any) -> np.ndarray:
         """A copy of a table.

@@ -99,6 +99,7 @@ class FMMixin(FieldModelMixin):
             # not zero.
             weights = ours.PEPEmbedding(
                 *(features, 1),
+                granularity="feature_dimension",
                 threshold_init=threshold_init,
                 embeddings_initializer=keras.initializers.RandomNormal(
                     stddev=_SMALL

@@ -202,6 +202,7 @@ def _exchange(config: Any, ticket: Ticket, model: Any) -> Any:
                 storage=layout.storage,
                 embeddings_regularizer=layer["embeddings_regularizer"],
                 mask_zero=layer["mask_zero"],
+                combiner=layer.get("combiner"),
                 name=layer["name"],
                 dtype=layer["dtype"],
             )

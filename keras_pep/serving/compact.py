@@ -212,6 +212,7 @@ def _pruned(
             *(layout.num_values, layout.num_rows),
             *(layout.storage, layout.quantize),
             mask_zero=layer.get("mask_zero", False),
+            combiner=layer.get("combiner"),
             name=layer["name"],
             dtype=_unquantized(layer.get("dtype")),
             trainable=False,

@@ -16,7 +16,7 @@ def layers(monkeypatch):
     monkeypatch.setattr(clock_module, "_BINS", 64)
     layers = [
         keras_pep.PEPEmbedding(2000, 10, threshold_init=-3.0, name="a"),
-        keras_pep.PEPEmbedding(1000, 10, "feature", name="b"),
+        keras_pep.PEPEmbedding(1000, 10, granularity="feature", name="b"),
     ]
     random = np.random.default_rng(0)
     for layer in layers:

@@ -210,7 +210,9 @@ def fm(
     if kind == "rows":
         embedding = RowsAlone(FIELDS * size, dim, **own)
     elif kind != "dense":
-        embedding = keras_pep.PEPEmbedding(FIELDS * size, dim, kind, **own)
+        embedding = keras_pep.PEPEmbedding(
+            FIELDS * size, dim, granularity=kind, **own
+        )
     model = keras_pep.models.FM([size] * FIELDS, dim, embedding, dtype=dtype)
     model.compile(
         keras.optimizers.Adam(1e-3)

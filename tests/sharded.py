@@ -69,7 +69,8 @@ def held():
 def model_of(optimizer, granularity="feature_dimension", initializer=None):
     random = keras.initializers.RandomUniform(seed=1)
     layer = keras_pep.PEPEmbedding(
-        *(ROWS, DIM, granularity),
+        *(ROWS, DIM),
+        granularity=granularity,
         threshold_init=-4.0,
         embeddings_initializer=initializer or random,
         name="table",

@@ -81,6 +81,20 @@ class LinearMixin(IdsMixin):
         logits = ops.sum(weights, axis=-2) + self.bias
         return ops.cast(logits, self.compute_dtype)
 
+    def quantize(
+        self, mode: str, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Refuse: Keras' quantization of a row is none for one number a row.
+
+        Raises:
+            NotImplementedError: Always. `model.quantize` makes it a warning.
+        """
+        raise NotImplementedError(
+            f"{self.name!r} stays in float: it has one number for a feature. "
+            "`keras_pep.export_saved_model(..., quantize='int8')` stores a "
+            "model's tables in int8."
+        )
+
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """`(batch, 1)`."""
         return (*input_shape[:-1], 1)

@@ -82,6 +82,10 @@ class PEPEmbeddingMixin(TableMixin):
         threshold_init: Float. Initial value of `s`. Where L2 in Adam pulls
             it, it is a timer: `s` climbs by about one learning rate a step.
             The default is the paper's for MovieLens.
+        combiner: `"mean"`, `"sum"` or `"sqrtn"`: the vectors of the last axis
+            of ids become one, as by `keras_rs.layers.EmbedReduce`; a second
+            input of the call, of the shape of the ids, weighs them. Padding,
+            if there is `mask_zero`, weighs nothing. None: each stays.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -93,7 +97,7 @@ class PEPEmbeddingMixin(TableMixin):
         may have become 1 before. `keras_pep.models` guard against it.
 
     Output shape:
-        `(..., output_dim)`.
+        `(..., output_dim)`; with a combiner, without the last axis of the ids.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -123,6 +127,7 @@ class PEPEmbeddingMixin(TableMixin):
         granularity: str = "global",
         field_sizes: Sequence[int] | None = None,
         threshold_init: float = -15.0,
+        combiner: str | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.pop("input_length", None) is not None:
@@ -130,7 +135,7 @@ class PEPEmbeddingMixin(TableMixin):
                 "`input_length` has no meaning any more: remove it.",
                 stacklevel=2,
             )
-        super().__init__(input_dim, output_dim, mask_zero, **kwargs)
+        super().__init__(input_dim, output_dim, mask_zero, combiner, **kwargs)
         if granularity not in GRANULARITIES:
             raise ValueError(
                 f"`granularity` must be one of {', '.join(GRANULARITIES)}. "
@@ -379,6 +384,20 @@ class PEPEmbeddingMixin(TableMixin):
         table = self._checked_table(weights[0])
         self.build()
         variables.assign(self.embeddings, table)
+
+    def quantize(
+        self, mode: str, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Refuse: a table that is searched or trained stays in float.
+
+        Raises:
+            NotImplementedError: Always. `model.quantize` makes it a warning.
+        """
+        raise NotImplementedError(
+            f"{self.name!r} stays in float: it is a table to search, of full "
+            "size. Make the small model first, by `keras_pep.retrain` or "
+            "`keras_pep.pruned_model`, and quantize that."
+        )
 
     def _checked_table(self, table: Any) -> np.ndarray:
         """A copy of a table.

@@ -56,6 +56,10 @@ class PrunedEmbeddingMixin(TableMixin):
         row_scales: Of `"int8"`: whether each row has a scale of its own.
         embeddings_regularizer: Regularizer for the kept entries.
         mask_zero: Boolean, whether id 0 is padding to be masked out.
+        combiner: `"mean"`, `"sum"` or `"sqrtn"`: the vectors of the last axis
+            of ids become one, as by `keras_rs.layers.EmbedReduce`; a second
+            input of the call, of the shape of the ids, weighs them. Padding,
+            if there is `mask_zero`, weighs nothing. None: each stays.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -85,9 +89,10 @@ class PrunedEmbeddingMixin(TableMixin):
         mask_zero: bool = False,
         offset_bytes: int = 4,
         row_scales: bool = False,
+        combiner: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(input_dim, output_dim, mask_zero, **kwargs)
+        super().__init__(input_dim, output_dim, mask_zero, combiner, **kwargs)
         self.layout = Layout(
             *(self.input_dim, self.output_dim, num_values, num_rows),
             *(storage, quantize, offset_bytes, row_scales),
@@ -196,6 +201,13 @@ class PrunedEmbeddingMixin(TableMixin):
         """Creates the arrays of the layout."""
         if self.built:
             return
+        self.quantized_build(input_shape, self.layout.quantize)
+        self.built = True
+
+    def quantized_build(
+        self, input_shape: Any, mode: str | None, config: Any = None
+    ) -> None:
+        """Create the arrays of the layout, quantized or not."""
         for name, (shape, dtype) in self.layout.arrays.items():
             trained = name == "values"
             weight = self.add_weight(
@@ -210,7 +222,49 @@ class PrunedEmbeddingMixin(TableMixin):
             )
             weight.is_table = trained  # for optimizers: of one column
             setattr(self, name, weight)
-        self.built = True
+
+    @property
+    def quantization_mode(self) -> str | None:
+        """The type of quantized values, or None."""
+        return self.layout.quantize
+
+    def quantized_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Look ids up in the table, as when it is not quantized."""
+        return self.call(*args, **kwargs)
+
+    def quantize(
+        self, mode: str, type_check: bool = True, config: Any = None
+    ) -> None:
+        """Round the values to int8; they are not trained any more.
+
+        `model.quantize("int8")` calls it.
+
+        Args:
+            mode: `"int8"`.
+            type_check: As for Keras' layers; without effect.
+            config: As for Keras' layers; without effect.
+
+        Raises:
+            NotImplementedError: If `mode` is another.
+            ValueError: If the layer is quantized already.
+        """
+        if mode != "int8":
+            raise NotImplementedError(
+                f"{self.name!r} stays as it is: a pruned table is quantized to "
+                "'int8', or stored as 'float16' by `from_sparse`. "
+                f"Received: mode={mode!r}"
+            )
+        if self.layout.quantize is not None:
+            raise ValueError(
+                f"{self.name!r} is quantized already, to {self.layout.quantize}"
+            )
+        table = self.sparse()
+        for name in self.layout.arrays:
+            delattr(self, name)
+        self.layout = self.layout_of(table, quantize=mode)
+        self.trainable = False
+        self.quantized_build(None, mode, config)
+        self.assign_sparse(table)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -15,23 +15,20 @@ _SETTINGS = ("dtype", "quantization_config")
 
 
 def quantized(layer: Any) -> dict[str, Any]:
-    """Describes how inner layers are quantized, for a configuration.
+    """Describe how inner layers are quantized, for a configuration.
 
     Empty if none is.
     """
     found = {}
     for key, inner in _numbered(layer):
-        if getattr(inner, "quantization_mode", None) is not None:
+        if _mode_of(inner) is not None:
             config = inner.get_config()
             found[key] = {name: config[name] for name in _SETTINGS}
     return {_KEY: found} if found else {}
 
 
 def quantize_as(cls: Any, config: Mapping[str, Any]) -> Any:
-    """Makes a layer whose inner layers are quantized as its configuration says.
-
-    Their weights are created when the layer is built.
-    """
+    """Make a layer whose inner layers are quantized as in a configuration."""
     settings = dict(config)
     kinds = settings.pop(_KEY, {})
     layer = cls(**settings)
@@ -40,8 +37,17 @@ def quantize_as(cls: Any, config: Mapping[str, Any]) -> Any:
         if key in kinds:
             policy, quantization = (kinds[key][name] for name in _SETTINGS)
             inner.quantization_config = deserialize(quantization)
-            inner.dtype_policy = deserialize(policy)
+            if not inner.built:
+                inner.dtype_policy = deserialize(policy)
+            elif not _mode_of(inner):
+                mode = deserialize(policy).quantization_mode
+                inner.quantize(mode, config=inner.quantization_config)
     return layer
+
+
+def _mode_of(layer: Any) -> str | None:
+    """Return how Keras has quantized a layer; of `tf_keras` it never has."""
+    return getattr(layer.dtype_policy, "quantization_mode", None)
 
 
 def _numbered(layer: Any) -> Iterator[tuple[str, Any]]:

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from keras_pep.pruning import Ticket
 
 
+def _building(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a constructor: the last to return builds the model."""
+
+    @functools.wraps(init)
+    def building(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if type(self).__init__ is building:
+            self.build()
+
+    return building
+
+
 class FieldModelMixin(IdsMixin):
     """A model over categorical fields that share one embedding table.
 
@@ -59,6 +71,7 @@ class FieldModelMixin(IdsMixin):
 
     built: bool
 
+    @_building
     def __init__(
         self,
         field_sizes: Sequence[int],
@@ -87,12 +100,17 @@ class FieldModelMixin(IdsMixin):
         self._offsets = np.repeat(offsets, self.field_lengths)
         self._bounds = Bounds.of_fields(self.field_sizes, self.field_lengths)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the outermost constructor build the model at its end."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _building(cls.__init__)  # type: ignore[method-assign]
+
     def build(self, input_shape: Any = None) -> None:
-        """Builds every layer, so that weights exist before the first batch."""
-        if self.built:
-            return
-        self.call(self._any_ids())
-        self.built = True
+        """Build every layer, as the constructor has done already."""
+        if not self.built:
+            self.call(ops.zeros((1, sum(self.field_lengths)), "int32"))
+            self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Logits of a batch of ids."""
@@ -115,14 +133,46 @@ class FieldModelMixin(IdsMixin):
         """
         raise NotImplementedError
 
-    def export(self, *args: Any, **kwargs: Any) -> Any:
-        """Exports the model: in it, NaN answers an id outside its field."""
-        with nan_instead_of_error():
-            return super().export(*args, **kwargs)
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",  # noqa: A002
+        **kwargs: Any,
+    ) -> Any:
+        """Export the model: in it, NaN answers an id outside its field.
 
-    def _any_ids(self) -> Any:
-        """A batch of ids that layers can be built with."""
-        raise NotImplementedError
+        `keras_pep.export_saved_model` stores tables in fewer bytes. In
+        LiteRT, compact tables need its TensorFlow ops ("Flex delegate").
+
+        Args:
+            filepath: Where to write.
+            format: As for `keras.Model.export`.
+            **kwargs: The same. `input_signature` is by default a batch of ids
+                of any size, int32.
+
+        Raises:
+            RuntimeError: If the model cannot be written in this format.
+        """
+        if keras_of(self) is not keras:
+            with nan_instead_of_error():
+                return super().export(filepath)
+        columns = sum(self.field_lengths)
+        signature = [keras.InputSpec(shape=(None, columns), dtype="int32")]
+        kwargs = {"input_signature": signature, **kwargs}
+        try:
+            with nan_instead_of_error():
+                return super().export(filepath, format=format, **kwargs)
+        except ImportError:  # says which package to install
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise RuntimeError(
+                f"{self.name!r} cannot be exported as {format!r} by the "
+                f"backend {keras.backend.backend()!r}: {lines[0]} Use "
+                "`keras_pep.export_saved_model`, with "
+                "KERAS_BACKEND=tensorflow; `.keras` files move between "
+                "backends."
+            ) from error
 
     def table_rows(self, ids: Any) -> Any:
         """Rows of the shared table, for ids numbered within their field.
@@ -307,6 +357,3 @@ class FieldModel(FieldModelMixin, keras.Model):  # noqa: D101
     make_train_function = _batches_of_any_width("train")
     make_test_function = _batches_of_any_width("test")
     make_predict_function = _batches_of_any_width("predict")
-
-    def _any_ids(self) -> Any:
-        return keras.Input((sum(self.field_lengths),), dtype="int32")

@@ -34,15 +34,9 @@ class LogisticRegressionMixin(FieldModelMixin):
                 f"Received: embedding_dim={embedding_dim}"
             )
         super().__init__(field_sizes, embedding_dim, embedding, **kwargs)
-
-    def build(self, input_shape: Any = None) -> None:
-        """Creates the table and the bias."""
-        if self.built:
-            return
         self.bias = self.add_weight(
             name="bias", shape=(1,), initializer="zeros", autocast=False
         )
-        super().build(input_shape)
 
     def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
         """Sum of weights and bias."""

@@ -194,6 +194,7 @@ def _pruned(
                 **asdict(layout),
                 embeddings_regularizer=layer["embeddings_regularizer"],
                 mask_zero=layer["mask_zero"],
+                combiner=layer.get("combiner"),
                 name=layer["name"],
                 dtype=layer["dtype"],
             )

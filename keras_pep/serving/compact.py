@@ -211,6 +211,7 @@ def _pruned(
         layers_of(model).PrunedEmbedding(
             **asdict(layout),
             mask_zero=layer.get("mask_zero", False),
+            combiner=layer.get("combiner"),
             name=layer["name"],
             dtype=_unquantized(layer.get("dtype")),
             trainable=False,

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import tensorflow as tf
 import tf_keras
 
 from keras_pep.models.autoint import AutoIntMixin
@@ -16,9 +15,6 @@ _registered = tf_keras.saving.register_keras_serializable(package="keras_pep")
 
 class FieldModel(FieldModelMixin, tf_keras.Model):  # noqa: D101
     __doc__ = FieldModelMixin.__doc__
-
-    def _any_ids(self) -> Any:
-        return tf.zeros((1, sum(self.field_lengths)), tf.int32)
 
     def __dir__(self) -> list[str]:
         # Files store a layer under the first name that a sorted `dir` has for

@@ -3,6 +3,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_pep
 from keras_pep.layers import Linear
@@ -208,8 +209,7 @@ def test_half_precision_keeps_large_ids_apart(embedding, linear):
 
 def test_deepfm_is_fm_and_a_perceptron():
     model = randomized(DeepFM(SIZES, 6, "dense", hidden_units=[5]))
-    fm = FM(SIZES, 6, model.embedding)
-    fm.first_order = model.first_order
+    fm = FM(SIZES, 6, model.embedding, linear=model.first_order)
     deep = model(IDS) - fm(IDS)
     kernel, scale, offset, top, bias, *_ = (
         w.numpy() for w in model.deep.trainable_weights
@@ -345,9 +345,11 @@ def test_it_can_be_built_twice():
     assert len(weights) == 4  # table, thresholds, clock and bias
 
 
-# Keras names the layers that it leaves as they are, ours among them.
+# Layers that stay as they are say so, and what to do.
 left_alone = pytest.mark.filterwarnings(
-    "ignore:Layer .* does not have a `quantize` method"
+    "ignore:Layer .* does not have a `quantize` method",
+    "ignore:.* stays in float",
+    "ignore:.* stays as it is",
 )
 
 
@@ -373,8 +375,9 @@ def test_a_quantized_model_is_loaded(
     before = model.predict(IDS, verbose=0)
     model.quantize(mode)
     modes = [layer.quantization_mode for layer in model._flatten_layers()]
-    assert modes.count(mode) == quantized
-    if embedding != "dense":
+    in_int8 = embedding == "pruned" and mode == "int8"
+    assert modes.count(mode) == quantized + in_int8
+    if embedding != "dense" and not in_int8:
         np.testing.assert_array_equal(model.embedding.weights[0], table)
     expected = model.predict(IDS, verbose=0)
     assert (expected != before).any()
@@ -384,6 +387,95 @@ def test_a_quantized_model_is_loaded(
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert [x.quantization_mode for x in loaded._flatten_layers()] == modes
     np.testing.assert_array_equal(loaded.predict(IDS, verbose=0), expected)
+
+
+@left_alone
+def test_a_pruned_model_is_quantized_to_int8():
+    """To half a 127th of the largest value of a row, at most."""
+    model = randomized(FM(SIZES, 6, "pruned", ticket=ticket_of(6)))
+    table = model.embedding.sparse().to_dense()
+    model.quantize("int8")
+    assert model.embedding.quantization_mode == "int8"
+    assert model.embedding.values.dtype == "int8"
+    assert not model.embedding.trainable_weights
+    error = np.abs(model.embedding(np.arange(12)) - table)
+    # A unit is rounded up to float16, by 2**-11 at most.
+    assert error.max() <= np.abs(table).max() / 254 * (1 + 2**-10)
+    assert error.max() > 0
+    with pytest.raises(ValueError, match="already"):
+        model.embedding.quantize("int8")
+
+
+@left_alone
+@pytest.mark.parametrize(
+    ("embedding", "mode", "message"),
+    [
+        ("pep", "int8", "Make the small model first"),
+        ("pruned", "int4", "a pruned table is quantized to 'int8'"),
+    ],
+)
+def test_what_is_not_quantized_says_why(embedding, mode, message):
+    ticket = ticket_of(6) if embedding == "pruned" else None
+    model = FM(SIZES, 6, embedding, ticket=ticket)
+    with pytest.raises(NotImplementedError, match=message):
+        model.embedding.quantize(mode)
+    with pytest.warns(UserWarning, match=message):
+        keras.Sequential([keras.Input((3,)), model.embedding]).quantize(mode)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("torch", "cannot be exported as 'torch'.*PyTorch backend.*Use"),
+        ("pickle", "cannot be exported as 'pickle'.*Supported formats"),
+    ],
+)
+def test_what_cannot_be_exported_says_why(form, message, tmp_path):
+    model = FM(SIZES, 6, "pruned", ticket=ticket_of(6))
+    with pytest.raises(RuntimeError, match=message):
+        model.export(tmp_path / "model", format=form, verbose=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_a_dense_model_in_litert(tmp_path):
+    """To 1e-5: logits of up to 20, added up in another order."""
+    model = randomized(FM(SIZES, 6, "dense"))
+    path = str(tmp_path / "model.tflite")
+    model.export(path, format="litert", verbose=False)
+    lite = tf.lite.Interpreter(path)
+    (given,), (result,) = lite.get_input_details(), lite.get_output_details()
+    lite.resize_tensor_input(given["index"], IDS.shape)
+    lite.allocate_tensors()
+    lite.set_tensor(given["index"], IDS.astype("int32"))
+    lite.invoke()
+    found = lite.get_tensor(result["index"])
+    np.testing.assert_allclose(found, model(IDS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [FM, DeepFM, AutoInt, LogisticRegression])
+def test_a_model_has_its_weights_when_it_is_made(cls):
+    model = cls(SIZES)
+    assert model.built
+    names = [weight.path for weight in model.weights]
+    assert len(names) == len(set(names)) > 3
+    model.build()
+    assert [weight.path for weight in model.weights] == names
+
+
+def test_a_model_of_a_subclass_is_built_when_all_of_it_is_made():
+    class Sized(FM):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.factor = self.add_weight(shape=(), initializer="ones")
+
+        def logits(self, rows, shares, training):
+            return self.factor * super().logits(rows, shares, training)
+
+    class Same(Sized):
+        pass
+
+    assert len(Same(SIZES).weights) == len(FM(SIZES).weights) + 1
 
 
 @left_alone

@@ -15,7 +15,13 @@ from keras_pep._keras_compat import (
     rate_of,
     trained_by,
 )
-from keras_pep._tf_kernels import adam, is_used, on_cpu, summed
+from keras_pep._tf_kernels import (
+    adam,
+    are_distinct,
+    is_used,
+    on_cpu,
+    summed,
+)
 from keras_pep.layers import variables
 from keras_pep.layers.initial import by_blocks
 from keras_pep.optimizers.adam_l2 import AdamL2, AdamL2Mixin
@@ -420,9 +426,10 @@ def _looked_up(
         if not isinstance(gradient, tf.IndexedSlices):
             return (None, gradient, None) if _by_row(variable) else None
         rows, values = gradient.indices, gradient.values
-        rows, positions = tf.unique(rows)
-        count = tf.shape(rows)[0]
-        return rows, summed(values, positions, count), None
+        if not are_distinct(rows):
+            rows, positions = tf.unique(rows)
+            values = summed(values, positions, tf.shape(rows)[0])
+        return rows, values, None
     if not _by_row(variable):
         return None
     touched = ops.not_equal(gradient, 0)

@@ -722,7 +722,7 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
     )
     try:
         deadline = time.monotonic() + 300
-        while not (run_dir / "dense.keras").exists():
+        while not (run_dir / "progress.json").exists():  # after dense.keras
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -330,7 +330,11 @@ def test_a_fit_that_is_stopped_too_early_says_so(batches):
 
 def test_an_epoch_that_was_half_search_is_never_the_best(batches):
     """The paper's method passes the budget in the midst of an epoch."""
-    model = fm(keras_pep.optimizers.AdamL2(0.02, l2=0.01), threshold_init=-6.0)
+    model = fm(
+        keras_pep.optimizers.AdamL2(0.02, l2=0.01),
+        granularity="feature_dimension",
+        threshold_init=-6.0,
+    )
     callback = PEPRetraining(80, method="paper", monitor="made_up", mode="min")
 
     class Figures(keras.callbacks.Callback):

@@ -98,7 +98,7 @@ def test_paper_method_takes_the_ticket_at_the_step_it_is_passed(batches):
             counts[step] = self.model.embedding.nonzero_parameters()
 
     tickets = keras_pep.search(
-        fm(threshold_init=-6.0, l2=0.01),
+        fm(granularity="feature_dimension", threshold_init=-6.0, l2=0.01),
         batches,
         budgets=[120, 80],
         method="paper",
@@ -441,7 +441,7 @@ def test_the_clock_starts_at_zero(batches):
 def test_l2_pulls_thresholds_in_the_papers_search_alone(batches, method):
     """Of a feature that no example has, they move by L2 or not at all."""
     seen = batches.map(lambda ids, y: (tf.minimum(ids, 8), y))
-    model = fm(threshold_init=-5.0)
+    model = fm(granularity="feature_dimension", threshold_init=-5.0)
     model.compile(keras_pep.optimizers.AdamL2(0.02), model.loss)
     try:
         keras_pep.search(model, seen, budgets=[60], epochs=1, method=method)

@@ -91,10 +91,11 @@ class PEPEmbeddingMixin(TableMixin):
     Input shape:
         Integer tensor of any shape `(...)`, values in `[0, input_dim)`; ragged
         or sparse as for `keras.layers.Embedding`, too. Other values are an
-        error, or their vector is NaN on a GPU and in what XLA compiles. Only
-        ids that arrive as they are can be told: Keras casts what a
-        `keras.Input` gets to its dtype, and JAX to 32 bits, so that 2**32 + 1
-        may have become 1 before. `keras_pep.models` guard against it.
+        error, or their vector is NaN on a GPU and in what XLA compiles.
+        `keras.Input` casts ids before a layer sees them: give it
+        `dtype="int64"` where ids may have 64 bits, or 2**32 + 1 is looked up
+        as 1. On JAX ids have 32 bits whatever the Input says; only models of
+        `keras_pep.models` guard against it there.
 
     Output shape:
         `(..., output_dim)`; with a combiner, without the last axis of the ids.

@@ -497,3 +497,14 @@ def test_the_length_of_the_input_is_ignored():
     with pytest.warns(UserWarning, match="`input_length` has no meaning"):
         layer = keras_pep.PEPEmbedding(20, 4, input_length=5)
     assert layer(np.array([[5]])).shape == (1, 1, 4)
+
+
+@pytest.mark.parametrize("wrong", [2**32 + 1, -1, 3])
+def test_a_64_bit_input_shows_ids_as_they_are(wrong):
+    """With `dtype="int32"` Keras would make 2**32 + 1 a 1, before the layer."""
+    ids = keras.Input((1,), dtype="int64")
+    model = keras.Model(ids, keras_pep.PEPEmbedding(3, 2, name="table")(ids))
+    assert np.isfinite(model.predict(np.array([[2]]), verbose=0)).all()
+    error = tf.errors.InvalidArgumentError
+    with pytest.raises(error, match=rf"{wrong} is not in \[0, 3\)"):
+        model.predict(np.array([[wrong]]), verbose=0)

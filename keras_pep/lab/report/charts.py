@@ -213,22 +213,19 @@ def _steps(all_shown: Sequence[_Shown]) -> Any:
             traces.append(_trace(x, y, name, mode="lines", line=line, **hover))
             taken = [m for m in shown.run.models if m.kind == stage]
             taken = [m for m in taken if m.search_step is not None]
-            lines = (
-                (
-                    f"ticket of {m.target:,}",
-                    f"step {m.search_step:,}: {m.kept:,} kept",
-                )
-                for m in taken
-            )
-            hover = {"hovertext": [_hover(*shown.of, *pair) for pair in lines]}
+            texts = []
+            for model in taken:
+                step = f"step {model.search_step:,}: {model.kept:,} kept"
+                ticket = f"ticket of {model.target:,}"
+                texts.append(_hover(*shown.of, ticket, step))
             marker: dict[str, Any] = {"color": color, "symbol": "diamond"}
             # Where two end in the same place, both are to be seen.
             marker["size"] = 14 if stage == "search" else 9
             marker["line"] = {"color": _CARD, "width": 1.5}
             more = {"mode": "markers", "marker": marker, "showlegend": False}
             x, y = [m.search_step or 0 for m in taken], [m.kept for m in taken]
-            trace = _trace(x, y, **hover) | more
-            traces += [trace] * bool(taken)
+            if taken:
+                traces.append(_trace(x, y, hovertext=texts) | more)
     axes = ({"tickformat": ",d", "rangemode": "tozero"}, _log(traces, "y"))
     title = "training steps of the search"
     return traces and _figure(traces, 340, title, _KEPT, *axes)
@@ -303,13 +300,10 @@ def _frequency(all_shown: Sequence[_Shown]) -> dict[str, Choices]:
             trace["marker"]["opacity"] = 0.55
             trace["text"] = [_hover(f"{fields[i]}: {names[n]}") for n in points]
             trace["hovertemplate"] = template
-            y = [
-                (
-                    {"budget": of},
-                    [round(sizes[n] + moved[n], 2) for n in points],
-                )
-                for of, _, sizes in shown.budgets
-            ]
+            y: Choices = []
+            for of, _, sizes in shown.budgets:
+                found = [round(sizes[n] + moved[n], 2) for n in points]
+                y.append(({"budget": of}, found))
             when = {"field": ["", shown.choices[i + 1]]}
             traces.append(trace | {"meta": {"when": when, "y": y}})
         template = _template(
@@ -325,33 +319,27 @@ def _frequency(all_shown: Sequence[_Shown]) -> dict[str, Choices]:
         look["marker"] = {"size": 7, "symbol": "diamond"}
         name = ": ".join((*shown.of, "mean" if shown.of else "mean of all"))
         for of, budget, _ in shown.budgets:
-            for choice, trend in zip(
-                shown.choices, budget["trends"], strict=True
-            ):
+            trends = budget["trends"]
+            for choice, trend in zip(shown.choices, trends, strict=True):
                 when = {"budget": of, "field": [choice]}
                 trace = _trace(trend["count"], trend["size"], name, **look)
-                trace |= {
-                    "customdata": trend["features"],
-                    "meta": {"when": when},
-                }
+                trace["customdata"] = trend["features"]
+                trace["meta"] = {"when": when}
                 traces += [trace] * bool(trend["count"])
     runs = all_shown[0].runs
-    choices = ["", *map(str, range(len(field_choices(runs))))]
-    notes: Choices = [
-        (
-            {"budget": [budget], "field": [field]},
-            " ".join(_note(shown, budget, field) for shown in all_shown),
-        )
-        for budget in map(str, budget_choices(runs))
-        for field in choices
-    ]
+    notes: Choices = []
+    for choice in map(str, budget_choices(runs)):
+        for field in ("", *map(str, range(len(field_choices(runs))))):
+            note = " ".join(_note(shown, choice, field) for shown in all_shown)
+            notes.append(({"budget": [choice], "field": [field]}, note))
     axes = (_log(traces, "x"), {"rangemode": "tozero"})
     title = "times a feature is in the training rows"
-    found = _figure(traces, 440, title, _SIZE, *axes) if traces else ""
-    means: Choices = [({}, _MEANS if traces else "")]
-    drawing: Choices = [({}, found)]
-    parts = {"frequency": drawing, "frequency-note": notes}
-    return parts | {"frequency-means": means}
+    drawing = _figure(traces, 440, title, _SIZE, *axes) if traces else ""
+    return {
+        "frequency": [({}, drawing)],
+        "frequency-note": notes,
+        "frequency-means": [({}, _MEANS if traces else "")],
+    }
 
 
 def _note(shown: _Shown, choice: str, field: str) -> str:
@@ -386,11 +374,8 @@ def _top(shown: _Shown) -> dict[str, Choices]:
         for choice, top in zip(shown.choices, budget["top"], strict=True):
             bars = []
             for n in top:
-                field, name, size = (
-                    drawn["field"][n],
-                    drawn["name"][n],
-                    sizes[n],
-                )
+                field, name = drawn["field"][n], drawn["name"][n]
+                size = sizes[n]
                 lines = [*shown.of, f"{fields[field]}: {name}"]
                 if drawn["count"]:
                     lines.append(f"{drawn['count'][n]:,} times in training")
@@ -457,13 +442,8 @@ def _bars(
     """
     names, values, texts, colors, hover = zip(*bars, strict=True)
     places = [*range(len(names))]
-    trace: dict[str, Any] = {
-        "type": "bar",
-        "orientation": "h",
-        "x": values,
-        "y": places,
-    }
-    trace |= {"hoverinfo": "text", "hovertext": hover}
+    trace = _trace(values, places, hovertext=hover)
+    trace |= {"type": "bar", "orientation": "h"}
     trace |= {"text": [*map(_plain, texts)], "textposition": "outside"}
     trace |= {"textangle": 0, "cliponaxis": False, "marker": {"color": colors}}
     if fields:
@@ -472,11 +452,7 @@ def _bars(
     y |= {"ticktext": [f"{_plain(_cut(name, 40))} " for name in names]}
     y |= {"showgrid": False, "fixedrange": True}
     margin = {"t": 8, "r": 16, "b": 44, "l": 8}
-    more: dict[str, Any] = {
-        "bargap": 0.25,
-        "showlegend": False,
-        "margin": margin,
-    }
+    more = {"bargap": 0.25, "margin": margin}
     height, x = 24 * len(places) + 70, {"tickformat": tickformat}
     return _figure([trace], height, title, "", x, y, **more)
 
@@ -484,7 +460,7 @@ def _bars(
 def _trace(
     x: Sequence[Any], y: Sequence[Any], name: str = "", **more: Any
 ) -> dict[str, Any]:
-    return {"x": x, "y": y, "name": _plain(name), "hoverinfo": "text", **more}
+    return {"x": x, "y": y, "name": _plain(name), "hoverinfo": "text"} | more
 
 
 def _figure(

@@ -6,7 +6,6 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
 from keras_pep.lab.report.names import feature_name, short
@@ -160,13 +159,15 @@ def _spread(counts: np.ndarray, part: slice, number: int) -> np.ndarray:
 
 def _trend(counts: np.ndarray, sizes: np.ndarray) -> dict[str, list[Any]]:
     """Means of features whose counts have the same number of binary digits."""
-    seen = pd.DataFrame({"count": counts, "size": sizes})[counts > 0]
-    seen["log"] = np.log(seen["count"])
-    bins = seen.groupby(np.frexp(seen["count"].to_numpy(np.float64))[1])
+    digits = np.frexp(counts.astype(np.float64))[1]  # 0 of a count of 0
+    number = np.bincount(digits, minlength=1)
+    found = np.flatnonzero(number[1:]) + 1
+    logs = np.bincount(digits, np.log(np.maximum(counts, 1)))[found]
+    means = np.bincount(digits, sizes)[found] / number[found]
     return {
-        "count": np.exp(bins["log"].mean()).round(3).tolist(),
-        "size": bins["size"].mean().round(3).tolist(),
-        "features": bins.size().tolist(),
+        "count": np.exp(logs / number[found]).round(3).tolist(),
+        "size": means.round(3).tolist(),
+        "features": number[found].tolist(),
     }
 
 

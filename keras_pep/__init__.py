@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from keras_pep.lazy import attach, import_after
+from keras_pep.lazy import attach, register
 
 __version__ = "0.1.0"
 
@@ -70,8 +70,4 @@ __getattr__, __dir__ = attach(
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-# Only what a saved file may name.
-import_after(
-    "keras",
-    [f"{__name__}.{name}" for name in ("layers", "models", "optimizers")],
-)
+register()

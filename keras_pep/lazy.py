@@ -30,6 +30,12 @@ def attach(
     return get, lambda: sorted(names)
 
 
+def register() -> None:
+    """Import what a saved file may name, once Keras is there."""
+    packages = ("layers", "models", "optimizers")
+    import_after("keras", [f"keras_pep.{name}" for name in packages])
+
+
 def import_after(module: str, others: Sequence[str]) -> None:
     """Import modules as soon as another one has been imported.
 
@@ -69,7 +75,19 @@ class _ImportAfter(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            import_after(self.module, self.others)
+            # A module of ours that imports it is itself not complete yet; the
+            # package it is of imports the others at its end.
+            if not _is_importing(__name__.partition(".")[0]):
+                import_after(self.module, self.others)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
+
+
+def _is_importing(package: str) -> bool:
+    """Tell whether a module of a package is being imported just now."""
+    return any(
+        getattr(getattr(module, "__spec__", None), "_initializing", False)
+        for name, module in [*sys.modules.items()]
+        if name.startswith(f"{package}.")
+    )

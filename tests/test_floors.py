@@ -185,7 +185,7 @@ def test_private_parts_of_keras_are_in_drawers():
     found = {}
     for path, tree in files.items():
         foreign = {x for x in names_asked_for(tree) if private(x)} - ours
-        foreign -= {"_getframe"}  # of Python
+        foreign -= {"_getframe", "_initializing"}  # of Python
         if foreign and path not in DRAWERS | UNCLEARED:
             found[path] = foreign
     assert found == {}
@@ -217,3 +217,33 @@ def test_the_library_says_nothing_by_default():
         check=True,
     )
     assert (done.stdout, done.stderr) == ("", "")
+
+
+FIRST = """
+import os, sys
+import jax, numpy  # not loaded again in each child
+
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        __import__(name)
+        import keras
+        if "keras_pep.layers" in sys.modules:
+            keras.saving.get_registered_object("keras_pep>FM").__name__
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, name
+print(len(sys.argv) - 1)
+"""
+
+
+@pytest.mark.slow
+def test_any_module_can_be_imported_first():
+    """By whoever has not imported Keras before."""
+    pytest.importorskip("jax")
+    names = [
+        *("layers", "models", "optimizers", "pruning", "callbacks", "metrics"),
+        *("thresholds", "layers.pruned_embedding", "layers.lookup", "sparse"),
+        *("_tf_kernels", "distribution", "pruning.ticket", "models.fm"),
+    ]
+    modules = [f"keras_pep.{name}" for name in names]
+    assert run_on("jax", "-W", "ignore", "-c", FIRST, *modules) == len(names)

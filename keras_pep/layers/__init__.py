@@ -6,6 +6,7 @@ from keras_pep.layers.linear import Linear
 from keras_pep.layers.mlp import MLP
 from keras_pep.layers.pep_embedding import PEPEmbedding
 from keras_pep.layers.pruned_embedding import PrunedEmbedding
+from keras_pep.lazy import register
 
 __all__ = [
     "MLP",
@@ -15,3 +16,5 @@ __all__ = [
     "PEPEmbedding",
     "PrunedEmbedding",
 ]
+
+register()  # the other packages, if this one is the first to be imported

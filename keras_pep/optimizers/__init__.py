@@ -1,5 +1,6 @@
 """The optimizers that tables with thresholds need."""
 
+from keras_pep.lazy import register
 from keras_pep.optimizers.adam_l2 import AdamL2, AdamL2Mixin
 from keras_pep.optimizers.lazy_adam import (
     LazyAdam,
@@ -18,3 +19,5 @@ __all__ = [
     "parts",
     "taken_by",
 ]
+
+register()  # the other packages, if this one is the first to be imported

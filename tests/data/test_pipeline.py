@@ -1,4 +1,5 @@
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -87,7 +88,9 @@ def two_blocks(patch):
 @pytest.fixture(scope="module")
 def read(tmp_path_factory):
     """What loops and `fit` have read."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # Keras leaves the order of a `tf.data.Dataset` as it is.
+        warnings.filterwarnings("ignore", "`shuffle=True` was passed")
         two_blocks(patch)
         return epochs.read_everywhere(tmp_path_factory.mktemp("epochs"))
 

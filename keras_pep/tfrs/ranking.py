@@ -57,6 +57,7 @@ class RankingModel(tfrs.Model):
             metrics=[tf_keras.metrics.AUC(from_logits=True, name="auc")],
             loss_metrics=[tf_keras.metrics.Mean(name="logloss")],
         )
+        self.built = scorer.built
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Logits of a batch of ids."""

@@ -198,7 +198,8 @@ def test_the_experimental_ranking_model_of_tfrs():
 
 
 def test_layers_that_are_not_built_are_asked_for(rows):
-    model = pep.RankingModel(pep.models.FM(SIZES, 4))
+    layers = [pep.PEPEmbedding(9, 4), tf_keras.layers.Dense(1)]
+    model = pep.RankingModel(tf_keras.Sequential(layers))
     model.compile(pep.optimizers.AdamL2())
     with pytest.raises(ValueError, match="Call the model on a batch before"):
         model.fit(

@@ -79,3 +79,21 @@ def test_lazy_adam_for_tables_alone_in_one_fit(split):
     (layer,) = keras_pep.pruning.pep_layers(model)
     assert layer.nonzero_parameters() <= 100
     assert accuracy(model, split) > 0.95
+
+
+def test_lazy_adam_for_tables_alone_in_two_stages(split):
+    """Retraining copies the optimizer, so its map is one that Keras saves."""
+    keras.utils.set_random_seed(0)
+    optimizers = keras.optimizers.OptimizerMap(
+        keras.optimizers.SGD(0.02),
+        {".*embedding.*": keras_pep.optimizers.LazyAdam(0.02)},
+    )
+    model = keras_pep.models.FM((USERS, ITEMS), 8)
+    model.compile(keras.optimizers.MultiOptimizer(optimizers), LOSS)
+    (ticket,) = keras_pep.search(model, split, budgets=[100], epochs=8)
+    small = keras_pep.retrain(model, ticket, split, epochs=8)
+    assert {type(part) for part in small.optimizer.optimizers} == {
+        keras.optimizers.SGD,
+        keras_pep.optimizers.LazyAdam,
+    }
+    assert accuracy(small, split) > 0.95

@@ -17,9 +17,9 @@ def fit(
 
     Args:
         model: The model.
-        x: Arrays `(x, y)` or `(x, y, sample_weight)`, or what `model.fit` takes
-            as `x`.
-        validation: What `model.fit` takes as `validation_data`.
+        x: Arrays `(x, y)` or `(x, y, sample_weight)`, a `keras_pep.data.Split`,
+            or what `model.fit` takes as `x`.
+        validation: A `Split`, or what `model.fit` takes as `validation_data`.
         **arguments: Others of `model.fit`. By default it is silent, and
             shuffles arrays only.
 
@@ -28,7 +28,8 @@ def fit(
             needs, or a model cannot be built without taking a batch out of the
             data.
     """
-    given = {"verbose": 0, **_named(x, arguments)}
+    validation = _arrays_of(validation)
+    given = {"verbose": 0, **_named(_arrays_of(x), arguments)}
     if model.loss is not None:
         if given.get("y") is None:
             _refuse_arrays("train", given["x"])
@@ -41,6 +42,18 @@ def fit(
             model(_inputs(given["x"], given.get("batch_size") or _ROWS))
     prepare(model)
     model.fit(validation_data=validation, **given)
+
+
+def _arrays_of(data: Any) -> Any:
+    """Return the ids and labels of a `keras_pep.data.Split`."""
+    if not (hasattr(data, "ids") and hasattr(data, "labels")):
+        return data
+    if not data.in_memory:
+        raise ValueError(
+            "The rows of this `Split` are in files. Expected: rows in memory. "
+            "Pass batches of them: `keras_pep.data.batches`."
+        )
+    return data.ids, data.labels
 
 
 def _named(train: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,9 +44,8 @@ def retrain(
         model: The compiled model that was searched. It is left as it is; the
             new one is compiled with the same settings, but for `optimizer`.
         ticket: What the search has found.
-        train: Arrays `(x, y)` or `(x, y, sample_weight)`, or what `model.fit`
-            takes as `x`: batches of the same, such as a `tf.data.Dataset`.
-        validation: What `model.fit` takes as `validation_data`, if anything.
+        train: See `search`.
+        validation: See `search`.
         start: See `pruned_model`.
         optimizer: What to train with: a copy of it, fresh. By default one
             with the settings of the searched model's. A rate that falls to

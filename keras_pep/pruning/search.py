@@ -52,9 +52,11 @@ def search(
     Args:
         model: A compiled model with one or more `PEPEmbedding` layers, not
             trained yet. Its weights are changed.
-        train: Arrays `(x, y)` or `(x, y, sample_weight)`, or what `model.fit`
-            takes as `x`: batches of the same, such as a `tf.data.Dataset`.
-        validation: What `model.fit` takes as `validation_data`, if anything.
+        train: Arrays `(x, y)` or `(x, y, sample_weight)`, a
+            `keras_pep.data.Split` in memory, or what `model.fit` takes as `x`:
+            batches of the same, such as a `tf.data.Dataset`.
+        validation: A `Split`, or what `model.fit` takes as `validation_data`,
+            if anything.
         budgets: How many embedding parameters may stay: one ticket for each.
         sparsity: Or the share of them to prune, a number or several.
         max_bytes: Or the bytes that the tables may take when exported, such as

@@ -1,6 +1,7 @@
 """Data that `search` and `retrain` take, and models that they build."""
 
 import functools
+import types
 
 import keras
 import numpy as np
@@ -212,3 +213,14 @@ def test_data_that_cannot_be_trained_on_are_refused(
             keras_pep.retrain(
                 model, ticket, train, start="finetune", **arguments
             )
+
+
+def test_rows_of_a_split_in_files_are_refused():
+    """They would be read into memory as a whole."""
+    split = types.SimpleNamespace(
+        ids=object(), labels=np.zeros(4), in_memory=False
+    )
+    model = keras_pep.models.FM((4, 4), 2)
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match="rows of this `Split` are in files"):
+        keras_pep.search(model, split, budgets=[4])

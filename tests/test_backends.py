@@ -54,7 +54,13 @@ def optimizer(request):
 
 @pytest.fixture
 def model(optimizer):
-    layer = keras_pep.PEPEmbedding(20, 8, threshold_init=-3.0, name="table")
+    layer = keras_pep.PEPEmbedding(
+        20,
+        8,
+        granularity="feature_dimension",
+        threshold_init=-3.0,
+        name="table",
+    )
     model = keras_pep.models.DeepFM((10, 10), 8, layer, dropout=0.0)
     model.build()
     model.compile(

@@ -450,7 +450,7 @@ def test_without_idle_rows_lazy_adam_is_adam():
 
 @pytest.mark.usefixtures("either_way")
 def test_switches_decide_on_kernels():
-    layer = keras_pep.PEPEmbedding(9, 4)
+    layer = keras_pep.PEPEmbedding(9, 4, granularity="feature_dimension")
     layer.build()
     optimizer = keras_pep.optimizers.LazyAdam()
     optimizer.build(layer.trainable_variables)

@@ -43,7 +43,11 @@ for policy in ("float32", "mixed_float16"):
             model = keras.saving.load_model(path)
             found[policy] = step(model, f"{policy}-{own}-loads-{saved}")
             continue
-        model = keras_pep.models.FM((20, 20), 4, dtype=policy)
+        table = keras_pep.PEPEmbedding(
+            *(40, 4, "glorot_uniform"), granularity="feature_dimension",
+            name="embedding", dtype=policy
+        )
+        model = keras_pep.models.FM((20, 20), 4, table, dtype=policy)
         model.build()
         for weight in model.trainable_weights:
             if weight.name != "threshold_logits":

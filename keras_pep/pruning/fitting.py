@@ -46,7 +46,7 @@ def fit(
 
 def _arrays_of(data: Any) -> Any:
     """Return the ids and labels of a `keras_pep.data.Split`."""
-    if not (hasattr(data, "ids") and hasattr(data, "labels")):
+    if not (hasattr(data, "ids") and hasattr(data, "in_memory")):
         return data
     if not data.in_memory:
         raise ValueError(

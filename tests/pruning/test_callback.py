@@ -252,8 +252,9 @@ def test_sparsity_instead_of_a_budget(batches):
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        ({}, "budget=None, sparsity=None"),
-        ({"budget": 9, "sparsity": 0.5}, "budget=9, sparsity=0.5"),
+        ({}, "Received: none of them"),
+        ({"budget": 9, "sparsity": 0.5}, "'budget': 9, 'sparsity': 0.5"),
+        ({"max_bytes": "9 apples"}, "Received: '9 apples'"),
         ({"sparsity": 1.0}, "sparsity=1.0"),
         ({"budget": 9, "start": "reinit"}, "start='reinit'"),
         ({"budget": 9, "mode": "best"}, "mode='best'"),

@@ -101,10 +101,14 @@ def test_a_run_leaves_what_the_contract_says(train, tmp_path):
         kept = budget["embedding_parameters"]
         assert kept == close_to(budget["target"])
         assert budget["total_parameters"] == kept + features + 1
-        # 4 bytes a value, 4 a row, 4 a first-order weight; and a byte for the
-        # column of each, or for the eight columns of each row.
-        columns = min(kept, features)
-        assert budget["bytes"] == 4 * kept + columns + 8 * (features + 1)
+        # 4 bytes a value, 4 a first-order weight, 4 where each 32 rows start;
+        # and a byte for the column of each value and for each row, or one for
+        # the eight columns of each row and for every eighth row.
+        groups = -(-features // 32)
+        csr = kept + features + 1 + 4 * -(-(features + 1) // 32)
+        bits = (32 + 4) * groups - (-features // 8)
+        rows = min(csr, bits)
+        assert budget["bytes"] == 4 * kept + rows + 4 * (features + 1)
         assert budget["sparsity"] == pytest.approx(
             1 - kept / (8 * features), abs=1e-6
         )
@@ -722,7 +726,7 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
     )
     try:
         deadline = time.monotonic() + 300
-        while not (run_dir / "progress.json").exists():  # after dense.keras
+        while not (run_dir / "dense.stage.json").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)

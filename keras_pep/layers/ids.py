@@ -27,6 +27,11 @@ _NAN_INSTEAD: contextvars.ContextVar[bool] = contextvars.ContextVar(
 )
 
 
+_RIGHT: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "keras_pep_ids_are_right", default=None
+)
+
+
 @contextlib.contextmanager
 def nan_instead_of_error() -> Iterator[None]:
     """Makes graphs that answer an id out of range with NaN, never an error.
@@ -40,6 +45,16 @@ def nan_instead_of_error() -> Iterator[None]:
         yield
     finally:
         _NAN_INSTEAD.reset(token)
+
+
+@contextlib.contextmanager
+def ids_are_right(ids: Any) -> Iterator[None]:
+    """Let layers look these ids up without a check: their model has done it."""
+    token = _RIGHT.set(ids)
+    try:
+        yield
+    finally:
+        _RIGHT.reset(token)
 
 
 class IdsMixin(LayerMixin):
@@ -158,7 +173,7 @@ def checked(
         ValueError: If an id is wrong, in an eager call. On TensorFlow it is an
             `InvalidArgumentError`, in graphs as well.
     """
-    if isinstance(ids, keras.KerasTensor):
+    if isinstance(ids, keras.KerasTensor) or ids is _RIGHT.get():
         return ids, None
     if _is_eager(ids):
         if not bool(ops.all(bounds.contain(ids))):

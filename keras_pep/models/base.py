@@ -14,6 +14,7 @@ from keras_pep.layers.ids import (
     IdsMixin,
     as_ids,
     checked,
+    ids_are_right,
     nan_instead_of_error,
     narrowed,
     of_columns,
@@ -115,7 +116,9 @@ class FieldModelMixin(IdsMixin):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Logits of a batch of ids."""
         ids, valid = self._checked(inputs)
-        logits = self.logits(self._rows(ids), self.shares(ids), training)
+        rows = self._rows(ids)
+        with ids_are_right(rows):
+            logits = self.logits(rows, self.shares(ids), training)
         if valid is None:
             return logits
         # Here, once: a layer that normalizes over the batch would spread NaN.

@@ -148,9 +148,10 @@ def test_thresholds_of_columns_and_compact_tables_are_on_every_device(outcomes):
     compact = sharded["search_and_retrain"]["layouts"]
     assert compact["values"] == [2_000 * 4, 2_000 * 4]
     # They are in few rows, those that batches have had: a bit a column then.
-    rows = compact["row_splits"][1] // 4 - 1
-    assert compact["bits"] == [rows * DIM // 8, rows * DIM // 8]
-    assert compact["row_splits"][0] == compact["row_splits"][1]
+    rows = compact["bits"][1] // (DIM // 8)
+    assert 0 < rows < ROWS
+    for name in ("bits", "starts", "offsets", "present", "rank"):
+        assert compact[name][0] == compact[name][1]
 
 
 def test_no_device_and_no_host_ever_has_the_table(outcomes):

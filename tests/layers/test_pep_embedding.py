@@ -499,6 +499,7 @@ def test_the_length_of_the_input_is_ignored():
     assert layer(np.array([[5]])).shape == (1, 1, 4)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("wrong", [2**32 + 1, -1, 3])
 def test_a_64_bit_input_shows_ids_as_they_are(wrong):
     """With `dtype="int32"` Keras would make 2**32 + 1 a 1, before the layer."""

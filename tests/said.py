@@ -1,4 +1,4 @@
-"""What keras-pep logs, line by line."""
+"""The lines that keras-pep logs."""
 
 import contextlib
 import logging

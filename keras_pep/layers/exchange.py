@@ -104,8 +104,10 @@ def copy_weights(
         ValueError: If the others are not the same in both.
     """
     weights, others = (
-        [w for w in weights_of(model) if id(w) not in set(map(id, known))]
-        for model, known in zip((source, target), apart, strict=True)
+        [w for w in weights_of(model) if id(w) not in known]
+        for model, known in zip(
+            (source, target), (set(map(id, x)) for x in apart), strict=True
+        )
     )
     if [w.shape for w in weights] != [w.shape for w in others]:
         raise ValueError(

@@ -169,7 +169,7 @@ class PrunedEmbeddingMixin(TableMixin):
         layout = cls.layout_of(table, storage, quantize, trainable=trainable)
         layer = cls(**asdict(layout), trainable=trainable, **kwargs)
         layer.build()
-        layer.assign_sparse(table)
+        layer.assign_arrays(layout.pack(table))
         return layer
 
     @staticmethod
@@ -264,7 +264,7 @@ class PrunedEmbeddingMixin(TableMixin):
         self.layout = self.layout_of(table, quantize=mode)
         self.trainable = False
         self.quantized_build(None, mode, config)
-        self.assign_sparse(table)
+        self.assign_arrays(self.layout.pack(table))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -187,7 +187,7 @@ class Layout:
 
     @property
     def _row_bytes(self) -> float:
-        """What a stored row takes besides its kept entries, on average."""
+        """Mean bytes of a stored row besides its kept entries."""
         scale = 2 if self.row_scales else 0
         if self.storage == "dense":
             return scale + self.output_dim * self._itemsize
@@ -230,7 +230,7 @@ class Layout:
         )
 
     def bytes_of(self, sizes: np.ndarray) -> int:
-        """Of some rows, of what they share their part.
+        """Add up the bytes of some rows, with their part of what is shared.
 
         Args:
             sizes: Kept entries of each.
@@ -448,7 +448,7 @@ def _offset_bytes(splits: np.ndarray) -> int:
 
 
 def bits_of_rows_before(octets: int) -> np.ndarray:
-    """Of the bits of eight rows, those of the rows before each.
+    """Make masks of the bits of eight rows: those before each row.
 
     Args:
         octets: Bytes of a row.

@@ -11,11 +11,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep._keras_compat import rate_of
 from keras_pep.layers import variables
 from keras_pep.optimizers import catch_up, parts
 from keras_pep.pruning.budget import Schedule
 from keras_pep.pruning.search import BudgetNotReachedWarning, make_collector
-from keras_pep.pruning.sizes import entries_of, number_of_bytes, only_size
+from keras_pep.pruning.sizes import (
+    check_sparsity,
+    entries_of,
+    number_of_bytes,
+    only_size,
+)
 from keras_pep.pruning.ticket import (
     Ticket,
     other_weights,
@@ -136,11 +142,8 @@ class PEPRetrainingMixin(EitherKeras):
             "max_bytes": max_bytes,
         }
         only_size(**self._size)
-        if sparsity is not None and not 0 < sparsity < 1:
-            raise ValueError(
-                "`sparsity` must be between 0 and 1. "
-                f"Received: sparsity={sparsity}"
-            )
+        if sparsity is not None:
+            check_sparsity(sparsity)
         if max_bytes is not None:
             number_of_bytes(max_bytes)
         if start not in _FROM:
@@ -334,7 +337,7 @@ class PEPRetrainingMixin(EitherKeras):
             self._assign(ticket.learned_tables(), ticket.learned_weights)
         optimizer = self.model.optimizer
         # A schedule or another callback decides on the learning rate.
-        rates = {id(getattr(x, "_learning_rate", x)) for x in parts(optimizer)}
+        rates = {id(rate_of(part)) for part in parts(optimizer)}
         for variable, first in zip(
             optimizer.variables, self._first, strict=True
         ):

@@ -125,11 +125,20 @@ def _is_none(size: Any) -> bool:
     return size is None or (isinstance(size, Sequence) and not len(size))
 
 
-def _of_sparsity(sparsity: float, total: int) -> int:
+def check_sparsity(sparsity: float) -> None:
+    """Refuse a share that is not between 0 and 1.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if not 0 < sparsity < 1:
         raise ValueError(
             f"`sparsity` must be between 0 and 1. Received: sparsity={sparsity}"
         )
+
+
+def _of_sparsity(sparsity: float, total: int) -> int:
+    check_sparsity(sparsity)
     return round((1 - sparsity) * total)
 
 

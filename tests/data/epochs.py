@@ -104,7 +104,7 @@ def fits(made, validated_by):
 
 
 def loops(made):
-    """What loops read."""
+    """Record what loops read."""
     data = made()
     peeks = [read(data, n) for n in (1, 5, LENGTH - 1)]
     pairs = [
@@ -152,7 +152,7 @@ def tickets(split):
 
 
 def read_everywhere(folder):
-    """What loops, `fit` and a search have read, of rows in memory and not."""
+    """Record what loops, `fit` and a search read, in memory and not."""
     splits = {"in memory": in_memory(), "on disk": on_disk(folder)}
     found = {}
     for place, split in splits.items():

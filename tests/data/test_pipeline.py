@@ -87,7 +87,7 @@ def two_blocks(patch):
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory):
-    """What loops and `fit` have read."""
+    """Record what loops and `fit` read."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         # Keras leaves the order of a `tf.data.Dataset` as it is.
         warnings.filterwarnings("ignore", "`shuffle=True` was passed")

@@ -1,4 +1,4 @@
-"""What `keras-pep benchmark` measures."""
+"""The measurements of `keras-pep benchmark`."""
 
 from keras_pep.lab.benchmark.loop import loop_table
 from keras_pep.lab.benchmark.sizes import size_table

@@ -88,7 +88,7 @@ class _Shown:
 
     @cached_property
     def budgets(self) -> list[tuple[list[str], dict[str, Any], list[int]]]:
-        """Of each budget: the choices it is closest to, itself, and sizes."""
+        """List, for each budget, the closest choices, itself, and its sizes."""
         known = self.features.budgets
         shown: list[list[str]] = [[] for _ in known]
         for choice in budget_choices(self.runs) if known else ():

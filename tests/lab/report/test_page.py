@@ -51,7 +51,7 @@ class Parsed(HTMLParser):
 
 
 def picked(choices, **chosen):
-    """What the page shows when its selects have these values."""
+    """Return what the page shows for these choices in its selects."""
     (found,) = [
         content
         for when, content in choices

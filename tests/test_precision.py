@@ -13,6 +13,8 @@ MODELS = {
     "LogisticRegression": {},
     "FM": {"embedding_dim": 8},
     "DeepFM": {"embedding_dim": 8, "hidden_units": (8,), "dropout": 0.0},
+    "FvFM": {"embedding_dim": 8},
+    "DCN": {"embedding_dim": 8, "hidden_units": (8,), "dropout": 0.0},
     "AutoInt": {
         **{"embedding_dim": 8, "attention_units": 8},
         **{"hidden_units": (8,), "dropout": 0.0},
@@ -23,6 +25,8 @@ LOGITS = {
     "LogisticRegression": [0.157644, -0.259356, 0.060430],
     "FM": [-0.193943, 0.177977, 0.045793],
     "DeepFM": [-0.253275, 0.138469, -0.002686],
+    "FvFM": [-0.329486, 0.001664, 0.140696],
+    "DCN": [-0.565011, -0.339139, 0.011401],
     "AutoInt": [0.015179, 0.025420, 0.200100],
 }
 # Halves have 11 and 8 bits. Logits are sums of some ten numbers of about 1,
@@ -121,12 +125,14 @@ def test_compiled_for_xla_a_model_learns_the_same(policy):
         np.testing.assert_allclose(*tables, atol=1e-5)
 
 
-def test_search_and_retraining_in_half_precision(tmp_path):
+@pytest.mark.parametrize("name", ["FvFM", "DeepFM", "DCN"])
+def test_search_and_retraining_in_half_precision(name, tmp_path):
     """With the optimizer that Keras wraps in another, which scales the loss."""
     ids, data = batch()[0], Batches()
 
     def model():
-        model = keras_pep.models.DeepFM(SIZES, 8, dtype="mixed_float16")
+        make = getattr(keras_pep.models, name)
+        model = make(SIZES, 8, dtype="mixed_float16")
         return compiled(model, jit_compile=BACKEND == "jax")
 
     searched = model()
@@ -162,7 +168,7 @@ def test_a_table_in_half_precision_is_not_searched(policy):
         model.fit(Batches(), epochs=2, shuffle=False, callbacks=[retraining])
 
 
-@pytest.mark.parametrize("name", ["DeepFM", "AutoInt"])
+@pytest.mark.parametrize("name", ["FvFM", "DeepFM", "DCN", "AutoInt"])
 def test_half_precision_trains_as_float32(name):
     """On JAX as it is compiled."""
     half, whole = model_of(name, "mixed_float16"), model_of(name, "float32")

@@ -1,7 +1,11 @@
 """Layers: embeddings to search with and to serve, and what models need."""
 
 from keras_pep.layers.attention import InteractingLayer
-from keras_pep.layers.interactions import FactorizationMachine
+from keras_pep.layers.interactions import (
+    CrossLayer,
+    FactorizationMachine,
+    FieldPairInteraction,
+)
 from keras_pep.layers.linear import Linear
 from keras_pep.layers.mlp import MLP
 from keras_pep.layers.pep_embedding import PEPEmbedding
@@ -10,7 +14,9 @@ from keras_pep.lazy import register
 
 __all__ = [
     "MLP",
+    "CrossLayer",
     "FactorizationMachine",
+    "FieldPairInteraction",
     "InteractingLayer",
     "Linear",
     "PEPEmbedding",

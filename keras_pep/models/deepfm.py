@@ -44,7 +44,7 @@ class DeepFMMixin(FMMixin):
         vectors = self.vectors(rows, shares)
         return (
             self.first_order(rows, shares)
-            + self.pairs(vectors)
+            + self.interaction(vectors)
             + self.deep(vectors, training=training)
         )
 

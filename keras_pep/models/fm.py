@@ -40,6 +40,8 @@ class FMMixin(FieldModelMixin):
         - [Rendle, 2010](https://doi.org/10.1109/ICDM.2010.127)
     """
 
+    _pairs_layer = "FactorizationMachine"
+
     def __init__(
         self, *args: Any, linear: str | LinearMixin = "dense", **kwargs: Any
     ) -> None:
@@ -54,12 +56,14 @@ class FMMixin(FieldModelMixin):
         # Thresholds that start apart would never compete on equal terms.
         logit = getattr(self.embedding, "threshold_init", -15.0)
         self.first_order = self._linear_layer(linear, features, logit)
-        self.pairs = ours.FactorizationMachine(name="pairs", dtype=dtype)
+        self.interaction = getattr(ours, self._pairs_layer)(
+            name="pairs", dtype=dtype
+        )
 
     def logits(self, rows: Any, shares: Any, training: bool | None) -> Any:
         """Sum of first-order weights and pairwise interactions."""
         vectors = self.vectors(rows, shares)
-        return self.first_order(rows, shares) + self.pairs(vectors)
+        return self.first_order(rows, shares) + self.interaction(vectors)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -5,7 +5,11 @@ from typing import Any
 import tf_keras
 
 from keras_pep.layers.attention import InteractingLayerMixin
-from keras_pep.layers.interactions import FactorizationMachineMixin
+from keras_pep.layers.interactions import (
+    CrossLayerMixin,
+    FactorizationMachineMixin,
+    FieldPairInteractionMixin,
+)
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.layers.mlp import MLPMixin
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
@@ -46,6 +50,16 @@ class Linear(LinearMixin, _Layer):  # noqa: D101
 @_registered
 class FactorizationMachine(FactorizationMachineMixin, _Layer):  # noqa: D101
     __doc__ = FactorizationMachineMixin.__doc__
+
+
+@_registered
+class FieldPairInteraction(FieldPairInteractionMixin, _Layer):  # noqa: D101
+    __doc__ = FieldPairInteractionMixin.__doc__
+
+
+@_registered
+class CrossLayer(CrossLayerMixin, _Layer):  # noqa: D101
+    __doc__ = CrossLayerMixin.__doc__
 
 
 @_registered

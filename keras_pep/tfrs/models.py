@@ -6,8 +6,10 @@ import tf_keras
 
 from keras_pep.models.autoint import AutoIntMixin
 from keras_pep.models.base import FieldModelMixin
+from keras_pep.models.dcn import DCNMixin
 from keras_pep.models.deepfm import DeepFMMixin
 from keras_pep.models.fm import FMMixin
+from keras_pep.models.fvfm import FvFMMixin
 from keras_pep.models.logistic_regression import LogisticRegressionMixin
 
 _registered = tf_keras.saving.register_keras_serializable(package="keras_pep")
@@ -42,8 +44,18 @@ class FM(FMMixin, FieldModel):  # noqa: D101
 
 
 @_registered
+class FvFM(FvFMMixin, FM):  # noqa: D101
+    __doc__ = FvFMMixin.__doc__
+
+
+@_registered
 class DeepFM(DeepFMMixin, FM):  # noqa: D101
     __doc__ = DeepFMMixin.__doc__
+
+
+@_registered
+class DCN(DCNMixin, FieldModel):  # noqa: D101
+    __doc__ = DCNMixin.__doc__
 
 
 @_registered

@@ -20,7 +20,14 @@ import keras_pep
 from keras_pep import PrunedEmbedding
 from keras_pep.lab.baselines import MixedDimensionEmbedding
 from keras_pep.layers.ids import nan_instead_of_error
-from keras_pep.models import FM, AutoInt, DeepFM, LogisticRegression
+from keras_pep.models import (
+    DCN,
+    FM,
+    AutoInt,
+    DeepFM,
+    FvFM,
+    LogisticRegression,
+)
 
 backend = keras.backend.backend()
 keras.utils.set_random_seed(0)
@@ -154,6 +161,8 @@ makers = {
     "FM, dense": lambda: FM([3, 4], 4, "dense"),
     "FM, pruned": lambda: FM([3, 4], 4, "pruned", ticket=ticket()),
     "DeepFM": lambda: DeepFM([3, 4], 4, hidden_units=[3]),
+    "FvFM": lambda: FvFM([3, 4], 4),
+    "DCN": lambda: DCN([3, 4], 4, hidden_units=[3]),
     "AutoInt": lambda: AutoInt([3, 4], 4, attention_units=4, hidden_units=[3]),
 }
 for name, make in makers.items():

@@ -16,6 +16,8 @@ MODELS = {
     "LogisticRegression": {},
     "FM": {"embedding_dim": 8, "linear": "pep"},
     "DeepFM": {"embedding_dim": 8, "hidden_units": [6, 5]},
+    "FvFM": {"embedding_dim": 8},
+    "DCN": {"embedding_dim": 8, "hidden_units": [6, 5]},
     "AutoInt": {
         "embedding_dim": 8,
         "attention_units": 6,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_pep.lab.baselines import MixedDimensionEmbedding, mixed_dimensions
-from keras_pep.models import FM, AutoInt, DeepFM
+from keras_pep.models import DCN, FM, AutoInt, DeepFM, FvFM
 
 SIZES, DIMS = (4, 3, 5), (2, 6, 1)
 ROWS = np.array([[0, 4, 7], [3, 6, 11], [3, 5, 7]])
@@ -41,7 +41,7 @@ def test_a_list_has_a_vector_for_each_column():
     np.testing.assert_allclose(vectors, np.array(rows)[LISTS], atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [FM, DeepFM, AutoInt])
+@pytest.mark.parametrize("model", [FM, FvFM, DeepFM, DCN, AutoInt])
 def test_a_model_averages_a_list(model):
     """As it does with the same table, all columns of which are there."""
     mixed = MixedDimensionEmbedding(SIZES, DIMS, 6, field_lengths=LENGTHS)

@@ -27,6 +27,7 @@ PRESETS: Sequence[Preset] = (
     Preset("lr.embedding_dim", 1, "one weight per feature"),
     Preset("hidden_units", (100, 100), "the authors' code, for MovieLens-1M"),
     Preset("dropout", 0.2, _ML),
+    Preset("num_cross_layers", 3, "as keras-rs for MLPerf's DLRM-DCNv2"),
     Preset("num_layers", 3, "the authors' code"),
     Preset("num_heads", 2, "the authors' code"),
     Preset("attention_units", 64, "the authors' code"),
@@ -61,10 +62,12 @@ PRESETS: Sequence[Preset] = (
     Preset(
         "fm.search_epochs", 20, f"{_LOG}: within twice the dense model's time"
     ),
+    Preset("fvfm.search_epochs", 20, f"{_ML}: as fm"),
     Preset("autoint.search_epochs", 12, _NOT_VARIED),
     Preset("paper.search_epochs", 40, "not varied; at most"),
     Preset("search_rate_factor", 1.0, _NOT_VARIED),
     Preset("fm.search_rate_factor", 3.0, f"{_LOG}: three times the rate"),
+    Preset("fvfm.search_rate_factor", 3.0, f"{_ML}: as fm"),
     Preset(
         "epochs_over_dense",
         1.5,
@@ -74,9 +77,11 @@ PRESETS: Sequence[Preset] = (
     # Retraining.
     Preset("retrain_epochs", 14, _NOT_VARIED),
     Preset("fm.retrain_epochs", 16, f"{_LOG}: Retraining"),
+    Preset("fvfm.retrain_epochs", 16, f"{_ML}: as fm"),
     Preset("autoint.retrain_epochs", 12, _NOT_VARIED),
     Preset("retrain_rate_factor", 3.0, _NOT_VARIED),
     Preset("fm.retrain_rate_factor", 10.0, f"{_LOG}: 0.01 as good as 0.02"),
+    Preset("fvfm.retrain_rate_factor", 10.0, f"{_ML}: as fm"),
     Preset("autoint.retrain_rate_factor", 1.0, _NOT_VARIED),
     Preset(
         "retraining_l2",

@@ -102,7 +102,7 @@ def _settings_in(path: Path) -> dict[str, Any]:
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
 _OPTIONS: Table = {
-    "model": click.Choice(["lr", "fm", "deepfm", "autoint"]),
+    "model": click.Choice(["lr", "fm", "fvfm", "deepfm", "dcn", "autoint"]),
     "deep": click.BOOL,
     "linear": click.Choice(["dense", "pep"]),
     "embedding_dim": _WHOLE,
@@ -249,7 +249,7 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
         ("--deep", settings["deep"] and model != "autoint", not_of_model),
         (
             "--linear",
-            settings["linear"] == "pep" and model in ("lr", "autoint"),
+            settings["linear"] == "pep" and model in ("lr", "dcn", "autoint"),
             not_of_model,
         ),
         (

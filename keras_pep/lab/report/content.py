@@ -25,7 +25,9 @@ _STEPS = 1000  # points of a curve over steps
 _MODELS = {
     "lr": "Logistic regression",
     "fm": "FM",
+    "fvfm": "FvFM",
     "deepfm": "DeepFM",
+    "dcn": "DCN",
     "autoint": "AutoInt",
 }
 

@@ -15,10 +15,12 @@ from keras_pep.lab.presets import preset
 from keras_pep.lab.settings import Settings
 from keras_pep.layers import PEPEmbedding
 from keras_pep.models import (
+    DCN,
     FM,
     AutoInt,
     DeepFM,
     FieldModel,
+    FvFM,
     LogisticRegression,
 )
 from keras_pep.optimizers import AdamL2, LazyAdam
@@ -29,7 +31,9 @@ _ATTENTION = ("num_layers", "num_heads", "attention_units")
 _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
     "lr": (LogisticRegression, ()),
     "fm": (FM, ()),
+    "fvfm": (FvFM, ()),
     "deepfm": (DeepFM, _PERCEPTRON),
+    "dcn": (DCN, ("num_cross_layers", *_PERCEPTRON)),
     "autoint": (AutoInt, _ATTENTION),
     "autoint+": (AutoInt, _ATTENTION + _PERCEPTRON),
 }
@@ -114,7 +118,7 @@ class Config(Settings):
             )
         kind, arguments = _MODELS[self.model + "+" * self.deep]
         settings = {name: preset(name) for name in arguments}
-        if self.model in ("fm", "deepfm"):
+        if issubclass(kind, FM):
             settings["linear"] = self.linear if embedding == "pep" else "dense"
         model = kind(
             dataset.field_sizes,

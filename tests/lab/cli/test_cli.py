@@ -238,6 +238,8 @@ def test_first_order_weights_share_the_budget(train, tmp_path):
         ("--start", "finetune", "--model", "deepfm", "--linear", "pep"),
         ("--model", "autoint", "--deep", "--optimizer", "lazy-adam"),
         ("--model", "autoint"),
+        ("--model", "fvfm", "--linear", "pep"),
+        ("--model", "dcn"),
     ],
     ids=" ".join,
 )
@@ -251,7 +253,7 @@ def test_models_and_ways_to_retrain(train, arguments, tmp_path):
     assert budget["retrain"] == settings.get("--start", "rewind")
     model = keras.saving.load_model(tmp_path / "run" / "budget-300.keras")
     assert (getattr(model, "deep", None) is not None) == (
-        "--deep" in arguments or "deepfm" in arguments
+        bool({"--deep", "deepfm", "dcn"} & {*arguments})
     )
 
 
@@ -464,6 +466,7 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
         (["--config", "nowhere.toml"], "nowhere.toml"),
         (["--deep"], "not an option of fm"),
         (["--linear", "pep", "--model", "autoint"], "not an option of autoint"),
+        (["--linear", "pep", "--model", "dcn"], "not an option of dcn"),
         (["--compare", "uniform", "--model", "lr"], "not an option of lr"),
         (["--compare", "smaller"], "'smaller' is not one of"),
         (["--search", "paper", "--retrain-rate", "1"], "--retrain-rate"),

@@ -43,7 +43,9 @@ def test_the_command_knows_every_dataset():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["lr", "fm", "deepfm", "autoint"])
+@pytest.mark.parametrize(
+    "model", ["lr", "fm", "fvfm", "deepfm", "dcn", "autoint"]
+)
 def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
     run = tmp_path / "run"
     quick = QUICK if model != "lr" else QUICK[:4]

@@ -12,6 +12,8 @@ from keras_pep.lab.settings import Schedule
         ({}, 11, Schedule(17, 16, 0.003, 0.01)),
         ({}, 2, Schedule(3, 3, 0.002, 0.002)),
         ({}, 1, Schedule(2, 2, 0.001, 0.001)),
+        ({"model": "fvfm"}, None, Schedule(20, 16, 0.003, 0.01)),
+        ({"model": "dcn"}, None, Schedule(14, 14, 0.001, 0.003)),
         ({"model": "deepfm"}, 5, Schedule(8, 8, 0.001, 0.003)),
         ({"max_epochs": 4}, None, Schedule(20, 4, 0.003, 0.01)),
         (

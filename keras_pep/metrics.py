@@ -36,6 +36,61 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(wins / (positives * negatives))
 
 
+def auc_error(labels: np.ndarray, value: float) -> float:
+    """Standard error of an AUC, from its value and the number of rows.
+
+    Args:
+        labels: 0 or 1, `(rows,)` or `(rows, 1)`.
+        value: The AUC.
+
+    Reference:
+        - [Hanley & McNeil, 1982](https://doi.org/10.1148/radiology.143.1.7063747)
+    """
+    positives = int(np.count_nonzero(labels))
+    negatives = np.size(labels) - positives
+    if not positives or not negatives:
+        return float("nan")
+    square = value * value
+    two_positives = value / (2 - value) - square
+    two_negatives = 2 * square / (1 + value) - square
+    variance = (
+        value * (1 - value)
+        + (positives - 1) * two_positives
+        + (negatives - 1) * two_negatives
+    ) / (positives * negatives)
+    return float(np.sqrt(variance))
+
+
+def auc_difference_error(
+    labels: np.ndarray, scores: np.ndarray, others: np.ndarray
+) -> float:
+    """Standard error of the difference of two AUCs on the same rows.
+
+    Args:
+        labels: 0 or 1, `(rows,)` or `(rows, 1)`.
+        scores: Those of a model, likewise.
+        others: Those of another one.
+
+    Reference:
+        - [DeLong et al., 1988](https://doi.org/10.2307/2531595)
+    """
+    parts = zip(_wins(labels, scores), _wins(labels, others), strict=True)
+    return float(np.sqrt(sum((a - b).var(ddof=1) / a.size for a, b in parts)))
+
+
+def _wins(labels: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
+    """Share of the other kind that each positive, and negative, wins over."""
+    labels, scores = _columns(labels, scores)
+    kinds = scores[labels.astype(bool)], scores[~labels.astype(bool)]
+    found = []
+    for own, other, sign in ((*kinds, 1), (*kinds[::-1], -1)):
+        ordered = np.sort(sign * other)
+        below = np.searchsorted(ordered, sign * own)
+        up_to = np.searchsorted(ordered, sign * own, side="right")
+        found.append((below + up_to) / (2 * other.size))
+    return found
+
+
 def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     """Mean negative log-likelihood, in nats.
 

@@ -80,6 +80,10 @@ def write_run(
             "embedding_parameters": kept,
             "total_parameters": kept + features + 1,
             "bytes": 5 * kept + 4 * features,
+            "exported_bytes": {
+                name: {"table": each * kept, "model": each * kept + features}
+                for name, each in (("float32", 5), ("int8", 2))
+            },
             "steps": 100,
             "seconds": 1.0,
             "validation": figures(round(auc + gain + 0.01, 4)),
@@ -109,6 +113,7 @@ def write_run(
         {
             **Config(
                 dataset="/data/clicks.csv",
+                search="budget",
                 embedding_dim=DIM,
                 fields=("user", "price:number"),
             ).to_dict(),

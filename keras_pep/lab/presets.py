@@ -40,7 +40,7 @@ PRESETS: Sequence[Preset] = (
     Preset("patience", 2, _NOT_VARIED),
     Preset(
         "steps_per_execution",
-        {"budget": 8, "paper": 1},
+        {"auto": 8, "budget": 8, "paper": 1},
         "not varied; the paper's search looks at every step",
     ),
     # Data.
@@ -50,7 +50,11 @@ PRESETS: Sequence[Preset] = (
     Preset("threshold_init", -15.0, _PAPER),
     Preset(
         "granularity",
-        {"budget": "global", "paper": "feature_dimension"},
+        {
+            "auto": "global",
+            "budget": "global",
+            "paper": "feature_dimension",
+        },
         f"{_LOG}: one threshold is as good, and costs half; {_PAPER}",
     ),
     Preset(
@@ -93,6 +97,40 @@ PRESETS: Sequence[Preset] = (
         0.1,
         f"{_LOG}: what keeps so much of the table needs all of the L2",
     ),
+    # A run without settings.
+    Preset("first_columns", 8, f"{_LOG}: the default run"),
+    Preset("l2_share", 0.015, f"{_LOG}: the default run"),
+    Preset("l2_factor", 3.0, _NOT_VARIED),
+    Preset("l2_by_width", 0.4, f"{_LOG}: the default run"),
+    Preset("l2_by_share", 0.25, f"{_LOG}: the default run"),
+    Preset("warm_share", 0.3, f"{_LOG}: the default run"),
+    Preset("warm_search_epochs", 0.6, f"{_LOG}: the default run"),
+    Preset("warm_search_rate", 0.5, f"{_LOG}: the default run"),
+    Preset(
+        "candidates",
+        {
+            "quick": ("warm-uniform", "one-shot"),
+            "normal": (
+                *("warm-uniform", "mixed-dimension", "one-shot"),
+                *("warm-search", "search"),
+            ),
+            "thorough": (
+                *("uniform", "warm-uniform", "mixed-dimension", "one-shot"),
+                *("warm-search", "search"),
+            ),
+        },
+        f"{_LOG}: the default run",
+    ),
+    Preset("parts_of_dense", (2, 4, 8), _NOT_VARIED),
+    Preset(
+        "as_good",
+        0.3,
+        "standard errors of an AUC; of the difference of two models that agree "
+        "about a third",
+    ),
+    Preset("tie", 0.5, "standard errors of the difference of two AUCs"),
+    Preset("tolerance", 0.0005, "about the noise of a seed on MovieLens-1M"),
+    Preset("lazy_rows", 4, f"{_LOG}: the default run"),
     # Baselines.
     Preset("mixed_dimension_temperature", 0.3, "Ginart et al., 2019"),
     # What is noted of a training.

@@ -45,45 +45,56 @@ class Settings:
         max_bad_rows: Share of malformed rows that is left out and counted.
         cache_dir: Where prepared data are kept. [default: $KERAS_PEP_CACHE, or
             ~/.cache/keras-pep]
-        model: Logistic regression, factorization machines, and deep models.
-        embedding_dim: Base embedding size. [default: 64; lr: 1]
+        model: Logistic regression, factorization machine, and deep models.
+        embedding_dim: Base embedding size. [default: chosen on validation, up
+            to 64; with options of a search 64; lr: 1]
         granularity: Which entries of the table share a threshold. [default:
             global; paper: feature-dimension]
-        search: Reach the budgets on a schedule, or let thresholds rise by L2
-            as in the paper until the budgets are passed.
+        search: Tune the dense model, try a few methods for each size and take
+            the best; or search once, by a budget that falls on a schedule, or
+            as in the paper, where thresholds rise by L2. [default: auto; budget
+            with an option that only a single search has]
+        effort: How much --search auto may try.
         search_epochs: Length of the search; by the paper's, at most. [default:
             1.5 times the epochs in which the dense model is at its best; at
-            most 20 for fm and fvfm, 12 for autoint without --deep, 14 for
-            others; paper: 40]
+            most 20 for fm, 12 for autoint without --deep, 14 for others;
+            paper: 40]
         search_dim: Columns of the table that is searched. A wide one overfits
             the ids of users and items. [default: --embedding-dim]
-        search_rate: Learning rate of the search by budget. [default: fm, fvfm:
-            up to 3 times --learning-rate; others: --learning-rate]
+        search_rate: Learning rate of the search by budget. [default: fm: up to
+            3 times --learning-rate; others: --learning-rate]
         threshold_init: Threshold logit to start from.
-        linear: fm, fvfm, deepfm: whether first-order weights are pruned too,
-            within the same budget.
+        linear: fm, deepfm: whether first-order weights are pruned too, within
+            the same budget.
         deep: autoint: a perceptron beside the attention (AutoInt+).
         budget: Embedding parameters to keep. Repeatable.
-        sparsity: Share of them to prune. Repeatable. [default: 0.8, 0.9, 0.95;
-            paper: 0.8]
+        sparsity: Share of them to prune. Repeatable. [default with --search
+            budget: 0.8, 0.9, 0.95; paper: 0.8]
+        max_bytes: Size of the table as exported in int8, such as 100kB.
+            Repeatable.
+        tolerance: How much lower the validation AUC of the model to take may be
+            than that of the best dense one. Where no size is given, half the
+            bytes of the dense table, a quarter and so on are tried.
         start: What a small model is trained from: the first weights, others,
             or those the search has left.
         retrain_epochs: Length of a retraining, over which the learning rate
             falls to zero; by the paper's method, at most, and it stays.
-            [default: as --search-epochs, but at most 16 for fm and fvfm;
-            paper: --max-epochs]
+            [default: as --search-epochs, but at most 16 for fm; paper:
+            --max-epochs]
         retrain_rate: Learning rate that retraining begins with, unless
-            --search paper. [default: fm, fvfm: up to 10 times --learning-rate;
+            --search paper. [default: fm: up to 10 times --learning-rate;
             autoint without --deep: --learning-rate; others: up to 3 times]
         distillation: Weight of the dense model's probabilities in the labels
             of search and retraining. None with --no-baseline or --search
             paper.
         optimizer: Adam with L2 on every weight, or one that touches the rows
-            of a batch alone, for tables of millions of rows.
+            of a batch alone, which auto takes for large tables.
         learning_rate: Of Adam, for the dense model, and by the paper's method
-            for all. [default: 0.001; autoint without --deep: 0.003]
+            for all. [default: tuned; with options of a search 0.001, autoint
+            without --deep 0.003]
         batch_size: Rows of a training batch.
         l2: L2 regularization, added to the gradient of every weight.
+            [default: tuned; with options of a search 1e-05]
         max_epochs: Longest training of the dense and of each small model.
         patience: Stop after so many epochs without a better validation AUC.
         seed: Of the split, the initial values and the order of rows.
@@ -108,9 +119,10 @@ class Settings:
     max_bad_rows: float = preset("max_bad_rows")
     cache_dir: str | None = None
     model: str = "fm"
-    embedding_dim: int = preset("embedding_dim")
+    embedding_dim: int | None = None
     granularity: str | None = None
-    search: str = "budget"
+    search: str = "auto"
+    effort: str = "normal"
     search_epochs: int | None = None
     search_dim: int | None = None
     search_rate: float | None = None
@@ -119,14 +131,16 @@ class Settings:
     deep: bool = False
     budget: tuple[int, ...] = ()
     sparsity: tuple[float, ...] = ()
+    max_bytes: tuple[str, ...] = ()
+    tolerance: float = preset("tolerance")
     start: str = "rewind"
     retrain_epochs: int | None = None
     retrain_rate: float | None = None
     distillation: float = preset("distillation")
-    optimizer: str = "adam"
+    optimizer: str = "auto"
     learning_rate: float | None = None
     batch_size: int = preset("batch_size")
-    l2: float = preset("l2")
+    l2: float | None = None
     max_epochs: int = preset("max_epochs")
     patience: int = preset("patience")
     seed: int = 0
@@ -140,7 +154,9 @@ class Settings:
         """The settings that `asdict` of this class, read back, describes."""
         tuples = {
             name: tuple(values.get(name, ()))
-            for name in ("fields", "budget", "sparsity", "compare")
+            for name in (
+                *("fields", "budget", "sparsity", "max_bytes", "compare"),
+            )
         }
         return cls(**{**values, **tuples})
 
@@ -231,4 +247,8 @@ class Settings:
 
     def dim_of_search(self) -> int:
         """How many columns the searched table has."""
-        return self.search_dim or self.embedding_dim
+        return self.search_dim or self.columns()
+
+    def columns(self) -> int:
+        """How many columns the dense table has; while it is tuned, at most."""
+        return int(self.embedding_dim or preset("embedding_dim", self.model))

@@ -48,7 +48,7 @@ def entries_of(
     if name == "sparsity":
         budgets = [_of_sparsity(size, total) for size in sizes]
     elif name == "max_bytes":
-        budgets = [_of_bytes(size, shapes, quantize) for size in sizes]
+        budgets = [entries_in_bytes(size, shapes, quantize) for size in sizes]
     else:
         budgets = [whole(size) for size in sizes]
     check_budgets(budgets, total)
@@ -142,12 +142,21 @@ def _of_sparsity(sparsity: float, total: int) -> int:
     return round((1 - sparsity) * total)
 
 
-def _of_bytes(
+def entries_in_bytes(
     size: int | str,
     shapes: Sequence[tuple[int, int]],
     quantize: str | None,
 ) -> int:
-    """Find the most entries that take so many bytes, wherever they are."""
+    """Find the most entries that take so many bytes, wherever they are.
+
+    Args:
+        size: See `number_of_bytes`.
+        shapes: Rows and columns of each table.
+        quantize: See `entries_of`.
+
+    Raises:
+        ValueError: If there is room for none.
+    """
     allowed = number_of_bytes(size)
     low, high = 0, sum(rows * columns for rows, columns in shapes)
     while low < high:

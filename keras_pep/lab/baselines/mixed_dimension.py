@@ -1,7 +1,7 @@
 """Embedding sizes set by popularity, without learning them: a baseline."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -39,6 +39,8 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
         embeddings_initializer: Initializer for tables and projections.
         field_lengths: Number of columns of each field, by default 1; a field
             of several is a list of features.
+        tables: A layer that looks up each field, by default a
+            `keras.layers.Embedding`.
         **kwargs: `name`, `dtype` and other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -65,6 +67,7 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
         output_dim: int,
         embeddings_initializer: Any = "glorot_uniform",
         field_lengths: Sequence[int] | None = None,
+        tables: Sequence[keras.layers.Layer] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -89,6 +92,17 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
             embeddings_initializer
         )
         self.input_dim = sum(self.field_sizes)
+        self.tables = tables or [
+            keras.layers.Embedding(
+                *(size, dim),
+                embeddings_initializer=_anew(self.embeddings_initializer),
+                name=f"table_{number}",
+                dtype=self.dtype_policy,
+            )
+            for number, (size, dim) in enumerate(
+                zip(self.field_sizes, self.field_dims, strict=True)
+            )
+        ]
         self.autocast = False  # ids stay integers
         self._first = np.cumsum((0, *self.field_sizes[:-1]), dtype=np.int32)
         self._bounds = Bounds.of_field_rows(
@@ -99,18 +113,13 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
         """Creates tables and projections."""
         if self.built:
             return
-        self.tables, self.projections = [], []
-        for number, (size, dim) in enumerate(
-            zip(self.field_sizes, self.field_dims, strict=True)
+        self.projections = []
+        for number, (table, dim) in enumerate(
+            zip(self.tables, self.field_dims, strict=True)
         ):
-            table = self.add_weight(
-                name=f"table_{number}",
-                shape=(size, dim),
-                initializer=_anew(self.embeddings_initializer),
-                autocast=False,
-            )
-            table.is_table = True  # for optimizers
-            self.tables.append(table)
+            table.build()
+            if isinstance(table, keras.layers.Embedding):
+                table.embeddings.is_table = True  # for optimizers
             self.projections.append(
                 None
                 if dim == self.output_dim
@@ -141,8 +150,12 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
         ):
             own = rows[:, column : column + length]
             column += length
-            read, spread = lookup.distinct(own - ops.cast(first, own.dtype))
-            values = lookup.take(table, read)
+            own = own - ops.cast(first, own.dtype)
+            if isinstance(table, keras.layers.Embedding):
+                read, spread = lookup.distinct(own)
+                values = lookup.take(table.embeddings, read)
+            else:
+                values, spread = table(own), _as_it_is
             if projection is not None:
                 values = ops.matmul(values, projection)
             vectors.append(spread(values))
@@ -164,7 +177,24 @@ class MixedDimensionEmbedding(IdsMixin, keras.layers.Layer):
             "embeddings_initializer": keras.initializers.serialize(
                 self.embeddings_initializer
             ),
+            "tables": [
+                keras.saving.serialize_keras_object(table)
+                for table in self.tables
+            ],
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The layer that `get_config` describes."""
+        tables = [
+            keras.saving.deserialize_keras_object(table)
+            for table in config["tables"]
+        ]
+        return cls(**{**config, "tables": tables})
+
+
+def _as_it_is(values: Any) -> Any:
+    return values
 
 
 class BudgetTooSmallError(ValueError):
@@ -219,16 +249,19 @@ def mixed_dimensions(
     fitting = [
         found
         for found in map(widths, scales)
-        if _parameters(field_sizes, found, output_dim) <= budget
+        if parameters_of_mixed(field_sizes, found, output_dim) <= budget
     ]
     if not fitting:
         raise BudgetTooSmallError(budget)
-    return max(fitting, key=lambda x: _parameters(field_sizes, x, output_dim))
+    return max(
+        fitting, key=lambda x: parameters_of_mixed(field_sizes, x, output_dim)
+    )
 
 
-def _parameters(
+def parameters_of_mixed(
     field_sizes: Sequence[int], widths: Sequence[int], output_dim: int
 ) -> int:
+    """Count the entries of tables and projections."""
     return sum(
         size * width + (0 if width == output_dim else width * output_dim)
         for size, width in zip(field_sizes, widths, strict=True)

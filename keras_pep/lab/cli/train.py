@@ -99,6 +99,33 @@ def _settings_in(path: Path) -> dict[str, Any]:
     return settings
 
 
+class Bytes(click.ParamType[str]):
+    """A number of bytes, such as `100kB`."""
+
+    name = "bytes"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """The text, or an error of usage."""
+        from keras_pep.pruning.sizes import number_of_bytes
+
+        try:
+            number_of_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+# Options that only a single search has.
+_OF_ONE_SEARCH = (
+    *("granularity", "linear", "search_epochs", "search_dim", "search_rate"),
+    *("threshold_init", "start", "retrain_epochs", "retrain_rate"),
+    *("distillation", "baseline"),
+)
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
 _OPTIONS: Table = {
@@ -116,13 +143,16 @@ _OPTIONS: Table = {
             "field-dimension",
         ]
     ),
-    "search": click.Choice(["budget", "paper"]),
+    "search": click.Choice(["auto", "budget", "paper"]),
+    "effort": click.Choice(["quick", "normal", "thorough"]),
     "search_epochs": _WHOLE,
     "search_dim": _WHOLE,
     "search_rate": _RATE,
     "threshold_init": FiniteFloat(max=0),
     "budget": _WHOLE,
     "sparsity": FiniteFloat(0, 1, min_open=True, max_open=True),
+    "max_bytes": Bytes(),
+    "tolerance": FiniteFloat(min=0),
     "start": click.Choice(["rewind", "reinit", "finetune"]),
     "retrain_epochs": _WHOLE,
     "retrain_rate": _RATE,
@@ -130,7 +160,7 @@ _OPTIONS: Table = {
     "compare": click.Choice(
         ["uniform", "mixed-dimension", "magnitude", "paper"]
     ),
-    "optimizer": Choice(["adam", "lazy-adam"]),
+    "optimizer": Choice(["auto", "adam", "lazy-adam"]),
     "learning_rate": _RATE,
     "batch_size": _WHOLE,
     "l2": FiniteFloat(min=0),
@@ -204,14 +234,42 @@ def train(
     settings = {**data_settings(settings), **settings}
     _check(settings, run_dir)
     model = settings["model"]
-    settings["embedding_dim"] = settings["embedding_dim"] or preset(
-        "embedding_dim", model
-    )
+    _settle(settings)
     name = f"{short_name(settings['dataset'])}-{model}"
     directory = RunDirectory(
         run_dir or Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     )
     _finish(directory, Config(**settings), force=force)
+
+
+def _settle(settings: dict[str, Any]) -> None:
+    """Settle what follows from options that were given.
+
+    Raises:
+        click.BadParameter: If they ask for two kinds of search.
+    """
+    context = click.get_current_context()
+
+    def given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not ParameterSource.DEFAULT
+
+    single = [name for name in _OF_ONE_SEARCH if given(name)]
+    if settings["search"] == "auto" and single:
+        flag = f"--{single[0].replace('_', '-')}"
+        raise click.BadParameter(
+            "auto tries several; use --search budget.", param_hint=flag
+        )
+    settings["search"] = settings["search"] or ("budget" if single else "auto")
+    if settings["search"] == "auto":
+        return
+    for name in ("max_bytes", "tolerance", "effort"):
+        if given(name):
+            flag = f"--{name.replace('_', '-')}"
+            raise click.BadParameter("only of --search auto.", param_hint=flag)
+    for name in ("embedding_dim", "l2"):
+        if settings[name] is None:
+            settings[name] = preset(name, settings["model"])
 
 
 def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
@@ -326,6 +384,7 @@ def _finish(
     from keras_pep.lab.report import write_report
     from keras_pep.lab.run import (
         Workers,
+        advice,
         export_run,
         exported,
         failed_parts,
@@ -350,6 +409,8 @@ def _finish(
         ) from interrupt
     if not Workers.of(directory.read_config()[0].distribute).chief:
         return
+    if line := advice(metrics):
+        click.echo(f"\n{line}")
     click.echo(f"\n{results_table(metrics)}\n")
     for budget in metrics["budgets"]:
         if "planted_rank_correlation" in budget:

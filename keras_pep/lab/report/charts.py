@@ -44,6 +44,7 @@ _MEANS = (
     "Points are moved up or down by up to 0.3, so as not to hide each other."
 )
 _KEPT = "kept embedding parameters"
+_EXPORTED = "bytes of the model, exported in int8"
 _SIZE = "embedding size (entries kept)"
 
 
@@ -149,6 +150,9 @@ def _quality(
     all_shown: Sequence[_Shown], split: str, name: str, title: str
 ) -> Any:
     traces, lines = [], []
+    models = [model for shown in all_shown for model in shown.run.models]
+    # What users pay, where it is known.
+    known_bytes = all(model.exported for model in models)
 
     def value(model: ModelContent | None) -> float | None:
         return model.figures[split][name] if model else None
@@ -158,7 +162,7 @@ def _quality(
         for kind in dict.fromkeys(model.kind for model in run.models):
             known = [m for m in run.models if m.kind == kind]
             known = [m for m in known if value(m) is not None]
-            known.sort(key=lambda model: model.kept)
+            known.sort(key=lambda model: model.exported or model.kept)
             hover = []
             for model in known:
                 text = f"{title} {figure(value(model))}"
@@ -174,7 +178,8 @@ def _quality(
             mode = "markers" if kind == "dense" else "lines+markers"
             marker = {"color": color, "symbol": symbol, "size": 10}
             line = {"color": color, "width": 3 if kind == "search" else 1.5}
-            x, y = [m.kept for m in known], [value(m) for m in known]
+            x = [m.exported if known_bytes else m.kept for m in known]
+            y = [value(m) for m in known]
             if known:
                 looks = {"mode": mode, "marker": marker, "line": line}
                 traces.append(_trace(x, y, label, hovertext=hover, **looks))
@@ -190,7 +195,7 @@ def _quality(
     axis: dict[str, Any] = {"tickformat": ".3f"}
     if min(values) == max(values):  # Plotly would show what is up to 1 away
         axis["range"] = [values[0] - 0.01, values[0] + 0.01]
-    titles = (_KEPT, f"{split} {title}")
+    titles = (_EXPORTED if known_bytes else _KEPT, f"{split} {title}")
     return _figure(traces, 360, *titles, _log(traces, "x"), axis, shapes=lines)
 
 

@@ -16,7 +16,13 @@ from keras_pep.data.fields import Vocabulary
 from keras_pep.lab.report.features import FeatureContent, feature_content
 from keras_pep.lab.report.names import printable
 from keras_pep.lab.report.unfinished import Unfinished, how_far, results_so_far
-from keras_pep.lab.run import Config, RunDirectory, RunError, failed_parts
+from keras_pep.lab.run import (
+    Config,
+    RunDirectory,
+    RunError,
+    advice,
+    failed_parts,
+)
 
 SPLITS = ("test", "validation")
 _DRAWN = 3000  # points of a figure of features, of all runs together
@@ -43,6 +49,8 @@ class ModelContent:
         total: Parameters of the whole model.
         sparsity: Share of the embedding parameters that went.
         bytes: What the stored weights take.
+        exported: What the model takes as exported in int8, if it is known.
+        method: How it was found, where a run has tried several ways.
         search_step: When the search had its ticket, if there was one.
         figures: AUC and log-loss of every split.
     """
@@ -53,6 +61,8 @@ class ModelContent:
     total: int
     sparsity: float
     bytes: int
+    exported: int | None
+    method: str | None
     search_step: int | None
     figures: Mapping[str, Mapping[str, float | None]]
 
@@ -62,7 +72,9 @@ class ModelContent:
         if self.target is None:
             return "dense"
         if self.kind == "search":
-            return f"{self.target:,}"
+            return f"{self.target:,}" + (
+                f" {self.method}" if self.method else ""
+            )
         return f"{self.kind} {self.target:,}"
 
 
@@ -107,6 +119,7 @@ class RunContent:
         features: What became of the features; None if the run has not noted
             what they are.
         command: That made the run, if it is known.
+        advice: Which model to take, if the run has chosen one.
         settings: Of the run, as text.
         environment: Versions, as text.
     """
@@ -121,6 +134,7 @@ class RunContent:
     kept: Mapping[str, Mapping[str, list[int]]] | None
     features: FeatureContent | None
     command: str | None
+    advice: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -211,6 +225,7 @@ def _read(
             kept=_over_steps(directory.read_kept()),
             features=None,
             command=None if command is None else printable(command),
+            advice=advice(metrics),
             settings={printable(n): _setting(v) for n, v in settings.items()},
             environment=_texts(environment),
         )
@@ -224,7 +239,8 @@ def _read(
             f"another version of keras-pep: {error!r}."
         ) from error
     tickets |= {
-        model.target: model.kept
+        # What projects vectors is in no ticket.
+        model.target: None if model.method == "mixed-dimension" else model.kept
         for model in content.models
         if model.kind == "search" and model.target is not None
     }
@@ -267,7 +283,8 @@ def _models(metrics: Mapping[str, Any]) -> list[ModelContent]:
 
 def _model(kind: str, entry: Mapping[str, Any]) -> ModelContent:
     dense = kind == "dense"
-    step = entry.get("search_step")
+    step, sizes = entry.get("search_step"), entry.get("exported_bytes")
+    method = entry.get("method") if kind == "search" else None
     return ModelContent(
         kind=kind,
         target=None if dense else _whole(entry["target"]),
@@ -275,6 +292,8 @@ def _model(kind: str, entry: Mapping[str, Any]) -> ModelContent:
         total=_whole(entry["total_parameters"]),
         sparsity=0.0 if dense else _figure(entry["sparsity"]) or 0.0,
         bytes=_whole(entry["bytes"]),
+        exported=None if sizes is None else _whole(sizes["int8"]["model"]),
+        method=None if method is None else printable(method),
         search_step=None if step is None else _whole(step),
         figures={
             split: {

@@ -15,7 +15,7 @@ def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
     """
     titles = (
         *("run", "model", "kept", "sparsity", f"{split} AUC", "less dense"),
-        *("log-loss", "total", "bytes"),
+        *("log-loss", "total", "bytes", "int8"),
     )
     table = aligned(
         [
@@ -70,7 +70,7 @@ def stage_figures(stage: StageContent) -> tuple[str, ...]:
 def model_figures(
     run: RunContent, model: ModelContent, split: str = "test"
 ) -> tuple[str, ...]:
-    """Of one model: name, kept, sparsity, AUC, log-loss, total, bytes.
+    """Of one model: name, kept, sparsity, AUC, log-loss, total, bytes, int8.
 
     Behind the AUC is what it has more than that of the dense model.
     """
@@ -84,6 +84,7 @@ def model_figures(
         figure(figures["logloss"]),
         f"{model.total:,}",
         f"{model.bytes:,}",
+        UNKNOWN if model.exported is None else f"{model.exported:,}",
     )
 
 

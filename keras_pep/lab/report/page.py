@@ -32,7 +32,7 @@ from keras_pep.lab.run.table import UNKNOWN
 _TITLES = (
     *("model", "kept", "pruned", "test AUC", "AUC less dense"),
     "log-loss",
-    *("parameters", "bytes"),
+    *("parameters", "bytes", "bytes in int8"),
 )
 
 
@@ -122,9 +122,11 @@ def _title(runs: Sequence[RunContent]) -> str:
 
 
 def _notice(run: RunContent, several: bool) -> str:
-    """That a run is unfinished, and how to go on with it."""
+    """Which model to take, or that a run is unfinished."""
     if run.unfinished is None:
-        return ""
+        name = f"{escape(run.name)}: " * several
+        advice = f"<p><b>{name}{escape(run.advice or '')}</b></p>"
+        return f'<div class="notice">{advice}</div>' * bool(run.advice)
     name = f"{escape(run.name)} is unfinished" if several else "Unfinished"
     return (
         f'<div class="notice"><p><b>{name}.</b> '

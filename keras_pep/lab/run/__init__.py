@@ -12,7 +12,12 @@ from keras_pep.lab.run.models import (
     scorer_of_run,
 )
 from keras_pep.lab.run.stages import SEARCHED
-from keras_pep.lab.run.table import aligned, failed_parts, results_table
+from keras_pep.lab.run.table import (
+    advice,
+    aligned,
+    failed_parts,
+    results_table,
+)
 from keras_pep.lab.run.train import resume, train
 from keras_pep.lab.run.workers import WorkerLostError, Workers
 
@@ -23,6 +28,7 @@ __all__ = [
     "RunError",
     "WorkerLostError",
     "Workers",
+    "advice",
     "aligned",
     "evaluate_run",
     "export_run",

@@ -108,12 +108,16 @@ MODEL = Artifact(
     (
         *("dense.keras", "budget-*.keras", "uniform-*.keras"),
         *("mixed-dimension-*.keras", "magnitude-*.keras", "paper-*.keras"),
+        *("width-*.keras", "try-*.keras"),  # while a run goes on
     ),
     load_model,
     lambda path, model: save_model(model, path),
 )
 TICKET = Artifact(
-    tuple(f"{kind}-*.ticket.npz" for kind in ("budget", "magnitude", "paper")),
+    tuple(
+        f"{kind}*.ticket.npz"
+        for kind in ("budget-", "magnitude-", "paper-", "search", "try-")
+    ),
     Ticket.load,
     lambda path, ticket: ticket.save(path),
 )

@@ -1,7 +1,7 @@
 """The settings of a run, and the data and models that they build."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import keras
 
@@ -42,7 +42,8 @@ _DATA = (
     *("data_dir", "features", "label", "fields", "delimiter", "min_count"),
     *("seed", "max_bad_rows", "cache_dir"),
 )
-_OPTIMIZERS = {"adam": AdamL2, "lazy_adam": LazyAdam}
+# `auto` is one of them, as soon as the data are known.
+_OPTIMIZERS = {"auto": AdamL2, "adam": AdamL2, "lazy_adam": LazyAdam}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Config(Settings):
 
     def parameters(self, dataset: data.Dataset) -> int:
         """How many entries the dense model has of what budgets count."""
-        columns = self.embedding_dim + (self.linear == "pep")
+        columns = self.columns() + (self.linear == "pep")
         return dataset.feature_count * columns
 
     def searched_parameters(self, dataset: data.Dataset) -> int:
@@ -87,7 +88,7 @@ class Config(Settings):
             BudgetTooSmallError: If it is for a single column.
         """
         keras.utils.set_random_seed(self.seed)
-        features, dim = dataset.feature_count, self.embedding_dim
+        features, dim = dataset.feature_count, self.columns()
         if budget is not None and self.linear == "pep":
             budget -= features  # which buys first-order weights
         layer: Any = "dense"
@@ -161,4 +162,16 @@ class Config(Settings):
 
     def adam(self, rate: Any, share_of_l2: float = 1.0) -> keras.Optimizer:
         """The optimizer, at a rate and with a share of its L2."""
-        return _OPTIMIZERS[self.optimizer](rate, l2=share_of_l2 * self.l2)
+        l2 = preset("l2") if self.l2 is None else self.l2
+        return _OPTIMIZERS[self.optimizer](rate, l2=share_of_l2 * l2)
+
+    def with_optimizer(self, dataset: data.Dataset) -> Self:
+        """Choose the optimizer for a dataset: the one that is faster.
+
+        Dense updates cost time in proportion to the table, lazy ones in
+        proportion to the rows that a batch looks up.
+        """
+        looked_up = self.batch_size * dataset.train.ids.shape[1]
+        large = dataset.feature_count >= preset("lazy_rows") * looked_up
+        lazy = large and self.search != "paper"
+        return replace(self, optimizer="lazy_adam" if lazy else "adam")

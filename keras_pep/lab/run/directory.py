@@ -190,6 +190,12 @@ class RunDirectory:
         """Remove what only an unfinished run needs."""
         self._remove(_CHECKPOINT, f"*{_STAGE}")
 
+    def remove_tried(self, size: str = "*") -> None:
+        """Remove candidates of a size; of all, and what they were made of."""
+        self._remove(f"try-*-{size}.keras", f"try-*-{size}.ticket.npz")
+        if size == "*":
+            self._remove("width-*.keras", "search*.ticket.npz")
+
     def _remove(self, *patterns: str) -> None:
         with self._changing():
             for pattern in patterns * self.writes:
@@ -403,6 +409,7 @@ class RunDirectory:
         self.write_json("metrics.json", metrics)
         if not failed_parts(metrics):
             self.remove_checkpoint()
+            self.remove_tried()
 
 
 def _keep_exports(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

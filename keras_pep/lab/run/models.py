@@ -145,7 +145,8 @@ def chosen_model(
     Args:
         directory: The run.
         metrics: Its `metrics.json`.
-        budget: By default that of the best validation AUC.
+        budget: By default that of the model which the run has chosen, or of
+            the best validation AUC.
         dense: Whether the dense model is meant.
 
     Raises:
@@ -156,6 +157,11 @@ def chosen_model(
             if not metrics["dense"]:
                 raise RunError(f"{directory.path} has no dense model.")
             return "dense", metrics["dense"]
+        choice = metrics.get("choice")
+        if choice and budget is None:
+            budget = choice["target"]
+            if budget is None:
+                return "dense", metrics["dense"]
         entries = {entry["target"]: entry for entry in metrics["budgets"]}
         if not entries:
             raise RunError(f"{directory.path} has no model of a budget.")

@@ -33,6 +33,7 @@ class EpochLog(keras.callbacks.Callback):
         parameters: How many embedding parameters there are if none is pruned.
         kept: How many there are, if they are not counted after each epoch.
         bar: Whether to draw a progress bar.
+        level: Of the lines, as `logging` has it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class EpochLog(keras.callbacks.Callback):
         kept: int | None = None,
         *,
         bar: bool = False,
+        level: int = logging.INFO,
     ) -> None:
         super().__init__()
         self.parameters = parameters
@@ -50,6 +52,7 @@ class EpochLog(keras.callbacks.Callback):
         self.stage = stage
         self.history = history
         self.bar = bar
+        self.level = level
         self.step = 0
         self._titled = False
 
@@ -65,7 +68,7 @@ class EpochLog(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the clock and the bar."""
         if not self._titled:
-            logger.info(f"{self.stage:<22}{_TITLES}")
+            logger.log(self.level, f"{self.stage:<22}{_TITLES}")
             self._titled = True
         self._began = time.perf_counter()
         self._epoch, self._epoch_start = epoch, self.step
@@ -112,14 +115,15 @@ class EpochLog(keras.callbacks.Callback):
         }
         self.history.append(row)
         left = (self.params["epochs"] - epoch - 1) * seconds
-        logger.info(
+        logger.log(
+            self.level,
             f"{'epoch':>18} {row['epoch']:>3}"
             f"{row['loss']:>8.4f}"
             f"{row['val_auc']:>9.4f}"
             f"{kept:>14,}"
             f"{1 - kept / self.parameters:>8.1%}"
-            f"{_clock_time(seconds):>8}"
-            f"{_clock_time(left):>10}"
+            f"{clock_time(seconds):>8}"
+            f"{clock_time(left):>10}",
         )
         # What the last step has made of the model shows in validation alone.
         self._check("validation loss", float(logs["val_logloss"]), "")
@@ -133,7 +137,7 @@ class EpochLog(keras.callbacks.Callback):
             )
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """Hours, minutes and seconds, as a clock has them."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import keras
@@ -18,6 +18,7 @@ from keras_pep.lab.run.interrupt import Interruptible, interrupted
 from keras_pep.lab.run.progress import DivergedError, EpochLog
 from keras_pep.lab.run.tensorboard import TensorBoardLog
 from keras_pep.lab.run.workers import Workers
+from keras_pep.lab.settings import Schedule
 from keras_pep.pruning import check_budgets
 
 T = TypeVar("T")
@@ -63,12 +64,24 @@ class Run:
 
     def __post_init__(self) -> None:
         config, dataset = self.config, self.dataset
+        if config.optimizer == "auto":
+            self.config = config = config.with_optimizer(dataset)
         self.parameters = config.parameters(dataset)
-        self.budgets = config.budgets(self.parameters)
-        check_budgets(self.budgets, config.searched_parameters(dataset))
+        self.budgets: list[int] = []
+        if config.search != "auto":
+            self.budgets = config.budgets(self.parameters)
+            check_budgets(self.budgets, config.searched_parameters(dataset))
         self.rows = dataset.train
         self.schedule = config.schedule()
         self.stage = Stage()  # the one that is being done
+
+    def tuned(self, columns: int, l2: float, rate: float, epochs: int) -> None:
+        """Go on with what tuning has found out."""
+        self.config = replace(
+            self.config, embedding_dim=columns, l2=l2, learning_rate=rate
+        )
+        self.parameters = self.config.parameters(self.dataset)
+        self.schedule = Schedule(epochs, epochs, rate, rate)
 
     def read(self) -> None:
         """Take up what the directory has of a run that was interrupted.
@@ -175,7 +188,12 @@ class Run:
         batches = data.batches(rows, size, self.config.seed, position=seen)
         on_terminal = logger.isEnabledFor(logging.INFO) and sys.stdout.isatty()
         log = EpochLog(
-            *(name, self.stage.history, self.parameters, kept), bar=on_terminal
+            *(name, self.stage.history, self.parameters, kept),
+            bar=on_terminal,
+            # Of many trainings, a line of each is enough.
+            level=logging.DEBUG
+            if self.config.search == "auto"
+            else logging.INFO,
         )
         best = None
         if patience is not None:

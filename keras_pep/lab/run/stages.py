@@ -1,9 +1,8 @@
 """The stages of a run: dense baseline, search, retraining, other methods."""
 
 import logging
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -13,18 +12,11 @@ import pandas as pd
 
 from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines import BudgetTooSmallError
-from keras_pep.lab.run.directory import RunDirectory
-from keras_pep.lab.run.progress import KeptOverSteps
+from keras_pep.lab.run.automatic import search_for_best
+from keras_pep.lab.run.results import results
 from keras_pep.lab.run.runner import Run
-from keras_pep.metrics import evaluate
-from keras_pep.pruning import (
-    BudgetNotReachedWarning,
-    Ticket,
-    retrain,
-    soft_labels,
-)
-from keras_pep.pruning.collector import TicketCollector
-from keras_pep.pruning.search import collect, make_collector
+from keras_pep.lab.run.searching import Searched, search_by_stage
+from keras_pep.pruning import Ticket, retrain, soft_labels
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +41,11 @@ def do_all(run: Run) -> dict[str, Any]:
     logger.info(str(dataset))
     if dataset.malformed:
         logger.warning(f"left out: {dataset.malformed:,} malformed rows")
-    dense = train_dense(run) if config.baseline else None
-    model, tickets, result = search(run, "search", config.search)
-    known = ("steps", "seconds", "embedding_parameters")
-    reached = {ticket.budget for ticket in tickets}
-    missed = [budget for budget in run.budgets if budget not in reached]
-    budgets = retrain_all(run, "budget", model, tickets)
+    if config.search == "auto":
+        found = search_for_best(run)
+        config = run.config  # as it was tuned
+    else:
+        found = _search_as_told(run)
     methods = tuple(dict.fromkeys(config.compare))
     baselines = [entry for method in methods for entry in compare(run, method)]
     metrics = {
@@ -67,17 +58,9 @@ def do_all(run: Run) -> dict[str, Any]:
         "malformed_rows": dataset.malformed,
         "fields": len(dataset.fields),
         "feature_count": dataset.feature_count,
-        "dense": dense,
         "schedule": asdict(run.schedule),
-        "search": {
-            "method": config.search,
-            "granularity": config.shared_by(),
-            **{name: result.get(name) for name in known},
-        },
-        "budgets_not_reached": [] if "search" in run.failures else missed,
-        "budgets": budgets,
+        **found,
         "baselines": baselines,
-        "budgets_failed": _failed(run, "search", "budget"),
         "baselines_failed": {
             method: failed
             for method in methods
@@ -86,6 +69,27 @@ def do_all(run: Run) -> dict[str, Any]:
     }
     run.directory.finish(metrics)
     return metrics
+
+
+def _search_as_told(run: Run) -> dict[str, Any]:
+    """Train the dense model, search by one method, and retrain."""
+    config = run.config
+    dense = train_dense(run) if config.baseline else None
+    model, tickets, result = search(run, "search", config.search)
+    reached = {ticket.budget for ticket in tickets}
+    missed = [budget for budget in run.budgets if budget not in reached]
+    known = ("steps", "seconds", "embedding_parameters")
+    return {
+        "dense": dense,
+        "search": {
+            "method": config.search,
+            "granularity": config.shared_by(),
+            **{name: result.get(name) for name in known},
+        },
+        "budgets_not_reached": [] if "search" in run.failures else missed,
+        "budgets": retrain_all(run, "budget", model, tickets),
+        "budgets_failed": _failed(run, "search", "budget"),
+    }
 
 
 def _failed(run: Run, searched: str, kind: str) -> dict[str, str]:
@@ -116,7 +120,7 @@ def train_dense(run: Run) -> dict[str, Any]:
             patience=config.patience,
         )
         model.fit(batches, verbose=0, **arguments)
-        return _result(run, "dense", model, run.parameters)
+        return results(run, "dense", model, run.parameters)
 
     result = run.do("dense", train)
     if share := config.share_of_dense():
@@ -125,9 +129,6 @@ def train_dense(run: Run) -> dict[str, Any]:
         run.rows = replace(run.rows, labels=labels)
     run.schedule = config.schedule(result["best_epoch"])
     return result
-
-
-Searched = tuple[Any, list[Ticket], Mapping[str, Any]]
 
 
 def search(run: Run, stage: str, method: str) -> Searched:
@@ -161,70 +162,17 @@ def search(run: Run, stage: str, method: str) -> Searched:
         rows, rate = run.dataset.train, config.rate()
         epochs = config.schedule().search_epochs
 
-    def searched() -> Searched:
+    def made() -> Any:
         with run.workers.scope():
-            model = config.build_model(
+            return config.build_model(
                 run.dataset, "pep", optimizer=config.adam(rate)
             )
 
-        def train() -> dict[str, Any]:
-            collector = make_collector(method, run.budgets, epochs)
-            kept = _KeptTickets(collector, run.directory, kind)
-            over_steps = KeptOverSteps(collector, stage, run.stage.kept)
-            batches, arguments = run.training(
-                *(stage, rows, epochs, over_steps), parts=[kept, over_steps]
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", BudgetNotReachedWarning)
-                collect(model, collector, batches, **arguments)
-            kept.save()
-            return {
-                "steps": collector.step,
-                "seconds": _seconds(run.stage.history),
-                "embedding_parameters": collector.kept,
-                "budgets": [ticket.budget for ticket in collector.tickets],
-            }
-
-        result = run.do(stage, train)
-        load = run.directory.load_ticket
-        return model, [load(b, kind) for b in result["budgets"]], result
-
-    return run.attempt(stage, searched) or (None, [], {})
-
-
-@dataclass
-class _KeptTickets:
-    """A search, with its tickets in the run directory.
-
-    Attributes:
-        collector: The search.
-        directory: Where tickets are.
-        kind: What their names begin with.
-    """
-
-    collector: TicketCollector
-    directory: RunDirectory
-    kind: str
-    _saved: int = 0
-
-    def save(self) -> None:
-        """Write the tickets that have been taken since the last time."""
-        tickets = self.collector.tickets
-        for ticket in tickets[self._saved :]:
-            self.directory.save_ticket(ticket, self.kind)
-        self._saved = len(tickets)
-
-    def state(self) -> dict[str, Any]:
-        """The state of the search, whose tickets are saved."""
-        self.save()
-        return self.collector.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`."""
-        load = self.directory.load_ticket
-        tickets = [load(budget, self.kind) for budget in state["tickets"]]
-        self._saved = len(tickets)
-        self.collector.restore(state, tickets)
+    part = partial(
+        search_by_stage,
+        *(run, stage, kind, made, method, run.budgets, epochs, rows),
+    )
+    return run.attempt(stage, part) or (None, [], {})
 
 
 def retrain_all(
@@ -249,7 +197,7 @@ def retrain_all(
             "sparsity": round(1 - kept / run.parameters, 6),
             "search_step": ticket.step,
             "retrain": run.config.start,
-            **_result(run, name, small, kept),
+            **results(run, name, small, kept),
             **_planted(run, ticket),
         }
 
@@ -314,7 +262,7 @@ def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
         "method": method,
         "target": budget,
         "sparsity": round(1 - table / run.parameters, 6),
-        **_result(run, name, model, table),
+        **results(run, name, model, table),
     }
 
 
@@ -333,35 +281,6 @@ def _optimizer(run: Run, budget: int) -> keras.Optimizer:
         steps * run.schedule.retrain_epochs,
         budget / run.parameters,
     )
-
-
-def _result(
-    run: Run, name: str, model: keras.Model, kept: int
-) -> dict[str, Any]:
-    """Save a trained model and evaluate it."""
-    epochs = run.stage.history
-    best = max(range(len(epochs)), key=lambda n: epochs[n]["val_auc"])
-    return {
-        "embedding_parameters": kept,
-        "total_parameters": sum(
-            int(np.prod(v.shape)) for v in model.trainable_variables
-        ),
-        "bytes": run.directory.save_model(name, model),
-        "steps": epochs[-1]["step"],
-        "seconds": _seconds(epochs),
-        "best_epoch": best + 1,
-        "seconds_to_best": _seconds(epochs[: best + 1]),
-        **{
-            split: evaluate(model, rows.ids, rows.labels)
-            for split, rows in run.dataset.splits.items()
-            if split != "train"
-        },
-    }
-
-
-def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
-    """Add up the time of epochs, with their validation."""
-    return round(float(sum(row["seconds"] for row in epochs)), 2)
 
 
 def _planted(run: Run, ticket: Ticket) -> dict[str, float]:

@@ -10,18 +10,18 @@ UNKNOWN = "–"  # noqa: RUF001
 def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
     """Dense model, budgets and what they are compared with, one line each.
 
-    `kept` are the parameters that a budget counts, `total` all of the model.
+    `kept` are the parameters that a budget counts, `total` all of the model,
+    `bytes` those of its file, and `int8` what it takes as exported in int8.
     Models that could not be trained follow, with the reason.
 
     Args:
         metrics: The content of `metrics.json`.
         split: Which split's figures to show.
     """
-    rows = [
-        ("", "kept", "sparsity", f"{split} AUC", "log-loss", "total", "bytes")
-    ]
+    titles = ("", "kept", "sparsity", f"{split} AUC", "log-loss", "total")
+    rows = [(*titles, "bytes", "int8")]
     entries = [("dense", entry) for entry in [metrics["dense"]] if entry]
-    entries += [(f"{b['target']:,}", b) for b in metrics["budgets"]]
+    entries += [(budget_name(b), b) for b in metrics["budgets"]]
     entries += [
         (f"{b['method']} {b['target']:,}", b) for b in metrics["baselines"]
     ]
@@ -35,6 +35,7 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
                 figure(entry[split]["logloss"]),
                 f"{entry['total_parameters']:,}",
                 f"{entry['bytes']:,}",
+                _exported(entry),
             )
         )
     failed = failed_parts(metrics)
@@ -45,6 +46,52 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
             *(f"{n.ljust(width)}   failed: {failed[n]}" for n in failed),
         ]
     )
+
+
+def _exported(entry: Mapping[str, Any]) -> str:
+    sizes = entry.get("exported_bytes")  # earlier versions did not know them
+    return f"{sizes['int8']['model']:,}" if sizes else UNKNOWN
+
+
+def budget_name(entry: Mapping[str, Any]) -> str:
+    """A small model as tables name it: its size, and how it was made."""
+    method = entry.get("method")
+    return f"{entry['target']:,}" + (f" {method}" if method else "")
+
+
+def advice(metrics: Mapping[str, Any]) -> str | None:
+    """Say which model to take, if the run has chosen one.
+
+    Args:
+        metrics: The content of `metrics.json`.
+    """
+    choice, dense = metrics.get("choice"), metrics["dense"]
+    if not choice:
+        return None
+    target, method = choice["target"], choice["method"]
+    taken = next(
+        (each for each in metrics["budgets"] if each["target"] == target), dense
+    )
+    if taken is dense:
+        what = "Pruning does not pay here: take the dense model"
+    elif method in ("uniform", "warm-uniform"):
+        columns = target // metrics["feature_count"]
+        what = (
+            "Pruning does not pay here: take a full table of "
+            f"{columns} column{'s' * (columns > 1)}"
+        )
+    else:
+        what = f"Take {target:,} entries, by {method}"
+    rest = "."
+    if taken is not dense:
+        rest = f"; the dense model: {_bytes_and_auc(dense)}."
+    return f"{what}: {_bytes_and_auc(taken)}{rest}"
+
+
+def _bytes_and_auc(entry: Mapping[str, Any]) -> str:
+    table = entry["exported_bytes"]["int8"]["table"]
+    auc = figure(entry["int8"]["test"]["auc"])
+    return f"a table of {table:,} bytes in int8, test AUC {auc}"
 
 
 def failed_parts(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -16,8 +16,8 @@ def test_every_field_is_looked_up_and_projected():
     for field, (table, projection) in enumerate(
         zip(layer.tables, layer.projections, strict=True)
     ):
-        assert table.shape == (SIZES[field], DIMS[field])
-        expected = table.numpy()[ROWS[:, field] - (0, 4, 7)[field]]
+        assert table.embeddings.shape == (SIZES[field], DIMS[field])
+        expected = table.embeddings.numpy()[ROWS[:, field] - (0, 4, 7)[field]]
         if field == 1:  # as wide as the output
             assert projection is None
         else:
@@ -36,7 +36,7 @@ def test_a_list_has_a_vector_for_each_column():
     vectors = layer(LISTS).numpy()
     rows = []  # of the whole table, as wide as the output
     for table, projection in zip(layer.tables, layer.projections, strict=True):
-        values = table.numpy()
+        values = table.embeddings.numpy()
         rows.extend(values if projection is None else values @ projection)
     np.testing.assert_allclose(vectors, np.array(rows)[LISTS], atol=1e-6)
 
@@ -51,7 +51,11 @@ def test_a_model_averages_a_list(model):
     other.build()
     table = [
         table.numpy() if each is None else table.numpy() @ each.numpy()
-        for table, each in zip(mixed.tables, mixed.projections, strict=True)
+        for table, each in zip(
+            (each.embeddings for each in mixed.tables),
+            mixed.projections,
+            strict=True,
+        )
     ]
     own = {id(weight) for weight in mixed.weights}
     rest = iter([w for w in first.weights if id(w) not in own])

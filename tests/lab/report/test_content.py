@@ -226,7 +226,7 @@ def test_a_comparison_has_a_line_for_every_model(run, tmp_path):
     assert lines[0].split()[:4] == ["run", "model", "kept", "sparsity"]
     assert lines[2].split() == [
         *("run", "60", "60", "78.6%", "0.7487", "-0.0013", "0.4513", "96"),
-        "440",
+        *("440", "155"),
     ]
     assert lines[6].split()[:3] == ["other", "dense", "280"]
     assert "0.7600" in lines[6]

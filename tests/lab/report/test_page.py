@@ -88,7 +88,7 @@ def test_figures_are_those_of_the_metrics(run, parsed):
                 (searched, metrics["budgets"]),
                 (magnitude, metrics["baselines"]),
             ):
-                assert trace.x == (20, 60)
+                assert trace.x == (75, 155)  # bytes, exported in int8
                 assert trace.y == tuple(e[split][name] for e in entries[::-1])
     assert parsed.figure("auc", split="test").data[1].hovertext[0] == (
         "20<br>20 kept, 92.9% pruned<br>"

@@ -176,6 +176,7 @@ def test_what_a_real_run_knows_halfway_is_true_in_the_end(
         synthetic, "generate", lambda seed: generate(seed, 4000)
     )
     config = Config(
+        search="budget",
         max_epochs=2,
         search_epochs=2,
         retrain_epochs=1,

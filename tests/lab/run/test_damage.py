@@ -31,6 +31,7 @@ def run(tmp_path_factory):
         label="clicked",
         min_count=1,
         cache_dir=str(folder / "cache"),
+        search="budget",
         embedding_dim=4,
         batch_size=64,
         max_epochs=1,

@@ -16,6 +16,7 @@ from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import folder
 
 SHORT = {
+    "search": "budget",
     "batch_size": 256,
     "max_epochs": 1,
     "search_epochs": 2,
@@ -156,7 +157,7 @@ def test_a_search_takes_nothing_along(data, tmp_path, monkeypatch, caplog):
         failing(
             *(
                 broken,
-                "keras_pep.lab.run.stages.collect",
+                "keras_pep.lab.run.searching.collect",
                 lambda *_, **__: True,
             ),
             error,

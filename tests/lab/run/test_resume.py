@@ -39,6 +39,7 @@ SETTINGS = {
     "lazy": {"optimizer": "lazy_adam", "start": "finetune"},
 }
 SHORT = {
+    "search": "budget",
     "batch_size": 256,
     "max_epochs": 3,
     "search_epochs": 3,
@@ -80,7 +81,7 @@ def interrupting(lines):
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_the_same_metrics_bit_for_bit(kind, tmp_path):
     """Interrupted in epochs of all stages, before they are written down."""
-    config = Config(**SHORT, **SETTINGS[kind])
+    config = Config(**{**SHORT, **SETTINGS[kind]})
     whole = RunDirectory(tmp_path / "whole")
     said = []
     with saying(said.append):

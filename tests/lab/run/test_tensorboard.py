@@ -18,6 +18,7 @@ def run(tmp_path, monkeypatch):
     )
     directory = RunDirectory(tmp_path / "run")
     config = Config(
+        search="budget",
         embedding_dim=8,
         batch_size=256,
         max_epochs=2,
@@ -116,6 +117,7 @@ def test_a_run_goes_on_without_them(tmp_path, monkeypatch, caplog):
     )
     config = Config(
         dataset="synthetic",
+        search="budget",
         embedding_dim=4,
         batch_size=50_000,
         max_epochs=2,

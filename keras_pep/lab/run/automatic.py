@@ -1,0 +1,178 @@
+"""A run without settings: a tuned dense model, sizes, and what to take."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from keras_pep.lab.presets import preset
+from keras_pep.lab.run.candidates import Candidates, Size, search_table
+from keras_pep.lab.run.results import quantized_figures, results
+from keras_pep.lab.run.runner import Run
+from keras_pep.lab.run.tuning import Training, Tuning, tune
+from keras_pep.pruning import Ticket
+from keras_pep.pruning.sizes import number_of_bytes
+
+logger = logging.getLogger(__name__)
+
+
+def search_for_best(run: Run) -> dict[str, Any]:
+    """Tune the dense model, and take the best small one of each size.
+
+    Without a size that is asked for, those of half the dense table's bytes, a
+    quarter and so on, as long as one is as good as the dense model.
+
+    Returns:
+        Of `metrics.json`, what this finds.
+    """
+    tuning = tune(run)
+    best = tuning.winner
+    run.tuned(best.columns, best.l2, best.rate, best.epochs)
+    dense = run.do("dense", lambda: _dense(run, tuning))
+    sizes = _sizes(run)
+    given = bool(sizes)
+    whole = dense["exported_bytes"]["int8"]["table"]
+    if not given:
+        parts = preset("parts_of_dense")
+        sizes = [Size(bytes=whole // part) for part in parts]
+    # As the dense table needs it.
+    row_bytes = max(whole // run.dataset.feature_count - best.columns, 0)
+    sizes = [replace(size, row_bytes=row_bytes) for size in sizes]
+    searches = _Searches(run, best, sizes)
+    budgets: list[dict[str, Any]] = []
+    too_small = []
+    while sizes:
+        size = sizes.pop(0)
+        entry = Candidates(run, tuning, size, searches).best()
+        if entry is None:
+            too_small.append(size)
+            continue
+        if entry["target"] not in [other["target"] for other in budgets]:
+            budgets.append(entry)
+            go_on = not (given or sizes) and _as_good(run, entry, dense)
+            if go_on and size.bytes:
+                sizes.append(replace(size, bytes=size.bytes // 2))
+    run.budgets = [entry["target"] for entry in budgets]  # for comparisons
+    return {
+        "dense": dense,
+        "search": {
+            "method": "auto",
+            "granularity": run.config.shared_by(),
+            "steps": None,
+            "seconds": None,
+            "embedding_parameters": None,
+        },
+        "tuning": [*tuning.tried.values()],
+        "budgets": budgets,
+        "budgets_not_reached": [
+            size.entries or size.bytes for size in too_small if given
+        ],
+        "budgets_failed": {
+            str(size.entries or size.bytes): run.failures[name]
+            for size in too_small
+            if (name := f"budget-{size.name}") in run.failures
+        },
+        "choice": choice(run.config.tolerance, dense, budgets, small=given),
+    }
+
+
+def _dense(run: Run, tuning: Tuning) -> dict[str, Any]:
+    """The best of the dense models, as the one of the run."""
+    best = tuning.winner
+    model = run.directory.load_model(f"width-{best.columns}")
+    history = run.stages[tuning.tried[best]["stage"]].history
+    return {
+        **results(run, "dense", model, run.parameters, history),
+        "int8": quantized_figures(run, model),
+    }
+
+
+def _sizes(run: Run) -> list[Size]:
+    """Sizes that are asked for, falling."""
+    config = run.config
+    entries = {
+        *config.budget,
+        *(round((1 - share) * run.parameters) for share in config.sparsity),
+    }
+    asked = [Size(entries=each) for each in entries]
+    asked += [Size(bytes=number_of_bytes(each)) for each in config.max_bytes]
+    rows = run.dataset.feature_count
+    return sorted({*asked}, key=lambda size: -size.per_row(rows))
+
+
+class _Searches:
+    """Searches of the whole dense table: one for all sizes that are known.
+
+    Args:
+        run: The run.
+        training: How the dense table was trained.
+        sizes: The sizes.
+    """
+
+    def __init__(self, run: Run, training: Training, sizes: list[Size]) -> None:
+        self.run = run
+        self.training = training
+        self.sizes = [*sizes]
+
+    def __call__(self, size: Size) -> tuple[Any, Ticket] | None:
+        """Return the searched model, and the ticket of a size."""
+        together = size in self.sizes
+        sizes = self.sizes if together else [size]
+        rows, columns = self.run.dataset.feature_count, self.training.columns
+        budgets = {each: each.searched(rows, columns) for each in sizes}
+        if not budgets[size]:
+            return None
+        stage = "search" if together else f"search-{size.name}"
+        found = self.run.attempt(
+            stage,
+            lambda: search_table(
+                self.run,
+                stage,
+                self.training,
+                sorted({b for b in budgets.values() if b}, reverse=True),
+            ),
+        )
+        if found is None:
+            return None
+        model, tickets = found
+        return model, next(t for t in tickets if t.budget == budgets[size])
+
+
+def _as_good(
+    run: Run, entry: Mapping[str, Any], dense: Mapping[str, Any]
+) -> bool:
+    least = dense["validation"]["auc"] - run.config.tolerance
+    return bool(entry["validation"]["auc"] >= least)
+
+
+def choice(
+    tolerance: float,
+    dense: Mapping[str, Any],
+    budgets: list[dict[str, Any]],
+    *,
+    small: bool,
+) -> dict[str, Any]:
+    """Choose the smallest model that is as good as the dense one.
+
+    Args:
+        tolerance: How much lower its validation AUC may be.
+        dense: Figures of the dense model.
+        budgets: Figures of the others.
+        small: Whether it is to be one of the others, the best of them if none
+            is as good.
+
+    Returns:
+        Its `target`, None of the dense model, and `method`.
+    """
+    models = budgets if small and budgets else [*budgets, dense]
+    aucs = [entry["validation"]["auc"] for entry in models]
+    least = min(dense["validation"]["auc"] - tolerance, max(aucs))
+    taken = min(
+        (e for e in models if e["validation"]["auc"] >= least),
+        key=lambda e: e["exported_bytes"]["int8"]["table"],
+    )
+    return {
+        "target": taken.get("target"),
+        "method": taken.get("method", "dense"),
+        "tolerance": tolerance,
+    }

@@ -1,0 +1,497 @@
+"""The small models of a default run: a few candidates for each size.
+
+Uniform tables, a cut of the dense one, and searches, cheapest first, each
+trained as the dense model is. The best on validation is taken; of those that
+are as good, the simplest.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pep.lab.baselines import BudgetTooSmallError, mixed_dimensions
+from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
+from keras_pep.lab.presets import preset
+from keras_pep.lab.run.artifacts import TICKET
+from keras_pep.lab.run.results import (
+    exported_bytes,
+    quantized_figures,
+    results,
+)
+from keras_pep.lab.run.runner import Run
+from keras_pep.lab.run.searching import search_by_stage
+from keras_pep.lab.run.tuning import (
+    Training,
+    Tuning,
+    arguments_of,
+    build,
+    fit,
+    optimizer,
+    tell,
+)
+from keras_pep.layers import variables
+from keras_pep.layers.storage import Layout
+from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
+from keras_pep.pruning import Ticket, retrain
+from keras_pep.pruning.sizes import entries_in_bytes
+from keras_pep.pruning.ticket import other_weights, values_of
+from keras_pep.sparse import SparseTable
+
+# From the simplest to the least simple.
+METHODS = (
+    *("uniform", "warm-uniform", "mixed-dimension", "one-shot"),
+    *("warm-search", "search"),
+)
+_TABLE = "embedding"
+_QUANTIZED = "int8"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a small table may have.
+
+    Attributes:
+        entries: How many entries, or None.
+        bytes: How many bytes as exported in int8, or None.
+        row_bytes: How many of them a row takes for a scale of its own, if one
+            for the whole table would round too roughly.
+    """
+
+    entries: int | None = None
+    bytes: int | None = None
+    row_bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """For stages and files."""
+        return f"{self.bytes}B" if self.entries is None else f"{self.entries}"
+
+    def __str__(self) -> str:
+        if self.entries is None:
+            return f"{self.bytes:,} bytes"
+        return f"{self.entries:,} entries"
+
+    def holds(self, table: SparseTable) -> bool:
+        """Whether a table is no larger."""
+        if self.entries is not None:
+            return bool(table.values.size <= self.entries)
+        assert self.bytes is not None
+        layout = Layout.smallest(table, quantize=_QUANTIZED)
+        return layout.bytes <= self.bytes
+
+    def columns(self, rows: int) -> int:
+        """How many columns a uniform table may have."""
+        if self.entries is not None:
+            return self.entries // rows
+        assert self.bytes is not None
+        allowed = max(self.bytes - 4, 0)  # 4 of the scale of the table
+        found = allowed // rows - self.row_bytes
+        return max(found, min(allowed // rows, 1))  # a column needs no more
+
+    def per_row(self, rows: int) -> float:
+        """Entries of a row in the mean, or bytes, which hold one each."""
+        return (self.entries or self.bytes or 0) / rows
+
+    def searched(self, rows: int, columns: int) -> int:
+        """How many entries a search may keep, wherever they are; 0 if none."""
+        if self.entries is not None:
+            return min(self.entries, rows * columns - 1)
+        try:
+            allowed = (self.bytes or 0) - self.row_bytes * rows
+            found = entries_in_bytes(allowed, [(rows, columns)], _QUANTIZED)
+        except ValueError:
+            return 0
+        return min(found, rows * columns - 1)
+
+
+@dataclass
+class Candidates:
+    """The candidates of one size, each a stage of the run.
+
+    Attributes:
+        run: The run.
+        tuning: How full tables were trained.
+        size: What they may have.
+        searched: The model and the ticket of a search that serves several
+            sizes, if there was one.
+        found: Figures of each, by its method.
+    """
+
+    run: Run
+    tuning: Tuning
+    size: Size
+    searched: Callable[[Size], tuple[Any, Ticket] | None]
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rows = self.run.dataset.feature_count
+        self.dense = self.tuning.winner
+        self.uniform = self.size.columns(self.rows)  # columns of such a table
+        each = self.size.per_row(self.rows)
+        # Narrower tables share columns, wider ones choose among more.
+        self.source = min(self.dense.columns, 2 * max(math.ceil(each), 1))
+
+    def best(self) -> dict[str, Any] | None:
+        """Train them all, and take the best: figures of `budget-<N>.keras`.
+
+        Returns:
+            None if none can be made, or none fits.
+        """
+        run = self.run
+        for method, train in self._trainings():
+            name = f"try-{method}-{self.size.name}"
+            part = partial(run.do, name, partial(train, name))
+            if (result := run.attempt(name, part)) is not None:
+                self.found[method] = result
+        result = None
+        if self.found:
+            stage = f"budget-{self.size.name}"
+            result = run.attempt(stage, partial(run.do, stage, self._take))
+        run.directory.remove_tried(self.size.name)
+        return result
+
+    def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
+        """The candidates, cheapest first, as long as they may be needed."""
+        tried = preset("candidates")[self.run.config.effort]
+        if [each for each in self.tuning.best if each <= self.uniform]:
+            yield "uniform", self._uniform_of_tuning
+        elif self.uniform and "uniform" in tried:
+            yield "uniform", self._uniform
+        if self.uniform >= self.dense.columns:
+            return  # the dense table itself is no larger
+        if self.uniform and "warm-uniform" in tried:
+            yield "warm-uniform", self._warm_uniform
+        if self._uniform_is_as_good():
+            return  # nothing can be gained by pruning
+        if "mixed-dimension" in tried and self._dims():
+            yield "mixed-dimension", self._mixed_dimension
+        if "one-shot" in tried:
+            yield "one-shot", self._one_shot
+        if "warm-search" in tried and (found := self._warm_search()):
+            yield "warm-search", partial(self._of_search, *found)
+        if "search" in tried and (found := self.searched(self.size)):
+            yield "search", partial(self._of_search, *found)
+
+    def _uniform_is_as_good(self) -> bool:
+        """Whether a narrow table is within noise of the dense one."""
+        if not self.found:
+            return False
+        auc = max(result["auc"] for result in self.found.values())
+        dense = self.tuning.auc(self.dense)
+        # Of models that agree as these do; the pick looks at it exactly.
+        error = auc_error(self.run.dataset.validation.labels, dense)
+        return bool(auc >= dense - preset("as_good") * error)
+
+    def _uniform_of_tuning(self, name: str) -> dict[str, Any]:
+        """Take the best table of tuning that fits."""
+        del name
+        columns = max(
+            (each for each in self.tuning.best if each <= self.uniform),
+            key=lambda each: self.tuning.auc(self.tuning.best[each]),
+        )
+        training = self.tuning.best[columns]
+        stage = self.tuning.tried[training]["stage"]
+        auc = self.tuning.auc(training)
+        return {
+            "model": f"width-{columns}",
+            "stage": stage,
+            "auc": auc,
+            "kept": self.rows * columns,
+        }
+
+    def _uniform(self, name: str) -> dict[str, Any]:
+        """Train a narrow table from its initial values."""
+        training = self.dense.narrowed(self.uniform)
+        model = build(self.run, training, "dense")
+        return self._fit(name, model, training)
+
+    def _warm_uniform(self, name: str) -> dict[str, Any]:
+        """Train a narrow table from the main columns of the dense one."""
+        training = self.dense.narrowed(self.uniform)
+        model = build(self.run, training, "dense")
+        start = preset("warm_share") * self._main_columns(self.uniform)
+        variables.assign(model.embedding.embeddings, start)
+        return self._fit(name, model, training)
+
+    def _fit(self, name: str, model: Any, training: Training) -> dict[str, Any]:
+        table = variables.values_of(model.embedding.embeddings)
+        fit(self.run, name, model, training, self._rivals(training))
+        ticket = self._ticket(model, table, np.ones(table.shape, bool))
+        return self._save(name, model, ticket, training)
+
+    def _dims(self) -> tuple[int, ...] | None:
+        """Widths of fields by their popularity; None if they do not fit."""
+        sizes = self.run.dataset.field_sizes
+        dim = self.tuning.largest
+        allowed = budget = self.size.entries or self.size.bytes or 0
+        try:
+            while True:
+                dims = mixed_dimensions(sizes, dim, budget)
+                # Of projections, which stay in float32, and scales.
+                more = sum(4 * d * dim for d in dims if d < dim) + 4 * len(dims)
+                tables = sum(map(operator.mul, sizes, dims))
+                excess = tables + more - allowed
+                if self.size.entries is not None or excess <= 0:
+                    return dims
+                budget -= excess
+        except BudgetTooSmallError:
+            return None
+
+    def _mixed_dimension(self, name: str) -> dict[str, Any]:
+        """Train a table for each field, as wide as the field is popular."""
+        dims, sizes = self._dims(), self.run.dataset.field_sizes
+        assert dims is not None
+        share = min(1.0, self.size.per_row(self.rows) / self.dense.columns)
+        training = replace(
+            self.dense.narrowed(self.dense.columns, share),
+            columns=self.tuning.largest,
+        )
+        budget = parameters_of_mixed(sizes, dims, training.columns)
+        model = build(self.run, training, "mixed-dimension", budget)
+        tables = [
+            variables.values_of(layer.embeddings)
+            for layer in model.embedding.tables
+        ]
+        wide = [
+            np.pad(table, [(0, 0), (0, max(dims) - table.shape[1])])
+            for table in tables
+        ]
+        mask = np.arange(max(dims)) < np.repeat(dims, sizes)[:, None]
+        ticket = self._ticket(model, np.concatenate(wide), mask)
+        fit(self.run, name, model, training, self._rivals(training), budget)
+        return self._save(name, model, ticket, training, budget)
+
+    def _one_shot(self, name: str) -> dict[str, Any]:
+        """Cut the rows of the dense table where little is left of them."""
+        table = self._main_columns(self.source)
+        norms = suffix_norms(table)
+        mask = norms >= self._smallest_kept(norms, table)
+        training = self.dense.narrowed(self.source, float(mask.mean()))
+        model = build(self.run, training, "pep")
+        start = preset("warm_share") * table
+        ticket = self._ticket(model, start, mask)
+        return self._retrain(name, model, ticket, training)
+
+    def _smallest_kept(self, norms: np.ndarray, table: np.ndarray) -> float:
+        """The norm of the last entry of which all before it fit."""
+        falling = np.sort(norms, axis=None)[::-1]
+
+        def fits(count: int) -> bool:
+            mask = norms >= falling[count - 1]
+            return self.size.holds(SparseTable.from_dense(table, mask))
+
+        low, high = 0, falling.size
+        while low < high:
+            middle = -(-(low + high) // 2)
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        if not low:
+            raise ValueError(f"{self.size} hold no entry.")
+        return float(falling[low - 1])
+
+    def _warm_search(self) -> tuple[Any, Ticket] | None:
+        """Search the dense table as it was trained: a model and its ticket."""
+        training = self.dense.narrowed(self.source)
+        budget = self.size.searched(self.rows, self.source)
+        if not budget:
+            return None
+        epochs = math.ceil(preset("warm_search_epochs") * training.epochs)
+        rate = preset("warm_search_rate") * training.rate
+        stage = f"search-warm-{self.size.name}"
+        found = self.run.attempt(
+            stage,
+            lambda: search_table(
+                self.run,
+                stage,
+                replace(training, rate=rate, epochs=epochs),
+                [budget],
+                self._main_columns(self.source),
+            ),
+        )
+        if found is None:
+            return None
+        model, (ticket,) = found
+        share = np.float32(preset("warm_share"))
+        tables = {
+            name: table.with_values(share * table.values)
+            for name, table in ticket.tables.items()
+        }
+        return model, replace(ticket, tables=tables)
+
+    def _of_search(
+        self, model: Any, ticket: Ticket, name: str
+    ) -> dict[str, Any]:
+        """Retrain what a search has found."""
+        rows, columns = ticket.tables[_TABLE].shape
+        share = ticket.embedding_parameters / (rows * columns)
+        training = self.dense.narrowed(columns, share)
+        return self._retrain(name, model, ticket, training)
+
+    def _retrain(
+        self, name: str, model: Any, ticket: Ticket, training: Training
+    ) -> dict[str, Any]:
+        keras.utils.set_random_seed(self.run.config.seed)
+        batches, arguments = arguments_of(
+            *(self.run, name, training, self._rivals(training)),
+            ticket.embedding_parameters,
+        )
+        small = retrain(
+            model,
+            ticket,
+            batches,
+            optimizer=optimizer(self.run, training),
+            **arguments,
+        )
+        return self._save(name, small, ticket, training)
+
+    def _save(
+        self,
+        name: str,
+        model: Any,
+        ticket: Ticket,
+        training: Training,
+        kept: int | None = None,
+    ) -> dict[str, Any]:
+        kept = ticket.embedding_parameters if kept is None else kept
+        self.run.directory.save_model(name, model)
+        self.run.directory.write(TICKET, f"{name}.ticket.npz", ticket)
+        history = self.run.stage.history
+        tell(name, training, history, kept)
+        auc = max(row["val_auc"] for row in history)
+        return {"model": name, "stage": name, "auc": auc, "kept": kept}
+
+    def _rivals(self, training: Training) -> list[list[float]]:
+        """Validation AUC over the epochs of the best candidate so far."""
+        if not self.found:
+            return []
+        best = max(self.found.values(), key=lambda result: result["auc"])
+        history = self.run.stages[best["stage"]].history
+        return [[row["val_auc"] for row in history]]
+
+    def _ticket(
+        self, model: Any, table: np.ndarray, mask: np.ndarray
+    ) -> Ticket:
+        """A ticket of what is kept of initial values."""
+        return Ticket(
+            tables={_TABLE: SparseTable.from_dense(table, mask)},
+            weights=values_of(other_weights(model, [_TABLE])),
+            budget=int(mask.sum()),
+        )
+
+    def _main_columns(self, columns: int) -> np.ndarray:
+        """The dense table, rotated, so that its first columns matter most."""
+        model = self.run.directory.load_model(f"width-{self.dense.columns}")
+        table = variables.values_of(model.embedding.embeddings)
+        return main_columns(table, columns)
+
+    def _take(self) -> dict[str, Any]:
+        """Take the best, or a simpler one that is as good."""
+        run, rows = self.run, self.run.dataset.validation
+        models, scores = {}, {}
+        for method, result in self.found.items():
+            model = run.directory.load_model(result["model"])
+            size = exported_bytes(model)[_QUANTIZED]["table"]
+            if result["kept"] <= (self.size.entries or math.inf) and size <= (
+                self.size.bytes or math.inf
+            ):
+                models[method] = model
+                scores[method] = predict(model, rows.ids)
+        if not models:
+            raise ValueError(f"No table that was trained has {self.size}.")
+        aucs = {m: auc(rows.labels, score) for m, score in scores.items()}
+        best = max(aucs, key=lambda method: aucs[method])
+
+        def as_good(method: str) -> bool:
+            error = auc_difference_error(
+                rows.labels, scores[method], scores[best]
+            )
+            return bool(aucs[method] >= aucs[best] - preset("tie") * error)
+
+        method = next(m for m in METHODS if m in models and as_good(m))
+        return self._taken(method, models[method], aucs)
+
+    def _taken(
+        self, method: str, model: Any, aucs: Mapping[str, float]
+    ) -> dict[str, Any]:
+        run, found = self.run, self.found[method]
+        if found["model"].startswith("width-"):
+            training = next(
+                t
+                for t, tried in self.tuning.tried.items()
+                if tried["stage"] == found["stage"]
+            )
+            fresh = build(run, training, "dense")
+            table = variables.values_of(fresh.embedding.embeddings)
+            ticket = self._ticket(fresh, table, np.ones(table.shape, bool))
+        else:
+            ticket = run.directory.read(TICKET, f"{found['model']}.ticket.npz")
+        kept = found["kept"]
+        target = self.size.entries or kept
+        ticket = replace(ticket, budget=target)
+        run.directory.save_ticket(ticket)
+        history = run.stages[found["stage"]].history
+        return {
+            "target": target,
+            "max_bytes": self.size.bytes,
+            "method": method,
+            "sparsity": round(1 - kept / run.parameters, 6),
+            "search_step": ticket.step,
+            "retrain": run.config.start,
+            "candidates": dict(aucs),
+            **results(run, f"budget-{target}", model, kept, history),
+            "int8": quantized_figures(run, model),
+        }
+
+
+def search_table(
+    run: Run,
+    stage: str,
+    training: Training,
+    budgets: Sequence[int],
+    table: np.ndarray | None = None,
+) -> tuple[Any, list[Ticket]]:
+    """Search a table, from its initial values or those given."""
+
+    def made() -> Any:
+        model = build(run, training, "pep", falling=False)
+        if table is not None:
+            model.embedding.begin_with(table)
+        return model
+
+    done = stage in run.stages
+    model, tickets, _ = search_by_stage(
+        run, stage, stage, made, "budget", budgets, training.epochs
+    )
+    if not done:
+        tell(stage, training, run.stage.history, tickets[-1].budget)
+    return model, tickets
+
+
+def main_columns(table: np.ndarray, columns: int) -> np.ndarray:
+    """Rotate a table: its first columns hold most of it.
+
+    By the eigenvectors of its second moments, which changes no inner product
+    of rows.
+
+    Args:
+        table: `(rows, output_dim)`.
+        columns: How many are wanted.
+
+    Returns:
+        float32 `(rows, columns)`.
+    """
+    moments = table.T.astype(np.float64) @ table
+    rotation = np.linalg.eigh(moments)[1][:, ::-1][:, :columns]
+    return table @ rotation.astype(np.float32)
+
+
+def suffix_norms(table: np.ndarray) -> np.ndarray:
+    """Norm of what follows each entry in its row, with the entry itself."""
+    squares = np.square(table[:, ::-1], dtype=np.float64)
+    norms: np.ndarray = np.sqrt(np.cumsum(squares, axis=1)[:, ::-1])
+    return norms

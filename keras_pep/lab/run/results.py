@@ -1,0 +1,94 @@
+"""Figures of a trained model, and its bytes as it would be exported."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pep.lab.run.runner import Run
+from keras_pep.layers.linear import LinearMixin
+from keras_pep.metrics import evaluate
+from keras_pep.serving import served_model, tables_of
+from keras_pep.serving.compact import layout_of
+from keras_pep.serving.sizes import bytes_of
+
+_EVALUATED = ("validation", "test")
+
+
+def results(
+    run: Run,
+    name: str,
+    model: keras.Model,
+    kept: int,
+    history: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Save a trained model, evaluate it, and count what it takes.
+
+    Args:
+        run: The run.
+        name: Of its file.
+        model: The model.
+        kept: Its embedding parameters.
+        history: Rows of its epochs, by default those of the present stage.
+    """
+    epochs = run.stage.history if history is None else history
+    best = max(range(len(epochs)), key=lambda n: epochs[n]["val_auc"])
+    splits = {n: run.dataset.splits[n] for n in _EVALUATED}
+    return {
+        "embedding_parameters": kept,
+        "total_parameters": sum(
+            int(np.prod(v.shape)) for v in model.trainable_variables
+        ),
+        "bytes": run.directory.save_model(name, model),
+        "exported_bytes": exported_bytes(model),
+        "steps": epochs[-1]["step"],
+        "seconds": seconds(epochs),
+        "best_epoch": best + 1,
+        "seconds_to_best": seconds(epochs[: best + 1]),
+        **{n: evaluate(model, x.ids, x.labels) for n, x in splits.items()},
+    }
+
+
+def quantized_figures(run: Run, model: keras.Model) -> dict[str, Any]:
+    """AUC and log-loss of a model as it is exported in int8."""
+    served = served_model(model, "int8")
+    splits = {n: run.dataset.splits[n] for n in _EVALUATED}
+    return {n: evaluate(served, x.ids, x.labels) for n, x in splits.items()}
+
+
+def exported_bytes(model: keras.Model) -> dict[str, dict[str, int]]:
+    """Bytes of the tables and of everything, in float32 and in int8.
+
+    Returns:
+        By the type of values, `table`, with all that looks vectors up but
+        without first-order weights, and `model`, with all weights.
+    """
+    tables = tables_of(model)
+    counted = {id(w) for layer, _ in tables.values() for w in layer.weights}
+    others = [w for w in model.weights if id(w) not in counted]
+    embedding = getattr(model, "embedding", None)  # may have more than tables
+    own = bytes_of(
+        w for w in getattr(embedding, "weights", ()) if id(w) not in counted
+    )
+    found = {}
+    for quantize in (None, "int8"):
+        sizes = {
+            name: layout_of(table, quantize).bytes
+            for name, (_, table) in tables.items()
+        }
+        of_tables = own + sum(
+            size
+            for name, size in sizes.items()
+            if not isinstance(tables[name][0], LinearMixin)
+        )
+        found[quantize or "float32"] = {
+            "table": of_tables,
+            "model": bytes_of(others) + sum(sizes.values()),
+        }
+    return found
+
+
+def seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
+    """Add up the time of epochs, with their validation."""
+    return round(float(sum(row["seconds"] for row in epochs)), 2)

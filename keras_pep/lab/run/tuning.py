@@ -1,0 +1,335 @@
+"""The dense model of a default run: width, L2, rate and length by validation.
+
+Every training has a rate that falls to zero. One thing is changed at a time,
+and what is better stays: shorter where the first training overfits, then L2,
+the rate, and the width. What is behind at half its length is dropped.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pep.distribution.replicas import prepare
+from keras_pep.lab.presets import preset
+from keras_pep.lab.run.config import Config
+from keras_pep.lab.run.progress import clock_time
+from keras_pep.lab.run.runner import Run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a table is trained.
+
+    Attributes:
+        columns: Of the table.
+        l2: L2 regularization.
+        rate: Learning rate to begin with; it falls to zero.
+        epochs: How long.
+    """
+
+    columns: int
+    l2: float
+    rate: float
+    epochs: int
+
+    def narrowed(self, columns: int, kept: float = 1.0) -> "Training":
+        """For a table of other columns, or of which a share is kept.
+
+        The fewer entries a row has, the less L2 suits it.
+        """
+        by_width = (columns / self.columns) ** preset("l2_by_width")
+        scale = by_width * kept ** preset("l2_by_share")
+        return replace(self, columns=columns, l2=self.l2 * scale)
+
+
+@dataclass
+class Tuning:
+    """Trainings of full tables so far, each a stage of the run.
+
+    Attributes:
+        run: The run.
+        largest: How many columns a table may have.
+        tried: Figures of each, by how it was trained.
+        best: The best of each width.
+    """
+
+    run: Run
+    largest: int
+    tried: dict[Training, dict[str, Any]] = field(default_factory=dict)
+    best: dict[int, Training] = field(default_factory=dict)
+
+    def auc(self, training: Training) -> float:
+        """Train, unless that was done: the best validation AUC.
+
+        The best model of each width is `width-<columns>.keras`.
+        """
+        if training not in self.tried:
+            name = f"dense-{len(self.tried) + 1}"
+            result = self.run.do(name, lambda: self._train(name, training))
+            self.tried[training] = {"stage": name, **result}
+            if self._is_best(training.columns, result["auc"]):
+                self.best[training.columns] = training
+        return float(self.tried[training]["auc"])
+
+    @property
+    def winner(self) -> Training:
+        """The best so far."""
+        return max(self.best.values(), key=self.auc)
+
+    def better(self, training: Training) -> bool:
+        """Train, and tell whether it is the best so far."""
+        self.auc(training)
+        return self.winner == training
+
+    def climb(self, step: Any) -> bool:
+        """Take steps from the best training, as long as they improve it."""
+        moved = False
+        while (training := step(self.winner)) is not None:
+            if not self.better(training):
+                break
+            moved = True
+        return moved
+
+    def _is_best(self, columns: int, auc: float) -> bool:
+        return columns not in self.best or auc > self.auc(self.best[columns])
+
+    def _train(self, name: str, training: Training) -> dict[str, Any]:
+        run = self.run
+        rivals = [
+            [row["val_auc"] for row in run.stages[result["stage"]].history]
+            for tried, result in self.tried.items()
+            if tried == self.winner and tried.epochs == training.epochs
+        ]
+        model = build(run, training, "dense")
+        fit(run, name, model, training, rivals)
+        epochs = [row["val_auc"] for row in run.stage.history]
+        if self._is_best(training.columns, max(epochs)):
+            run.directory.save_model(f"width-{training.columns}", model)
+        tell(name, training, run.stage.history)
+        return {
+            **asdict(training),
+            "auc": max(epochs),
+            "best_epoch": int(np.argmax(epochs)) + 1,
+            "trained_epochs": len(epochs),
+        }
+
+
+_TITLES = "   columns       L2    rate  epochs  val AUC    took"
+
+
+def tell(
+    name: str,
+    training: Training,
+    history: Sequence[Mapping[str, Any]],
+    kept: int | None = None,
+) -> None:
+    """Log a line of a training that is done.
+
+    Args:
+        name: Of its stage.
+        training: How it was trained.
+        history: Rows of its epochs.
+        kept: Entries of the table, if not all are kept.
+    """
+    if name == "dense-1":
+        logger.info(f"{'':28}{_TITLES}")
+    auc = max(row["val_auc"] for row in history)
+    took = clock_time(sum(row["seconds"] for row in history))
+    logger.info(
+        f"{name:<28}{training.columns:>10}{training.l2:>9.1e}"
+        f"{training.rate:>8.2g}{len(history):>8}{auc:>9.4f}{took:>8}"
+        + (f"  {kept:,} kept" if kept is not None else "")
+    )
+
+
+def tune(run: Run) -> Tuning:
+    """Find out how a full table is best trained.
+
+    Whatever the settings of the run fix is not tuned. The decisions depend on
+    validation alone.
+    """
+    config, tuning = run.config, Tuning(run, run.config.columns())
+    first = Training(
+        config.embedding_dim or min(preset("first_columns"), tuning.largest),
+        l2=_l2(run) if config.l2 is None else config.l2,
+        rate=config.learning_rate or _rate(config),
+        epochs=min(preset("retrain_epochs", kind(config)), config.max_epochs),
+    )
+    tuning.auc(first)
+    overfits = _shorten(tuning)
+    factor = preset("l2_factor")
+    if config.l2 is None:
+        for by in (factor, 1 / factor):
+            if tuning.climb(lambda best, by=by: replace(best, l2=best.l2 * by)):
+                break
+    if config.learning_rate is None and overfits:
+        slower = replace(tuning.winner, rate=tuning.winner.rate / factor)
+        if tuning.better(slower) and _grows_to_its_end(tuning, slower):
+            tuning.auc(replace(slower, epochs=2 * slower.epochs))
+    if config.embedding_dim is None:
+        _tune_columns(tuning)
+        if tuning.winner.columns != first.columns:
+            _shorten(tuning)
+    return tuning
+
+
+def _shorten(tuning: Tuning) -> bool:
+    """Try fewer epochs, and tell whether the best training overfits."""
+    best = tuning.winner
+    over_best = preset("epochs_over_dense") * tuning.tried[best]["best_epoch"]
+    shorter = replace(best, epochs=max(2, math.ceil(over_best)))
+    if shorter.epochs < best.epochs:
+        tuning.auc(shorter)
+    return shorter.epochs < best.epochs
+
+
+def _tune_columns(tuning: Tuning) -> None:
+    """Double the columns, or halve them, as long as that is better."""
+
+    def double(best: Training) -> Training | None:
+        columns = 2 * best.columns
+        return best.narrowed(columns) if columns <= tuning.largest else None
+
+    def halve(best: Training) -> Training | None:
+        columns = best.columns // 2
+        return best.narrowed(columns) if columns else None
+
+    if not tuning.climb(double):
+        tuning.climb(halve)
+
+
+def _grows_to_its_end(tuning: Tuning, training: Training) -> bool:
+    return bool(tuning.tried[training]["best_epoch"] == training.epochs)
+
+
+def _l2(run: Run) -> float:
+    """An L2 to begin with: in proportion to how often a feature is seen.
+
+    L2 acts on a row in every step, the loss only where a batch has it.
+    """
+    columns = run.dataset.train.ids.shape[1]
+    return float(preset("l2_share") * columns / run.dataset.feature_count)
+
+
+def _rate(config: Config) -> float:
+    return float(config.rate() * preset("retrain_rate_factor", kind(config)))
+
+
+def kind(config: Config) -> str:
+    """The model, as presets have it."""
+    return config.model + "+" * config.deep
+
+
+def build(
+    run: Run,
+    training: Training,
+    embedding: str,
+    budget: int | None = None,
+    *,
+    falling: bool = True,
+) -> keras.Model:
+    """Make a model, compiled for a training.
+
+    Args:
+        run: The run.
+        training: How it will be trained.
+        embedding: See `Config.build_model`, as is `budget`.
+        budget: Parameters of a table that is made to fit them.
+        falling: Whether the rate falls, as it does not in a search.
+    """
+    config = replace(run.config, embedding_dim=training.columns, l2=training.l2)
+    with run.workers.scope():
+        model = config.build_model(
+            *(run.dataset, embedding, budget),
+            optimizer=optimizer(run, training)
+            if falling
+            else config.adam(training.rate),
+        )
+    prepare(model)
+    return model
+
+
+def optimizer(run: Run, training: Training) -> keras.Optimizer:
+    """Make the optimizer of a training: its rate falls to zero."""
+    steps = -(-len(run.rows) // run.config.batch_size) * training.epochs
+    falling = keras.optimizers.schedules.PolynomialDecay(
+        training.rate, steps, 0.0
+    )
+    return replace(run.config, l2=training.l2).adam(falling)
+
+
+def fit(
+    run: Run,
+    name: str,
+    model: keras.Model,
+    training: Training,
+    rivals: Sequence[Sequence[float]] = (),
+    kept: int | None = None,
+) -> None:
+    """Train a model to its best epoch, unless it is behind at half-time."""
+    batches, arguments = arguments_of(run, name, training, rivals, kept)
+    model.fit(batches, verbose=0, **arguments)
+
+
+def arguments_of(
+    run: Run,
+    name: str,
+    training: Training,
+    rivals: Sequence[Sequence[float]] = (),
+    kept: int | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Batches and arguments of `fit`; see `fit`."""
+    return run.training(
+        *(
+            name,
+            run.rows,
+            training.epochs,
+            DroppedIfBehind(rivals, run.stage.history),
+        ),
+        kept=run.dataset.feature_count * training.columns
+        if kept is None
+        else kept,
+        # While the rate falls, an AUC can fall and rise again.
+        patience=max(training.epochs // 2, 1),
+    )
+
+
+class DroppedIfBehind(keras.callbacks.Callback):
+    """Ends a training that is behind another one for two epochs.
+
+    Only from its half on: what learns faster is not always what ends higher.
+
+    Args:
+        rivals: Validation AUC after each epoch, of others of the same length.
+        history: Rows of the epochs before this one.
+    """
+
+    def __init__(
+        self,
+        rivals: Sequence[Sequence[float]],
+        history: Sequence[Mapping[str, Any]],
+    ) -> None:
+        super().__init__()
+        self.rivals = rivals
+        self.history = history
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Compare this epoch and the last one with theirs."""
+        aucs = [row["val_auc"] for row in self.history][:epoch]
+        aucs.append((logs or {})["val_auc"])
+        last = range(max(epoch - 1, 0), epoch + 1)
+        behind = any(
+            len(rival) > epoch and all(aucs[n] < rival[n] for n in last)
+            for rival in self.rivals
+        )
+        if behind and 2 * (epoch + 1) >= self.params["epochs"]:
+            self.model.stop_training = True

@@ -104,7 +104,11 @@ PRESETS: Sequence[Preset] = (
     Preset("l2_by_width", 0.4, f"{_LOG}: the default run"),
     Preset("l2_by_share", 0.25, f"{_LOG}: the default run"),
     Preset("warm_share", 0.3, f"{_LOG}: the default run"),
-    Preset("warm_search_epochs", 0.6, f"{_LOG}: the default run"),
+    Preset(
+        "source_columns",
+        {"one-shot": 2, "warm-search": 4},
+        f"{_LOG}: the default run; in those of a uniform table",
+    ),
     Preset("warm_search_rate", 0.5, f"{_LOG}: the default run"),
     Preset(
         "candidates",

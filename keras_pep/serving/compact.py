@@ -66,8 +66,17 @@ def served_model(
         more = np.array(without_unknown, dtype=np.int64)
         config["config"]["field_sizes"] = (np.array(sizes) + more).tolist()
         ends = np.cumsum(sizes)[np.array(without_unknown, dtype=bool)]
+        # An embedding may have a table for each field.
+        apart = [layer.name for layer in getattr(model.embedding, "tables", ())]
+        if apart:
+            layer = config["config"]["embedding"]["config"]
+            layer["field_sizes"] = config["config"]["field_sizes"]
         for name, table in tables.items():
-            tables[name] = _with_empty_rows(table, ends, sum(sizes), model)
+            places, rows = ends, sum(sizes)
+            if name in apart:
+                rows = sizes[apart.index(name)]
+                places = np.repeat(rows, more[apart.index(name)])
+            tables[name] = _with_empty_rows(table, places, rows, model)
     layouts: dict[str, Layout] = {}
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name in [*tables]:

@@ -193,8 +193,8 @@ def _load_silently() -> None:
     try:
         import tensorflow as tf
 
-        for name in ("tensorflow", "absl"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        for found in (tf.get_logger(), logging.getLogger("absl")):
+            found.setLevel(logging.ERROR)
         import keras_pep.lab.run  # noqa: F401
 
         if "TF_CONFIG" not in os.environ:  # or workers could not be joined

@@ -37,13 +37,22 @@ def search_for_best(run: Run) -> dict[str, Any]:
         sizes = [Size(bytes=whole // part) for part in parts]
     # As the dense table needs it.
     row_bytes = max(whole // run.dataset.feature_count - best.columns, 0)
-    sizes = [replace(size, row_bytes=row_bytes) for size in sizes]
+    unknown = [each.unknown for each in run.dataset.vocabularies.values()]
+    sizes = [
+        replace(size, row_bytes=row_bytes, more_rows=unknown.count(False))
+        for size in sizes
+    ]
     searches = _Searches(run, best, sizes)
     budgets: list[dict[str, Any]] = []
-    too_small = []
+    tried, too_small = [], []
     while sizes:
         size = sizes.pop(0)
+        tried.append(size)
         entry = Candidates(run, tuning, size, searches).best()
+        if entry is None and size.bytes and not size.row_bytes:
+            # Trained tables may need scales where the dense one does not.
+            sizes.insert(0, replace(size, row_bytes=2))
+            continue
         if entry is None:
             too_small.append(size)
             continue
@@ -52,7 +61,7 @@ def search_for_best(run: Run) -> dict[str, Any]:
             go_on = not (given or sizes) and _as_good(run, entry, dense)
             if go_on and size.bytes:
                 sizes.append(replace(size, bytes=size.bytes // 2))
-    run.budgets = [entry["target"] for entry in budgets]  # for comparisons
+    run.sizes = tried
     return {
         "dense": dense,
         "search": {

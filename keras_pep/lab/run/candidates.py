@@ -21,6 +21,7 @@ from keras_pep.lab.presets import preset
 from keras_pep.lab.run.artifacts import TICKET
 from keras_pep.lab.run.results import (
     exported_bytes,
+    planted_figures,
     quantized_figures,
     results,
 )
@@ -61,16 +62,20 @@ class Size:
         bytes: How many bytes as exported in int8, or None.
         row_bytes: How many of them a row takes for a scale of its own, if one
             for the whole table would round too roughly.
+        more_rows: Rows that an exported table has besides: see `served_model`.
     """
 
     entries: int | None = None
     bytes: int | None = None
     row_bytes: int = 0
+    more_rows: int = 0
 
     @property
     def name(self) -> str:
         """For stages and files."""
-        return f"{self.bytes}B" if self.entries is None else f"{self.entries}"
+        if self.entries is not None:
+            return f"{self.entries}"
+        return f"{self.bytes}B" + "-scaled" * bool(self.row_bytes)
 
     def __str__(self) -> str:
         if self.entries is None:
@@ -82,29 +87,63 @@ class Size:
         if self.entries is not None:
             return bool(table.values.size <= self.entries)
         assert self.bytes is not None
-        layout = Layout.smallest(table, quantize=_QUANTIZED)
-        return layout.bytes <= self.bytes
+        splits = np.pad(table.row_splits, (0, self.more_rows), "edge")
+        table = replace(table, row_splits=splits)
+        return Layout.smallest(table, quantize=_QUANTIZED).bytes <= self.bytes
 
     def columns(self, rows: int) -> int:
         """How many columns a uniform table may have."""
         if self.entries is not None:
             return self.entries // rows
         assert self.bytes is not None
-        allowed = max(self.bytes - 4, 0)  # 4 of the scale of the table
-        found = allowed // rows - self.row_bytes
-        return max(found, min(allowed // rows, 1))  # a column needs no more
+        # 4 of the scale of the table.
+        found = max(self.bytes - 4, 0) // (rows + self.more_rows)
+        return max(found - self.row_bytes, min(found, 1))
 
     def per_row(self, rows: int) -> float:
         """Entries of a row in the mean, or bytes, which hold one each."""
         return (self.entries or self.bytes or 0) / rows
+
+    def dims(self, run: Run, dim: int) -> tuple[int, ...] | None:
+        """Widths of fields by their popularity; None if none fit.
+
+        Args:
+            run: The run.
+            dim: What they are projected to.
+        """
+        sizes = [n + bool(self.more_rows) for n in run.dataset.field_sizes]
+        allowed = budget = self.entries or self.bytes or 0
+        try:
+            while True:
+                dims = mixed_dimensions(sizes, dim, budget)
+                # Of projections, which stay in float32, and scales.
+                more = sum(4 * d * dim for d in dims if d < dim) + 4 * len(dims)
+                excess = sum(map(operator.mul, sizes, dims)) + more - allowed
+                if self.entries is not None or excess <= 0:
+                    return dims
+                budget -= excess
+        except BudgetTooSmallError:
+            return None
+
+    def budget_of(self, method: str, run: Run) -> int:
+        """How many parameters a method may use; 0 if there is no room."""
+        rows, columns = run.dataset.feature_count, run.config.columns()
+        if method == "uniform":
+            return min(self.columns(rows), columns) * rows
+        if method == "mixed-dimension":
+            dim, sizes = run.told.columns(), run.dataset.field_sizes
+            dims = self.dims(run, dim)
+            return parameters_of_mixed(sizes, dims, dim) if dims else 0
+        return self.searched(rows, columns)
 
     def searched(self, rows: int, columns: int) -> int:
         """How many entries a search may keep, wherever they are; 0 if none."""
         if self.entries is not None:
             return min(self.entries, rows * columns - 1)
         try:
-            allowed = (self.bytes or 0) - self.row_bytes * rows
-            found = entries_in_bytes(allowed, [(rows, columns)], _QUANTIZED)
+            served = rows + self.more_rows
+            allowed = (self.bytes or 0) - self.row_bytes * served
+            found = entries_in_bytes(allowed, [(served, columns)], _QUANTIZED)
         except ValueError:
             return 0
         return min(found, rows * columns - 1)
@@ -133,9 +172,15 @@ class Candidates:
         self.rows = self.run.dataset.feature_count
         self.dense = self.tuning.winner
         self.uniform = self.size.columns(self.rows)  # columns of such a table
-        each = self.size.per_row(self.rows)
-        # Narrower tables share columns, wider ones choose among more.
-        self.source = min(self.dense.columns, 2 * max(math.ceil(each), 1))
+
+    def _source(self, method: str) -> int:
+        """How many columns of the dense table a method starts from.
+
+        Of narrow ones more can be kept, of wide ones there is more choice.
+        """
+        uniform = max(math.ceil(self.size.per_row(self.rows)), 1)
+        columns = preset("source_columns")[method] * uniform
+        return int(min(self.dense.columns, columns))
 
     def best(self) -> dict[str, Any] | None:
         """Train them all, and take the best: figures of `budget-<N>.keras`.
@@ -154,7 +199,7 @@ class Candidates:
             stage = f"budget-{self.size.name}"
             result = run.attempt(stage, partial(run.do, stage, self._take))
         run.directory.remove_tried(self.size.name)
-        return result
+        return result or None
 
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
         """The candidates, cheapest first, as long as they may be needed."""
@@ -167,10 +212,11 @@ class Candidates:
             return  # the dense table itself is no larger
         if self.uniform and "warm-uniform" in tried:
             yield "warm-uniform", self._warm_uniform
-        if self._uniform_is_as_good():
-            return  # nothing can be gained by pruning
-        if "mixed-dimension" in tried and self._dims():
+        dim = self.dense.columns
+        if "mixed-dimension" in tried and self.size.dims(self.run, dim):
             yield "mixed-dimension", self._mixed_dimension
+        if self._full_is_as_good():
+            return  # nothing can be gained by pruning
         if "one-shot" in tried:
             yield "one-shot", self._one_shot
         if "warm-search" in tried and (found := self._warm_search()):
@@ -178,8 +224,8 @@ class Candidates:
         if "search" in tried and (found := self.searched(self.size)):
             yield "search", partial(self._of_search, *found)
 
-    def _uniform_is_as_good(self) -> bool:
-        """Whether a narrow table is within noise of the dense one."""
+    def _full_is_as_good(self) -> bool:
+        """Whether a narrower table is within noise of the dense one."""
         if not self.found:
             return False
         auc = max(result["auc"] for result in self.found.values())
@@ -225,34 +271,14 @@ class Candidates:
         ticket = self._ticket(model, table, np.ones(table.shape, bool))
         return self._save(name, model, ticket, training)
 
-    def _dims(self) -> tuple[int, ...] | None:
-        """Widths of fields by their popularity; None if they do not fit."""
-        sizes = self.run.dataset.field_sizes
-        dim = self.tuning.largest
-        allowed = budget = self.size.entries or self.size.bytes or 0
-        try:
-            while True:
-                dims = mixed_dimensions(sizes, dim, budget)
-                # Of projections, which stay in float32, and scales.
-                more = sum(4 * d * dim for d in dims if d < dim) + 4 * len(dims)
-                tables = sum(map(operator.mul, sizes, dims))
-                excess = tables + more - allowed
-                if self.size.entries is not None or excess <= 0:
-                    return dims
-                budget -= excess
-        except BudgetTooSmallError:
-            return None
-
     def _mixed_dimension(self, name: str) -> dict[str, Any]:
         """Train a table for each field, as wide as the field is popular."""
-        dims, sizes = self._dims(), self.run.dataset.field_sizes
+        dim, sizes = self.dense.columns, self.run.dataset.field_sizes
+        dims = self.size.dims(self.run, dim)
         assert dims is not None
-        share = min(1.0, self.size.per_row(self.rows) / self.dense.columns)
-        training = replace(
-            self.dense.narrowed(self.dense.columns, share),
-            columns=self.tuning.largest,
-        )
-        budget = parameters_of_mixed(sizes, dims, training.columns)
+        share = min(1.0, self.size.per_row(self.rows) / dim)
+        training = self.dense.narrowed(dim, share)
+        budget = parameters_of_mixed(sizes, dims, dim)
         model = build(self.run, training, "mixed-dimension", budget)
         tables = [
             variables.values_of(layer.embeddings)
@@ -269,10 +295,11 @@ class Candidates:
 
     def _one_shot(self, name: str) -> dict[str, Any]:
         """Cut the rows of the dense table where little is left of them."""
-        table = self._main_columns(self.source)
+        columns = self._source("one-shot")
+        table = self._main_columns(columns)
         norms = suffix_norms(table)
         mask = norms >= self._smallest_kept(norms, table)
-        training = self.dense.narrowed(self.source, float(mask.mean()))
+        training = self.dense.narrowed(columns, float(mask.mean()))
         model = build(self.run, training, "pep")
         start = preset("warm_share") * table
         ticket = self._ticket(model, start, mask)
@@ -296,11 +323,11 @@ class Candidates:
 
     def _warm_search(self) -> tuple[Any, Ticket] | None:
         """Search the dense table as it was trained: a model and its ticket."""
-        training = self.dense.narrowed(self.source)
-        budget = self.size.searched(self.rows, self.source)
+        columns = self._source("warm-search")
+        training = self.dense.narrowed(columns)
+        budget = self.size.searched(self.rows, columns)
         if not budget:
             return None
-        epochs = math.ceil(preset("warm_search_epochs") * training.epochs)
         rate = preset("warm_search_rate") * training.rate
         stage = f"search-warm-{self.size.name}"
         found = self.run.attempt(
@@ -308,9 +335,9 @@ class Candidates:
             lambda: search_table(
                 self.run,
                 stage,
-                replace(training, rate=rate, epochs=epochs),
+                replace(training, rate=rate),
                 [budget],
-                self._main_columns(self.source),
+                self._main_columns(columns),
             ),
         )
         if found is None:
@@ -395,14 +422,15 @@ class Candidates:
         models, scores = {}, {}
         for method, result in self.found.items():
             model = run.directory.load_model(result["model"])
-            size = exported_bytes(model)[_QUANTIZED]["table"]
+            sizes = exported_bytes(model, run.dataset.vocabularies)
+            size = sizes[_QUANTIZED]["table"]
             if result["kept"] <= (self.size.entries or math.inf) and size <= (
                 self.size.bytes or math.inf
             ):
                 models[method] = model
                 scores[method] = predict(model, rows.ids)
         if not models:
-            raise ValueError(f"No table that was trained has {self.size}.")
+            return {}
         aucs = {m: auc(rows.labels, score) for m, score in scores.items()}
         best = max(aucs, key=lambda method: aucs[method])
 
@@ -443,6 +471,7 @@ class Candidates:
             "search_step": ticket.step,
             "retrain": run.config.start,
             "candidates": dict(aucs),
+            **planted_figures(run, ticket),
             **results(run, f"budget-{target}", model, kept, history),
             "int8": quantized_figures(run, model),
         }

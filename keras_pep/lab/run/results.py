@@ -1,17 +1,22 @@
 """Figures of a trained model, and its bytes as it would be exported."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
+from keras_pep.data.fields import Vocabulary
 from keras_pep.lab.run.runner import Run
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.metrics import evaluate
+from keras_pep.pruning import Ticket
 from keras_pep.serving import served_model, tables_of
 from keras_pep.serving.compact import layout_of
 from keras_pep.serving.sizes import bytes_of
+from keras_pep.sparse import SparseTable
 
 _EVALUATED = ("validation", "test")
 
@@ -41,7 +46,7 @@ def results(
             int(np.prod(v.shape)) for v in model.trainable_variables
         ),
         "bytes": run.directory.save_model(name, model),
-        "exported_bytes": exported_bytes(model),
+        "exported_bytes": exported_bytes(model, run.dataset.vocabularies),
         "steps": epochs[-1]["step"],
         "seconds": seconds(epochs),
         "best_epoch": best + 1,
@@ -57,8 +62,14 @@ def quantized_figures(run: Run, model: keras.Model) -> dict[str, Any]:
     return {n: evaluate(served, x.ids, x.labels) for n, x in splits.items()}
 
 
-def exported_bytes(model: keras.Model) -> dict[str, dict[str, int]]:
+def exported_bytes(
+    model: keras.Model, vocabularies: Mapping[str, Vocabulary]
+) -> dict[str, dict[str, int]]:
     """Bytes of the tables and of everything, in float32 and in int8.
+
+    Args:
+        model: The model.
+        vocabularies: Of its fields.
 
     Returns:
         By the type of values, `table`, with all that looks vectors up but
@@ -74,7 +85,7 @@ def exported_bytes(model: keras.Model) -> dict[str, dict[str, int]]:
     found = {}
     for quantize in (None, "int8"):
         sizes = {
-            name: layout_of(table, quantize).bytes
+            name: layout_of(_served(table, vocabularies), quantize).bytes
             for name, (_, table) in tables.items()
         }
         of_tables = own + sum(
@@ -87,6 +98,32 @@ def exported_bytes(model: keras.Model) -> dict[str, dict[str, int]]:
             "model": bytes_of(others) + sum(sizes.values()),
         }
     return found
+
+
+def _served(
+    table: SparseTable, vocabularies: Mapping[str, Vocabulary]
+) -> SparseTable:
+    """Add the rows of unknown values, one a field that has none of its own."""
+    fields = [v for v in vocabularies.values() if not v.unknown]
+    whole = sum(map(len, vocabularies.values())) == table.shape[0]
+    more = len(fields) if whole else bool(fields)  # of a field's own table
+    return replace(
+        table, row_splits=np.pad(table.row_splits, (0, int(more)), "edge")
+    )
+
+
+def planted_figures(run: Run, ticket: Ticket) -> dict[str, float]:
+    """How well a ticket ranks features by the size they were made with."""
+    planted = run.dataset.planted_sizes
+    if planted is None:
+        return {}
+    ranks = pd.Series(planted).rank()
+    learned = pd.Series(ticket.tables["embedding"].embedding_sizes())
+    popularity = pd.Series(run.dataset.counts())
+    return {
+        "planted_rank_correlation": learned.rank().corr(ranks),
+        "popularity_rank_correlation": popularity.rank().corr(ranks),
+    }
 
 
 def seconds(epochs: Sequence[Mapping[str, Any]]) -> float:

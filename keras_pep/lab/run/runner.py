@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import keras
 
@@ -28,6 +28,17 @@ logger = logging.getLogger(__name__)
 _CHIEFS_OWN = {"bytes", "seconds", "seconds_to_best"}
 
 
+class AnySize(Protocol):
+    """A size of small tables."""
+
+    @property
+    def bytes(self) -> int | None:
+        """Bytes as exported, if it is given in bytes."""
+
+    def budget_of(self, method: str, run: "Run") -> int:
+        """How many parameters a method may use; 0 if there is no room."""
+
+
 @dataclass
 class Run:
     """A run: what its stages share, and those that are done.
@@ -45,7 +56,9 @@ class Run:
         failures: Why parts have failed without which the run goes on, by the
             names of their stages.
         parameters: Entries of the dense model's table.
-        budgets: Those asked for, falling.
+        budgets: Those asked for, falling, where there is one search.
+        sizes: Those of the small models, where several methods are tried.
+        told: The settings before anything was tuned.
         rows: What is learned after the dense model, whose probabilities may be
             part of the labels.
         schedule: How search and retraining go, which depends on it too.
@@ -71,9 +84,18 @@ class Run:
         if config.search != "auto":
             self.budgets = config.budgets(self.parameters)
             check_budgets(self.budgets, config.searched_parameters(dataset))
+        self.sizes: Sequence[AnySize] = ()
+        self.told = config
         self.rows = dataset.train
         self.schedule = config.schedule()
         self.stage = Stage()  # the one that is being done
+
+    def budgets_of(self, method: str) -> dict[int, int | None]:
+        """Budgets of another method, falling, and the bytes each is for."""
+        if not self.sizes:
+            return dict.fromkeys(self.budgets)
+        found = {s.budget_of(method, self): s.bytes for s in self.sizes}
+        return {budget: size for budget, size in found.items() if budget}
 
     def tuned(self, columns: int, l2: float, rate: float, epochs: int) -> None:
         """Go on with what tuning has found out."""

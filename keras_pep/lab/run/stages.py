@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 
 from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines import BudgetTooSmallError
+from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import search_for_best
-from keras_pep.lab.run.results import results
+from keras_pep.lab.run.results import planted_figures, results
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.searching import Searched, search_by_stage
 from keras_pep.pruning import Ticket, retrain, soft_labels
@@ -97,7 +97,7 @@ def _failed(run: Run, searched: str, kind: str) -> dict[str, str]:
     failures = run.failures
     return {
         str(budget): reason
-        for budget in run.budgets
+        for budget in run.budgets_of(kind)
         if (reason := failures.get(searched, failures.get(f"{kind}-{budget}")))
     }
 
@@ -153,8 +153,9 @@ def search(run: Run, stage: str, method: str) -> Searched:
         rate = config.search_rate or config.rate()
     elif stage == "paper":
         config = replace(
-            config,
+            run.told,
             search=method,
+            embedding_dim=config.columns(),
             search_dim=None,
             granularity=None,
             optimizer="adam",
@@ -170,7 +171,8 @@ def search(run: Run, stage: str, method: str) -> Searched:
 
     part = partial(
         search_by_stage,
-        *(run, stage, kind, made, method, run.budgets, epochs, rows),
+        *(run, stage, kind, made, method),
+        *([*run.budgets_of(method)], epochs, rows),
     )
     return run.attempt(stage, part) or (None, [], {})
 
@@ -189,7 +191,7 @@ def retrain_all(
             ticket,
             batches,
             start=run.config.start,
-            optimizer=_optimizer(run, ticket.budget),
+            optimizer=_optimizer(run, ticket.budget, preset("l2_by_share")),
             **arguments,
         )
         return {
@@ -198,7 +200,7 @@ def retrain_all(
             "search_step": ticket.step,
             "retrain": run.config.start,
             **results(run, name, small, kept),
-            **_planted(run, ticket),
+            **planted_figures(run, ticket),
         }
 
     return _attempts(
@@ -208,17 +210,20 @@ def retrain_all(
 
 def compare(run: Run, method: str) -> list[dict[str, Any]]:
     """Do with the budgets what another method does."""
+    budgets = run.budgets_of(method)
     if method not in SEARCHED:
-        fit = {b: partial(_fit_to, run, method, b) for b in run.budgets}
-        return _attempts(run, method, fit)
-    model, tickets, result = search(run, method, method)
-    if method not in run.failures:
-        for budget in {*run.budgets} - {ticket.budget for ticket in tickets}:
-            logger.warning(f"no {method} table for {budget:,}: not reached")
-    return [
-        {"method": method, "search_seconds": result["seconds"], **entry}
-        for entry in retrain_all(run, method, model, tickets)
-    ]
+        fit = {b: partial(_fit_to, run, method, b) for b in budgets}
+        found = _attempts(run, method, fit)
+    else:
+        model, tickets, result = search(run, method, method)
+        if method not in run.failures:
+            for budget in {*budgets} - {ticket.budget for ticket in tickets}:
+                logger.warning(f"no {method} table for {budget:,}: not reached")
+        found = [
+            {"method": method, "search_seconds": result["seconds"], **entry}
+            for entry in retrain_all(run, method, model, tickets)
+        ]
+    return [{**entry, "max_bytes": budgets[entry["target"]]} for entry in found]
 
 
 def _attempts(
@@ -246,9 +251,13 @@ def _attempts(
 
 def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
     """Train a full table that is made to fit a budget."""
+    config = run.config
+    if run.sizes and method == "mixed-dimension":  # projected to all columns
+        config = replace(config, embedding_dim=run.told.columns())
     with run.workers.scope():
-        model = run.config.build_model(
-            *(run.dataset, method, budget), _optimizer(run, budget)
+        model = config.build_model(
+            *(run.dataset, method, budget),
+            _optimizer(run, budget, preset("l2_by_width")),
         )
     prepare(model)
     table = sum(
@@ -274,24 +283,23 @@ def _retraining(run: Run, name: str, kept: int) -> tuple[Any, dict[str, Any]]:
     return run.training(name, run.rows, epochs, kept=kept, patience=patience)
 
 
-def _optimizer(run: Run, budget: int) -> keras.Optimizer:
+def _optimizer(run: Run, budget: int, power: float) -> keras.Optimizer:
+    """Make the optimizer of a small table.
+
+    Args:
+        run: The run.
+        budget: Parameters of the table.
+        power: Of their share, with which the L2 of a tuned run falls.
+    """
     steps = -(-len(run.rows) // run.config.batch_size)
+    if run.sizes:
+        falling = keras.optimizers.schedules.PolynomialDecay(
+            run.schedule.retrain_rate, steps * run.schedule.retrain_epochs, 0.0
+        )
+        share = min(1.0, budget / run.parameters)
+        return run.config.adam(falling, share**power)
     return run.config.retraining_optimizer(
         run.schedule.retrain_rate,
         steps * run.schedule.retrain_epochs,
         budget / run.parameters,
     )
-
-
-def _planted(run: Run, ticket: Ticket) -> dict[str, float]:
-    """How well a ticket ranks features by the size they were made with."""
-    planted = run.dataset.planted_sizes
-    if planted is None:
-        return {}
-    ranks = pd.Series(planted).rank()
-    learned = pd.Series(ticket.tables["embedding"].embedding_sizes())
-    popularity = pd.Series(run.dataset.counts())
-    return {
-        "planted_rank_correlation": learned.rank().corr(ranks),
-        "popularity_rank_correlation": popularity.rank().corr(ranks),
-    }

@@ -105,7 +105,10 @@ class Tuning:
         rivals = [
             [row["val_auc"] for row in run.stages[result["stage"]].history]
             for tried, result in self.tried.items()
-            if tried == self.winner and tried.epochs == training.epochs
+            # A table of other columns may be ahead, and end behind.
+            if tried == self.winner
+            and tried.epochs == training.epochs
+            and tried.columns == training.columns
         ]
         model = build(run, training, "dense")
         fit(run, name, model, training, rivals)

@@ -1,0 +1,227 @@
+"""Runs without settings: tuned, several methods for each size, one taken."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_pep import export_saved_model
+from keras_pep.lab.run import Config, RunDirectory, resume, train
+from keras_pep.lab.run.automatic import choice
+from keras_pep.lab.run.candidates import (
+    METHODS,
+    Size,
+    main_columns,
+    suffix_norms,
+)
+from keras_pep.lab.run.models import chosen_model
+from keras_pep.lab.run.table import advice
+from keras_pep.lab.run.tuning import DroppedIfBehind
+from keras_pep.sparse import SparseTable
+from tests.lab.run.results import without_times
+from tests.lab.run.test_resume import InterruptedHereError, interrupting
+from tests.said import saying
+
+SHORT = {
+    "dataset": "synthetic",
+    "batch_size": 512,
+    "max_epochs": 2,
+    "optimizer": "adam",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_rows():
+    from keras_pep.data import synthetic
+
+    with pytest.MonkeyPatch.context() as patch:
+        generate = synthetic.generate
+        patch.setattr(synthetic, "generate", lambda seed: generate(seed, 4000))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = RunDirectory(tmp_path_factory.mktemp("auto") / "run")
+    return directory, train(Config(**SHORT), directory)
+
+
+def test_every_size_has_the_best_of_several_methods(run):
+    directory, metrics = run
+    dense = metrics["dense"]
+    best = max(metrics["tuning"], key=lambda tried: tried["auc"])
+    assert dense["validation"]["auc"] == pytest.approx(best["auc"], abs=1e-6)
+    assert metrics["embedding_dim"] == best["columns"]
+    whole = dense["exported_bytes"]["int8"]["table"]
+    sizes = [entry["max_bytes"] for entry in metrics["budgets"]]
+    assert sizes[:3] == [whole // 2, whole // 4, whole // 8]
+    for entry in metrics["budgets"]:
+        tried = entry["candidates"]
+        assert {*tried} <= {*METHODS}
+        assert entry["method"] in tried
+        assert max(tried.values()) - tried[entry["method"]] < 0.03
+        # What was kept of the search that won, or of the table.
+        ticket = directory.load_ticket(entry["target"])
+        assert ticket.embedding_parameters <= entry["embedding_parameters"]
+
+
+def kept_of(report):
+    tables = report["tables"].items()
+    return sum(
+        table["kept_parameters"]
+        for name, table in tables
+        if "weights" not in name
+    )
+
+
+def test_a_table_is_exported_in_no_more_bytes_than_its_size(run, tmp_path):
+    directory, metrics = run
+    vocabularies = directory.read_vocabularies()
+    for entry in metrics["budgets"]:
+        model = directory.load_model(f"budget-{entry['target']}")
+        report = export_saved_model(
+            model, tmp_path / str(entry["target"]), vocabularies, "int8"
+        ).report
+        tables = report["tables"].items()
+        found = sum(
+            table["bytes"] for name, table in tables if "weights" not in name
+        )
+        counted = entry["exported_bytes"]["int8"]["table"]
+        if entry["method"] == "mixed-dimension":
+            found += 4 * (entry["embedding_parameters"] - kept_of(report))
+        assert found == counted <= entry["max_bytes"]
+        whole = entry["exported_bytes"]["int8"]["model"]
+        assert report["table_bytes"] <= whole < report["files_bytes"]
+
+
+def test_nothing_but_results_is_left(run):
+    directory, metrics = run
+    expected = {"dense.keras"}
+    for entry in metrics["budgets"]:
+        name = f"budget-{entry['target']}"
+        expected |= {f"{name}.keras", f"{name}.ticket.npz"}
+    found = {path.name for path in directory.path.glob("*.*")}
+    assert {n for n in found if n.endswith((".keras", ".npz"))} == expected
+    assert not [*directory.path.glob("*.stage.json")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [3, 7, 10])
+def test_it_goes_on_where_it_was_interrupted(run, tmp_path, lines):
+    _, expected = run
+    directory = RunDirectory(tmp_path / "broken")
+    with pytest.raises(InterruptedHereError), saying(interrupting(lines)):
+        train(Config(**SHORT), directory)
+    found = resume(directory)
+    assert without_times(found) == without_times(expected)
+
+
+def test_a_size_in_entries_and_one_in_bytes(tmp_path):
+    config = Config(
+        **{**SHORT, "max_epochs": 1},
+        effort="quick",
+        budget=(3000,),
+        max_bytes=("2kB",),
+        embedding_dim=4,
+        l2=1e-5,
+        learning_rate=0.01,
+    )
+    directory = RunDirectory(tmp_path / "run")
+    metrics = train(config, directory)
+    (tried,) = metrics["tuning"]  # nothing is left to be tuned
+    assert (tried["columns"], tried["l2"], tried["rate"]) == (4, 1e-5, 0.01)
+    first, second = metrics["budgets"]
+    assert first["embedding_parameters"] <= 3000 == first["target"]
+    assert second["exported_bytes"]["int8"]["table"] <= 2000
+    # One of these was asked for, however much better the dense model is.
+    assert metrics["choice"]["target"] in (first["target"], second["target"])
+    assert chosen_model(directory, metrics)[0].startswith("budget-")
+    json.dumps(metrics)
+
+
+def figures(target, auc, size, method):
+    return {
+        "target": target,
+        "method": method,
+        "embedding_parameters": size,
+        "validation": {"auc": auc},
+        "int8": {"test": {"auc": auc}},
+        "exported_bytes": {"int8": {"table": size, "model": size}},
+    }
+
+
+def test_the_smallest_that_is_as_good_is_taken():
+    dense = figures(None, 0.9, 1000, "dense")
+    small = [
+        figures(500, 0.8999, 500, "one-shot"),
+        figures(250, 0.8996, 250, "warm-uniform"),
+        figures(125, 0.88, 125, "search"),
+    ]
+    metrics = {"dense": dense, "budgets": small, "feature_count": 250}
+
+    def taken(tolerance, entries=small, **more):
+        found = choice(tolerance, dense, entries, **{"small": False, **more})
+        return found, advice({**metrics, "choice": found})
+
+    found, line = taken(0.0005)
+    assert (found["target"], found["method"]) == (250, "warm-uniform")
+    assert line.startswith("Pruning does not pay here: take a full table of 1 ")
+    found, line = taken(0.0002)
+    assert found["target"] == 500
+    assert line.startswith("Take 500 entries, by one-shot: a table of 500 byte")
+    found, line = taken(0.0)
+    assert found["target"] is None
+    assert line.startswith("Pruning does not pay here: take the dense model: ")
+    assert taken(0.0, small=True)[0]["target"] == 500
+    assert taken(0.0, [], small=True)[0]["target"] is None
+
+
+def test_the_main_columns_keep_inner_products():
+    table = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    table[:, 0] *= 10
+    rotated = main_columns(table, 6)
+    np.testing.assert_allclose(rotated @ rotated.T, table @ table.T, atol=1e-3)
+    squares = np.square(rotated).sum(axis=0)
+    assert (np.diff(squares) < 0).all()
+    np.testing.assert_array_equal(main_columns(table, 2), rotated[:, :2])
+
+
+def test_norms_of_what_follows():
+    table = np.array([[3.0, 0.0, 4.0], [0.0, 2.0, 0.0]])
+    np.testing.assert_allclose(suffix_norms(table), [[5, 4, 4], [2, 2, 0]])
+
+
+def test_a_size_says_what_fits():
+    size = Size(bytes=1004)
+    assert size.columns(100) == 10
+    assert Size(bytes=1004, row_bytes=2).columns(100) == 8
+    assert Size(bytes=150, row_bytes=2).columns(100) == 1
+    assert Size(entries=350).columns(100) == 3
+    full = SparseTable.from_dense(np.ones((100, 10), np.float32))
+    assert size.holds(full)
+    assert not Size(bytes=1003).holds(full)
+    assert not Size(entries=999).holds(full)
+    assert 0 < size.searched(100, 64) < 1004
+    assert Size(bytes=3).searched(100, 64) == 0
+
+
+class Model:
+    stop_training = False
+
+
+@pytest.mark.parametrize(
+    ("aucs", "stopped"),
+    [([0.5, 0.6, 0.6, 0.6], 3), ([0.5, 0.6, 0.8, 0.6], None)],
+)
+def test_what_is_behind_for_two_epochs_is_dropped(aucs, stopped):
+    history = []
+    callback = DroppedIfBehind([[0.6, 0.7, 0.7, 0.7, 0.7, 0.7]], history)
+    callback.set_params({"epochs": 6})
+    callback.set_model(Model())
+    ended = None
+    for epoch, auc in enumerate(aucs):
+        callback.on_epoch_end(epoch, {"val_auc": auc})
+        history.append({"val_auc": auc})
+        if callback.model.stop_training and ended is None:
+            ended = epoch + 1
+    assert ended == stopped

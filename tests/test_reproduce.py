@@ -1,6 +1,6 @@
 import pytest
 
-from apps.reproduce.__main__ import costs, table
+from apps.reproduce.__main__ import costs, frontier, table
 
 
 @pytest.fixture
@@ -48,3 +48,42 @@ def test_table_gives_mean_and_spread_of_every_method(runs):
 def test_costs_are_told_in_times_of_the_dense_model(runs):
     assert costs(runs).endswith("search 0.50 - 1.00, a retraining 1.50 - 1.50.")
     assert costs([{**runs[0], "dense": None}]) == ""
+
+
+def test_the_frontier_is_by_bytes():
+    def entry(size, auc, method, **more):
+        return {
+            "method": method,
+            "test": {"auc": auc},
+            "validation": {"auc": auc},
+            "exported_bytes": {"int8": {"table": size}},
+            **more,
+        }
+
+    runs = [
+        {
+            "dense": entry(8000, auc, "dense"),
+            "budgets": [
+                entry(3900, auc - 0.01, "one-shot", max_bytes=4000),
+                entry(1900, auc - 0.03, method, max_bytes=2000),
+            ],
+            "baselines": [
+                entry(4000, auc - 0.02, "uniform"),
+                entry(2000, auc - 0.02, "uniform"),
+                entry(4001, auc, "magnitude"),  # a byte too many
+                entry(1000, auc - 0.04, "magnitude"),
+            ],
+        }
+        for auc, method in ((0.80, "search"), (0.82, "one-shot"))
+    ]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in frontier(runs).splitlines()
+    ]
+    assert rows[0][-3:] == ["uniform", "magnitude", "behind"]
+    assert rows[2][:3] == ["dense", "8.0 kB", "0.8100 ± 0.0141"]
+    assert rows[3][:4] == ["1/2", "3.9 kB", "0.8000 ± 0.0141", "one-shot"]
+    assert rows[3][-1] == "0.0000"
+    assert rows[4][3:] == [
+        *("search, one-shot", "0.7900 ± 0.0141", "0.7700 ± 0.0141", "0.0100"),
+    ]

@@ -32,6 +32,7 @@ def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
     """Run `keras-pep train ARGUMENTS` for every seed; print a table.
 
     With `--compare` among the arguments it has a column for every method.
+    Runs that try several methods are shown by bytes; see `frontier`.
 
     A run directory that holds the results of these arguments is not run again.
     """
@@ -54,7 +55,10 @@ def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
                 raise click.ClickException(f"seed {seed} failed, see above.")
             known.write_text(json.dumps(arguments))
         runs.append(json.loads((folder / "metrics.json").read_text()))
-    click.echo(f"{table(runs)}\n\n{costs(runs)}")
+    by_bytes = all(run["search"]["method"] == "auto" for run in runs)
+    click.echo(
+        frontier(runs) if by_bytes else f"{table(runs)}\n\n{costs(runs)}"
+    )
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
@@ -86,6 +90,69 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def frontier(runs: Sequence[dict[str, Any]]) -> str:
+    """Test AUC by bytes as Markdown: what the runs took, and their rivals.
+
+    Sizes are those of the run's own dense table in int8: half of its bytes, a
+    quarter and so on, or those asked for. A rival stands where it has no more
+    bytes than the size. Behind is what the best rival has more, in the mean.
+    """
+    methods = list(
+        dict.fromkeys(b["method"] for run in runs for b in run["baselines"])
+    )
+    titles = ["size", "table, int8", "keras-pep", "by", *methods, "behind"]
+    dense = [run["dense"] for run in runs]
+    first = ["dense", _bytes(dense), _mean(dense)]
+    lines = [
+        titles,
+        ["---:"] * len(titles),
+        [*first, *[""] * (len(titles) - 3)],
+    ]
+    for place in range(min(len(run["budgets"]) for run in runs)):
+        own = [run["budgets"][place] for run in runs]
+        allowed = [entry["max_bytes"] for entry in own]
+        if None in allowed:
+            continue
+        rivals: dict[str, list[dict[str, Any]]] = {}
+        for run, most in zip(runs, allowed, strict=True):
+            for method in methods:
+                fitting = [
+                    entry
+                    for entry in run["baselines"]
+                    if entry["method"] == method
+                    and entry["exported_bytes"]["int8"]["table"] <= most
+                ]
+                if fitting:  # the best of them, by validation
+                    best = max(fitting, key=lambda e: e["validation"]["auc"])
+                    rivals.setdefault(method, []).append(best)
+        whole = [found for found in rivals.values() if len(found) == len(runs)]
+        ahead = max(map(_auc, whole), default=0.0) - _auc(own)
+        share = statistics.mean(
+            most / entry["exported_bytes"]["int8"]["table"]
+            for most, entry in zip(allowed, dense, strict=True)
+        )
+        lines.append(
+            [
+                f"1/{1 / share:.0f}",
+                _bytes(own),
+                _mean(own),
+                ", ".join(dict.fromkeys(entry["method"] for entry in own)),
+                *(_mean(rivals[m]) if m in rivals else "-" for m in methods),
+                f"{max(ahead, 0.0):.4f}" if whole else "-",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bytes(entries: Sequence[dict[str, Any]]) -> str:
+    sizes = [entry["exported_bytes"]["int8"]["table"] for entry in entries]
+    return f"{statistics.mean(sizes) / 1000:,.1f} kB"
+
+
+def _auc(entries: Sequence[dict[str, Any]]) -> float:
+    return float(statistics.mean(entry["test"]["auc"] for entry in entries))
 
 
 def costs(runs: Sequence[dict[str, Any]]) -> str:

@@ -68,9 +68,9 @@ class BudgetSchedule(TimedCollector):
 
     First the model learns with thresholds where they start; then the number of
     entries falls from the whole table to the smallest budget. Where thresholds
-    have pruned more than that by themselves, the clock is set back. What a
-    threshold learns from the loss decides which entries go before others of
-    the same size.
+    have pruned more than that by themselves, the clock is set back. Where
+    entries have thresholds of their own, what these learn from the loss decides
+    which go before others of the same size; a single one learns nothing.
 
     Args:
         budgets: How many embedding parameters may stay, one ticket for each.

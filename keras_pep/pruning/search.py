@@ -43,11 +43,16 @@ def search(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fit_arguments: Any,
 ) -> "list[Ticket]":
-    """Trains a model with learnable thresholds and takes a ticket per budget.
+    """Train a model, pruning its tables, and take a ticket for each budget.
 
     The first half of Algorithm 1 of the paper, for many budgets in one run:
     on its way down the number of non-zero embedding parameters passes every
     budget, and each time the mask is saved.
+
+    With the defaults, one threshold for all entries, the method `"budget"` is
+    gradual pruning by a soft threshold: it is set to the size of the k-th
+    largest entry, and nothing is learned by it. Thresholds that are learned
+    are those of finer granularities, and of `"paper"`.
 
     Args:
         model: A compiled model with one or more `PEPEmbedding` layers, not

@@ -12,13 +12,16 @@ from keras_pep.lab.cli.common import command
 @click.option(
     "--budget",
     type=click.IntRange(min=1),
-    help="Which model.  [default: that of the best validation AUC]",
+    help="Which model.  [default: the one that the run has chosen, or that of "
+    "the best validation AUC]",
 )
 @click.option("--dense", is_flag=True, help="The dense model instead.")
 @click.option(
     "--quantize",
-    type=click.Choice(["float16", "int8"]),
-    help="Type of the tables' values.  [default: float32]",
+    type=click.Choice(["int8", "float16", "none"]),
+    default="int8",
+    show_default=True,
+    help="Type of the tables' values; none: float32, as they were trained.",
 )
 @click.option(
     "--keep-vocabulary/--drop-vocabulary",
@@ -42,7 +45,7 @@ def export(
     run: Path,
     budget: int | None,
     dense: bool,
-    quantize: str | None,
+    quantize: str,
     keep_vocabulary: bool | None,
     output: Path | None,
     version: int | None,
@@ -53,7 +56,7 @@ def export(
     \b
     Examples:
       keras-pep export runs/movielens-fm-20260101-120000
-      keras-pep export runs/clicks --budget 50000 --quantize int8
+      keras-pep export runs/clicks --budget 50000 --quantize none
     """
     from keras_pep.lab.run import RunDirectory, export_run
     from keras_pep.serving import size_table
@@ -64,7 +67,7 @@ def export(
         )
     result = export_run(
         RunDirectory(run),
-        *(budget, output, version, quantize),
+        *(budget, output, version, None if quantize == "none" else quantize),
         dense=dense,
         keep_vocabulary=keep_vocabulary,
     )

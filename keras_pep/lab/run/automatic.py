@@ -35,13 +35,8 @@ def search_for_best(run: Run) -> dict[str, Any]:
     if not given:
         parts = preset("parts_of_dense")
         sizes = [Size(bytes=whole // part) for part in parts]
-    # As the dense table needs it.
-    row_bytes = max(whole // run.dataset.feature_count - best.columns, 0)
     unknown = [each.unknown for each in run.dataset.vocabularies.values()]
-    sizes = [
-        replace(size, row_bytes=row_bytes, more_rows=unknown.count(False))
-        for size in sizes
-    ]
+    sizes = [replace(size, more_rows=unknown.count(False)) for size in sizes]
     searches = _Searches(run, best, sizes)
     budgets: list[dict[str, Any]] = []
     tried, too_small = [], []
@@ -50,7 +45,7 @@ def search_for_best(run: Run) -> dict[str, Any]:
         tried.append(size)
         entry = Candidates(run, tuning, size, searches).best()
         if entry is None and size.bytes and not size.row_bytes:
-            # Trained tables may need scales where the dense one does not.
+            # Rows of what was trained need scales of their own.
             sizes.insert(0, replace(size, row_bytes=2))
             continue
         if entry is None:

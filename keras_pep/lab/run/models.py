@@ -31,7 +31,7 @@ def export_run(
     budget: int | None = None,
     folder: Path | None = None,
     version: int | None = None,
-    quantize: str | None = None,
+    quantize: str | None = "int8",
     *,
     dense: bool = False,
     keep_vocabulary: bool | None = None,

@@ -7,8 +7,8 @@ import pytest
 
 from keras_pep.data import DataError
 from keras_pep.lab.baselines.mixed_dimension import (
-    _parameters,
     mixed_dimensions,
+    parameters_of_mixed,
 )
 from keras_pep.lab.cli import main
 from keras_pep.lab.cli.common import tell_failure
@@ -84,7 +84,7 @@ def wrapped_by_a_library(function):
             f"operation minimum which has no identity{BUG}",
         ),
         (
-            lambda *_: _parameters((1, 2), (1,), 3),
+            lambda *_: parameters_of_mixed((1, 2), (1,), 3),
             "internal error: ValueError: zip() argument 2 is shorter than "
             f"argument 1{BUG}",
         ),

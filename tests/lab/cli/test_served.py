@@ -54,7 +54,7 @@ def test_export_inspect_and_predict(run, new_rows, tmp_path, monkeypatch):
         json.loads((run / "metrics.json").read_text())["budgets"],
         key=lambda entry: entry["validation"]["auc"],
     )
-    result = invoke("export", run)
+    result = invoke("export", run, "--quantize", "none")
     assert result.exit_code == 0, result.output
     assert "SavedModel: saved_models/run/1" in result.output
     metrics = json.loads((run / "metrics.json").read_text())
@@ -73,7 +73,7 @@ def test_export_inspect_and_predict(run, new_rows, tmp_path, monkeypatch):
     )
     assert f"{sizes['table_bytes']:,} bytes" in result.output
 
-    again = invoke("export", run, "--budget", 150, "--quantize", "int8")
+    again = invoke("export", run, "--budget", 150)  # by default in int8
     assert "saved_models/run/2" in again.output
     refused = invoke("export", run, "--version", 2)
     assert refused.exit_code == 1
@@ -127,7 +127,8 @@ def test_predict_reads_what_train_has_read(run, tmp_path):
     assert scores(run, "new.tsv", "\t") == expected
     assert scores(run, "new.csv", "\t", "--delimiter", r"\t") == expected
     saved = tmp_path / "models"
-    assert invoke("export", run, "--output", saved).exit_code == 0
+    floats = ("--quantize", "none")
+    assert invoke("export", run, "--output", saved, *floats).exit_code == 0
     np.testing.assert_allclose(
         scores(saved, "new.csv", ";", "--delimiter", ";"), expected, atol=1e-6
     )

@@ -45,7 +45,7 @@ class Settings:
         max_bad_rows: Share of malformed rows that is left out and counted.
         cache_dir: Where prepared data are kept. [default: $KERAS_PEP_CACHE, or
             ~/.cache/keras-pep]
-        model: Logistic regression, factorization machine, and deep models.
+        model: Logistic regression, factorization machines, and deep models.
         embedding_dim: Base embedding size. [default: chosen on validation, up
             to 64; with options of a search 64; lr: 1]
         granularity: Which entries of the table share a threshold. [default:
@@ -57,15 +57,15 @@ class Settings:
         effort: How much --search auto may try.
         search_epochs: Length of the search; by the paper's, at most. [default:
             1.5 times the epochs in which the dense model is at its best; at
-            most 20 for fm, 12 for autoint without --deep, 14 for others;
-            paper: 40]
+            most 20 for fm and fvfm, 12 for autoint without --deep, 14 for
+            others; paper: 40]
         search_dim: Columns of the table that is searched. A wide one overfits
             the ids of users and items. [default: --embedding-dim]
-        search_rate: Learning rate of the search by budget. [default: fm: up to
-            3 times --learning-rate; others: --learning-rate]
+        search_rate: Learning rate of the search by budget. [default: fm, fvfm:
+            up to 3 times --learning-rate; others: --learning-rate]
         threshold_init: Threshold logit to start from.
-        linear: fm, deepfm: whether first-order weights are pruned too, within
-            the same budget.
+        linear: fm, fvfm, deepfm: whether first-order weights are pruned too,
+            within the same budget.
         deep: autoint: a perceptron beside the attention (AutoInt+).
         budget: Embedding parameters to keep. Repeatable.
         sparsity: Share of them to prune. Repeatable. [default with --search
@@ -79,10 +79,10 @@ class Settings:
             or those the search has left.
         retrain_epochs: Length of a retraining, over which the learning rate
             falls to zero; by the paper's method, at most, and it stays.
-            [default: as --search-epochs, but at most 16 for fm; paper:
-            --max-epochs]
+            [default: as --search-epochs, but at most 16 for fm and fvfm;
+            paper: --max-epochs]
         retrain_rate: Learning rate that retraining begins with, unless
-            --search paper. [default: fm: up to 10 times --learning-rate;
+            --search paper. [default: fm, fvfm: up to 10 times --learning-rate;
             autoint without --deep: --learning-rate; others: up to 3 times]
         distillation: Weight of the dense model's probabilities in the labels
             of search and retraining. None with --no-baseline or --search

@@ -125,6 +125,11 @@ PRESETS: Sequence[Preset] = (
         },
         f"{_LOG}: the default run",
     ),
+    Preset(
+        "effort_epochs",
+        {"quick": 0.5, "normal": 1.0, "thorough": 1.0},
+        "not varied; of those of retraining",
+    ),
     Preset("parts_of_dense", (2, 4, 8), _NOT_VARIED),
     Preset(
         "as_good",

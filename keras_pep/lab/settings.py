@@ -54,7 +54,8 @@ class Settings:
             the best; or search once, by a budget that falls on a schedule, or
             as in the paper, where thresholds rise by L2. [default: auto; budget
             with an option that only a single search has]
-        effort: How much --search auto may try.
+        effort: How much --search auto may try: quick has half the epochs and
+            no searches, thorough more methods.
         search_epochs: Length of the search; by the paper's, at most. [default:
             1.5 times the epochs in which the dense model is at its best; at
             most 20 for fm and fvfm, 12 for autoint without --deep, 14 for

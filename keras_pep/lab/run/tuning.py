@@ -159,11 +159,13 @@ def tune(run: Run) -> Tuning:
     validation alone.
     """
     config, tuning = run.config, Tuning(run, run.config.columns())
+    share = preset("effort_epochs")[config.effort]
+    epochs = math.ceil(share * preset("retrain_epochs", kind(config)))
     first = Training(
         config.embedding_dim or min(preset("first_columns"), tuning.largest),
         l2=_l2(run) if config.l2 is None else config.l2,
         rate=config.learning_rate or _rate(config),
-        epochs=min(preset("retrain_epochs", kind(config)), config.max_epochs),
+        epochs=min(epochs, config.max_epochs),
     )
     tuning.auc(first)
     overfits = _shorten(tuning)

@@ -209,15 +209,16 @@ def train(
     quiet: bool,  # noqa: ARG001 (for what is logged)
     **settings: Any,
 ) -> None:
-    """Train dense, search, and retrain a small model per budget.
+    """Find the smallest model that is as good as the best dense one.
 
-    Leaves a run directory with the models, the tickets, metrics.json,
-    history.csv and report.html, and prints a table.
+    Tunes the dense model, tries several methods for each size, and says which
+    model to take. Leaves a run directory with the models, the tickets,
+    metrics.json, history.csv and report.html.
 
     \b
     Examples:
       keras-pep train --dataset synthetic
-      keras-pep train --dataset movielens --data-dir ml-1m --sparsity 0.95
+      keras-pep train --dataset movielens --data-dir ml-1m --max-bytes 60kB
       keras-pep train --dataset clicks.csv --label clicked
       keras-pep train --dataset movielens --data-dir ml-1m --features paper
         --search paper --budget 50000 --budget 30000

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute
 
 from keras_pep.data.times import (
-    THURSDAY,
     as_texts,
     matches,
     minutes,
     numbers,
+    part_of,
     pattern_of,
 )
 
@@ -176,9 +176,7 @@ def _time(
     if key not in parsed:
         parsed[key] = minutes(raw, field.time_format)
     found, valid = parsed[key]
-    if field.kind == "hour":
-        return found // 60 % 24, valid
-    return (found // (24 * 60) + THURSDAY) % 7, valid
+    return part_of(field.kind, found), valid
 
 
 EXACT = 2.0**53  # what float64 holds of integers

@@ -28,19 +28,17 @@ from keras_pep.data.spelling import (
     spelled,
 )
 from keras_pep.data.times import (
-    DAYS,
     EPOCH,
-    FIRST_SECOND,
     GROUP,
     INTEGER,
     ISO,
     ISO_PARTS,
-    LAST_SECOND,
     MONTHS,
     NUMBER,
-    THURSDAY,
-    UNITS,
     as_texts,
+    civil,
+    of_numbers,
+    part_of,
     pattern_of,
 )
 
@@ -339,11 +337,8 @@ def _time(field: Field, raw: tf.Tensor) -> tf.Tensor:
         by_number, is_number = _since_1970(raw)
         minutes = tf.where(is_number, by_number, minutes)
         valid = valid | is_number
-    if field.kind == "hour":
-        part = minutes // 60 % 24
-    else:
-        part = (minutes // (24 * 60) + THURSDAY) % 7
-    text = tf.where(valid, tf.strings.as_string(part), _MALFORMED)
+    part = tf.strings.as_string(part_of(field.kind, minutes))
+    text = tf.where(valid, part, _MALFORMED)
     missing = tf.strings.regex_full_match(raw, MISSING) & ~valid
     return tf.where(missing, "", text)
 
@@ -354,54 +349,26 @@ def _written(
     """Minutes since 1970 of times in a format, and whether each is one."""
     matches = tf.strings.regex_full_match(raw, pattern)
     text = tf.where(matches, raw, "")
-    groups = {}
+    found = {}
     for part in dict.fromkeys(parts):
         every = "".join(rf"\{n}" for n in range(1, parts.count(part) + 1))
         only = _capturing(pattern, parts, part)
-        groups[part] = tf.strings.regex_replace(text, f"^(?:{only})$", every)
-    found = {
-        part: tf.strings.to_number(tf.strings.join(["0", group]), tf.int64)
-        for part, group in groups.items()
-        if part in "YymdHIMSzZ"
-    }
-    nothing = tf.zeros_like(matches, tf.int64)
-    year = found.get("Y", nothing)
-    if "y" in found:
-        year = found["y"] + tf.where(
-            found["y"] < 69, tf.constant(2000, tf.int64), 1900
-        )
-    month, day = found.get("m", nothing + 1), found.get("d", nothing + 1)
-    if "b" in groups:
-        first = tf.strings.lower(tf.strings.substr(groups["b"], 0, 3))
-        month = 1 + tf.argmax(first[:, None] == tf.constant(MONTHS), axis=1)
-    hour, minute = found.get("H", nothing), found.get("M", nothing)
-    if "I" in found:
-        hour = found["I"] % 12
-    if "p" in groups:
-        afternoon = tf.strings.lower(groups["p"]) == "pm"
-        hour = hour % 12 + tf.where(
-            afternoon, tf.constant(12, tf.int64), nothing
-        )
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    days = tf.constant(DAYS)
-    in_month = tf.cast(
-        tf.gather(days, tf.clip_by_value(month, 0, 13)), tf.int64
-    )
-    in_month += tf.cast(leap & (month == 2), tf.int64)
-    valid = matches & (day >= 1) & (day <= in_month) & (hour < 24)
-    valid &= minute < 60
-    for part in "SZ":
-        valid &= found.get(part, nothing) < 60
-    # Days since 1970 by the calendar of years that begin in March.
-    shifted = year - tf.cast(month <= 2, tf.int64)
-    in_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-    leaps = shifted // 4 - shifted // 100 + shifted // 400
-    since = 365 * shifted + leaps + in_year - EPOCH
-    minutes = (since * 24 + hour) * 60 + minute
-    if "+" in groups:  # local time is ahead of UTC
-        offset = found["z"] * 60 + found["Z"]
-        minutes -= tf.where(groups["+"] == "-", -offset, offset)
-    return minutes, valid
+        group = tf.strings.regex_replace(text, f"^(?:{only})$", every)
+        found[part] = _whole(part, group)
+    minutes, valid = civil(found, tf.zeros_like(matches, tf.int64))
+    return minutes, valid & matches
+
+
+def _whole(part: str, texts: tf.Tensor) -> tf.Tensor:
+    """Read a part of times as integers, as `civil` takes it."""
+    if part == "p":
+        return tf.cast(tf.strings.lower(texts) == "pm", tf.int64)
+    if part == "+":
+        return 1 - 2 * tf.cast(texts == "-", tf.int64)
+    if part == "b":
+        first = tf.strings.lower(tf.strings.substr(texts, 0, 3))
+        return 1 + tf.argmax(first[:, None] == tf.constant(MONTHS), axis=1)
+    return tf.strings.to_number(tf.strings.join(["0", texts]), tf.int64)
 
 
 def _capturing(pattern: str, parts: str, part: str) -> str:
@@ -425,9 +392,4 @@ def _since_1970(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     float_ = tf.where(tf.abs(float_) < 2.0**63, tf.floor(float_), 0.0)
     whole = tf.strings.to_number(tf.where(exact, raw, "0"), tf.int64)
     whole = tf.where(exact, whole, tf.cast(float_, tf.int64))
-    minutes, valid = tf.zeros_like(whole), tf.zeros_like(exact)
-    for unit in UNITS:
-        fits = (whole >= FIRST_SECOND * unit) & (whole < LAST_SECOND * unit)
-        minutes = tf.where(fits, whole // (60 * unit), minutes)
-        valid |= fits
-    return minutes, valid
+    return of_numbers(whole, tf.where)

@@ -130,13 +130,9 @@ def _prepared(
     if cache_dir is None:
         home = Path.home() / ".cache" / "keras-pep"
         cache_dir = os.environ.get("KERAS_PEP_CACHE", home)
-    inputs = [
-        (str(path.resolve()), status.st_size, status.st_mtime_ns)
-        for path in source.files.paths
-        for status in [path.stat()]
-    ]
     settings = asdict(source)
     settings["files"].pop("paths")
+    inputs = source.files.states()
     key = repr((FORMAT, inputs, settings, seed, max_bad_rows))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = Path(cache_dir) / f"{source.name}-{digest}"

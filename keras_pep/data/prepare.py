@@ -96,9 +96,9 @@ def prepare(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as partial:
-            before = _states(source)
+            before = source.files.states()
             _write(source, partial, seed, max_bad_rows)
-            if _states(source) != before:
+            if source.files.states() != before:
                 raise DataError(
                     f"{source.files.paths[0].parent}: a file of "
                     f"{source.name} has changed while it was read."
@@ -109,12 +109,6 @@ def prepare(
         raise DataError(
             f"{folder}: cannot be written: {error.strerror or error}."
         ) from error
-
-
-def _states(source: Source) -> list[tuple[int, int]]:
-    """Return what changes when a file changes: sizes and times."""
-    states = [path.stat() for path in source.files.paths]
-    return [(state.st_size, state.st_mtime_ns) for state in states]
 
 
 def _write(
@@ -290,13 +284,13 @@ class _Count:
         spelled: Whether values are spelled in one way.
         merged: Says which values were written in several ways, once they have
             been counted.
+        tables: Of values and their rows: the sum of some blocks, and those that
+            came after.
     """
 
     spelled: bool = True
     merged: str = ""
-    pending: list[Any] = field(default_factory=list)
-    pending_values: int = 0
-    counted: int = 0
+    tables: list[Any] = field(default_factory=list)
 
     def add(self, made: Column, training: np.ndarray) -> None:
         """Counts the training rows of a block."""
@@ -306,22 +300,19 @@ class _Count:
         text = _text(made.values).cast(pa.large_string())
         times = np.repeat(times, len(text) // max(len(made.values), 1))
         table = pa.table({"value": text, "times": times})
-        self.pending.append(table.filter(pa.array(times > 0)))
-        self.pending_values += self.pending[-1].num_rows
-        if self.pending_values > max(_PENDING, self.counted):
-            self._add_up()
+        self.tables.append(table.filter(pa.array(times > 0)))
+        counted, *pending = (each.num_rows for each in self.tables)
+        if sum(pending) > max(_PENDING, counted):
+            self.tables = [self._sum()]
 
-    def _add_up(self) -> None:
-        table = pa.concat_tables(self.pending)
+    def _sum(self) -> Any:
+        table = pa.concat_tables(self.tables)
         table = table.group_by("value").aggregate([("times", "sum")])
-        table = table.rename_columns(["value", "times"]).combine_chunks()
-        self.pending, self.pending_values = [table], 0
-        self.counted = table.num_rows
+        return table.rename_columns(["value", "times"]).combine_chunks()
 
     def values(self, min_count: int) -> np.ndarray:
         """Return the values that occur often enough, sorted."""
-        self._add_up()
-        table = self.pending[0]
+        table = self._sum()
         table = table.filter(pa.compute.is_valid(table["value"]))
         if self.spelled:
             table = self._merged(table)
@@ -337,8 +328,8 @@ class _Count:
             return table
         table = table.append_column("as", made)
         wanted = [("value", what) for what in ("min", "max", "count")]
-        groups = table.group_by("as").aggregate([("times", "sum"), *wanted])
-        several = groups.filter(pa.compute.greater(groups["value_count"], 1))
+        table = table.group_by("as").aggregate([("times", "sum"), *wanted])
+        several = table.filter(pa.compute.greater(table["value_count"], 1))
         if several.num_rows:
             one, other = several["value_min"][0], several["value_max"][0]
             others = several.num_rows - 1
@@ -346,9 +337,8 @@ class _Count:
                 f"{one.as_py()!r} and {other.as_py()!r} count as one value"
                 + f", and so do {others:,} pairs more" * bool(others)
             )
-        return groups.select(["as", "times_sum"]).rename_columns(
-            ["value", "times"]
-        )
+        table = table.select(["as", "times_sum"])
+        return table.rename_columns(["value", "times"])
 
 
 def _text(values: Any) -> Any:
@@ -372,10 +362,7 @@ class Encoder:
             max(len(vocabulary), unknown + 1), negative=self.length > 1
         )
         self._unknown, self._first = unknown, int(vocabulary.unknown)
-        values = vocabulary.values
-        if values.dtype != object:
-            values = values.astype(str)
-        self._values = pa.array(values, pa.string())
+        self._values = vocabulary.texts()
         # Vocabularies of an earlier version have others.
         self._spelled = spelled(self._values)
         self._by_text = vocabulary.field.kind == "text"
@@ -508,20 +495,21 @@ def _number_rows(
         raise DataError(f"{source.name}: a file has changed while it was read.")
     shares = unknown / np.maximum(unknown + known, 1)
     useless = _useless(source, vocabularies, shares)
-    if len(useless) == len(encoders) or not source.guessed:
-        kept = [*range(len(encoders))]
-        outcome = "is kept" + ", as --fields names it" * (not source.guessed)
-    else:
-        kept = [n for n in range(len(encoders)) if n not in useless]
-        outcome = "is left out; {}:{} in --fields keeps it"
-    notes = []
+    leave_out = source.guessed and len(useless) < len(encoders)
+    notes = [*source.notes]
     for place, why in useless.items():
         of = source.fields[place]
-        what = outcome.format(of.column, of.kind)
-        left_out = place not in kept and of.kind == "category"
-        if left_out and _are_numbers(first[place].values):
-            what += f", and {of.column}:number bins its numbers"
+        what = "is kept" + ", as --fields names it" * (not source.guessed)
+        if leave_out:
+            what = f"is left out; {of.column}:{of.kind} in --fields keeps it"
+            if of.kind == "category" and _are_numbers(first[place].values):
+                what += f", and {of.column}:number bins its numbers"
         notes.append(f"{of.name}: of no use, {why}. It {what}.")
+    kept = [
+        place
+        for place in range(len(encoders))
+        if not (leave_out and place in useless)
+    ]
     stored.keep_fields(folder, kept, len(encoders))
     stored.write_description(
         folder,
@@ -532,7 +520,7 @@ def _number_rows(
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
             "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),
             "fields": [vocabularies[place].to_dict() for place in kept],
-            "notes": [*source.notes, *notes],
+            "notes": notes,
         },
     )
 

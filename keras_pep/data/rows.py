@@ -58,6 +58,14 @@ class Files:
     delimiter: str = ","
     quoted: bool = True
 
+    def states(self) -> list[tuple[str, int, int]]:
+        """Return what changes when a file changes: name, size and time."""
+        return [
+            (str(path.resolve()), status.st_size, status.st_mtime_ns)
+            for path in self.paths
+            for status in [path.stat()]
+        ]
+
 
 @dataclass(frozen=True, eq=False)
 class Column:

@@ -35,7 +35,6 @@ from keras_pep.data.times import (
     ISO_PARTS,
     MONTHS,
     NUMBER,
-    as_texts,
     civil,
     of_numbers,
     part_of,
@@ -73,13 +72,14 @@ def write_vocabulary(
         Bytes of the file.
     """
     lines = []
-    known = [str(value) for value in vocabulary.values]
-    numbers = {text: n for n, text in enumerate(known, vocabulary.unknown)}
+    known = vocabulary.texts()
+    numbers = {
+        text: n for n, text in enumerate(known.to_pylist(), vocabulary.unknown)
+    }
     if vocabulary.field.kind != "text":
-        for text, now in zip(
-            known, spelled(as_texts(known)).to_pylist(), strict=True
-        ):
-            numbers.setdefault(now, numbers[text])
+        now = spelled(known).to_pylist()
+        for number, text in enumerate(now, vocabulary.unknown):
+            numbers.setdefault(text, number)
     for text, number in numbers.items():
         if not gone[number]:
             for raw, escaped in _ESCAPES:
@@ -91,14 +91,10 @@ def write_vocabulary(
 
 def read_vocabulary(path: Path) -> list[str]:
     """Read the values that `write_vocabulary` has written."""
-    letters = {escaped[1]: raw for raw, escaped in _ESCAPES}
+    raw = {escaped: raw for raw, escaped in _ESCAPES}
     lines = path.read_bytes().decode().split("\n")[:-1]
-    return [
-        re.sub(
-            r"\\(.)", lambda found: letters[found[1]], line.partition("\t")[0]
-        )
-        for line in lines
-    ]
+    values = [line.partition("\t")[0] for line in lines]
+    return [re.sub(r"\\.", lambda found: raw[found[0]], v) for v in values]
 
 
 class Numbering(tf.Module):
@@ -121,14 +117,12 @@ class Numbering(tf.Module):
         self._field = vocabulary.field
         self._unknown = unknown
         self.input = input_of(vocabulary)
+        known = vocabulary.texts()
         self._escaped = any(
-            raw in str(value)
-            for value in vocabulary.values
-            for raw, _ in _ESCAPES
+            raw in value for value in known.to_pylist() for raw, _ in _ESCAPES
         )
         # Vocabularies of an earlier version may have several spellings of a
         # value, which come before the one there is now.
-        known = as_texts([str(value) for value in vocabulary.values])
         self._several = vocabulary.field.kind != "text" and not spelled(
             known
         ).equals(known)
@@ -153,10 +147,8 @@ class Numbering(tf.Module):
         field = self._field
         if field.kind == "list":
             return self._list(raw)
-        if field.kind == "number":
-            raw = _number(field, raw)
-        elif field.kind == "log":
-            raw = _log(raw)
+        if field.kind in ("number", "log"):
+            raw = _binned(field, raw)
         elif field.kind in ("hour", "weekday"):
             raw = _time(field, raw)
         return self._ids(raw)[:, None]
@@ -286,17 +278,12 @@ def _in_utc(texts: tf.Tensor) -> tf.Tensor:
     year += 400 * era + tf.cast(month <= 2, tf.int64)
     parts = [(year, "-"), (month, "-"), (day + 1, " ")]
     parts += [(minutes // 60 % 24, ":"), (minutes % 60, "")]
-    utc = tf.strings.join(
-        [
-            *(
-                tf.strings.join(
-                    [tf.strings.as_string(part, width=2, fill="0"), mark]
-                )
-                for part, mark in parts
-            ),
-            tf.strings.regex_replace(texts, ZONED, r"\2Z"),
-        ]
-    )
+    written = [
+        tf.strings.join([tf.strings.as_string(part, width=2, fill="0"), mark])
+        for part, mark in parts
+    ]
+    seconds = tf.strings.regex_replace(texts, ZONED, r"\2Z")
+    utc = tf.strings.join([*written, seconds])
     return tf.where(valid, utc, texts)
 
 
@@ -313,20 +300,18 @@ class _File(tf.lookup.TextFileInitializer):
         return f"vocabulary-{self.key_dtype.name}-{digest}"
 
 
-def _number(field: Field, raw: tf.Tensor) -> tf.Tensor:
-    places = tf.searchsorted(
-        tf.constant(field.edges, tf.float64), raw, side="right"
-    )
-    return tf.where(tf.math.is_nan(raw), "", tf.strings.as_string(places))
-
-
-def _log(raw: tf.Tensor) -> tf.Tensor:
-    exact = (tf.abs(raw) < EXACT) & (raw == tf.floor(raw))
-    number = tf.where(exact, raw, 0.0)
-    logarithm = tf.math.log(tf.maximum(number, 1.0))
-    bins = tf.where(number > 2, tf.floor(logarithm**2), number - 2)
-    text = tf.strings.as_string(tf.cast(bins, tf.int64))
-    text = tf.where(exact, text, _MALFORMED)
+def _binned(field: Field, raw: tf.Tensor) -> tf.Tensor:
+    """Bin of numbers, as text."""
+    if field.kind == "number":
+        edges = tf.constant(field.edges, tf.float64)
+        text = tf.strings.as_string(tf.searchsorted(edges, raw, side="right"))
+    else:
+        exact = (tf.abs(raw) < EXACT) & (raw == tf.floor(raw))
+        number = tf.where(exact, raw, 0.0)
+        logarithm = tf.math.log(tf.maximum(number, 1.0))
+        bins = tf.where(number > 2, tf.floor(logarithm**2), number - 2)
+        text = tf.strings.as_string(tf.cast(bins, tf.int64))
+        text = tf.where(exact, text, _MALFORMED)
     return tf.where(tf.math.is_nan(raw), "", text)
 
 

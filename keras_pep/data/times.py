@@ -161,11 +161,16 @@ def _since_1970(texts: Any) -> tuple[np.ndarray, np.ndarray]:
     except pa.ArrowInvalid:
         pass
     whole = np.zeros(len(texts), dtype=np.int64)
-    floats = numbers(texts)
+    are = matches(texts, NUMBER[1:-1])
+    if not are.any():
+        return whole, are
+    some = texts.filter(pa.array(are))
+    floats = numbers(some)
     fits = np.abs(floats) < 2.0**63  # and is a number
-    whole[fits] = np.floor(floats[fits]).astype(np.int64)
-    exact = matches(texts, INTEGER[1:-1])
-    whole[exact] = np.asarray(texts.filter(pa.array(exact)).cast(pa.int64()))
+    values = np.floor(np.where(fits, floats, 0)).astype(np.int64)
+    exact = matches(some, INTEGER[1:-1])
+    values[exact] = np.asarray(some.filter(pa.array(exact)).cast(pa.int64()))
+    whole[are] = values
     return of_numbers(whole, np.where)
 
 

@@ -27,14 +27,14 @@ BATCH = 1024
 _PREPARE = """
 import sys, time
 from pathlib import Path
-from keras_pep.data import criteo
+from keras_pep.data import kaggle
 from keras_pep.data.prepare import prepare
 
 def peak():
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
 
-source = criteo.source(sys.argv[1], None, min_count=10)
+source = kaggle.criteo(sys.argv[1], None, min_count=10)
 before, began = peak(), time.perf_counter()
 prepare(source, Path(sys.argv[2]), seed=0, max_bad_rows=0.001)
 print(time.perf_counter() - began, before, peak())

@@ -200,11 +200,20 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
 
 def _lock(path: Path, wait: bool) -> int:
     """Open and lock a file; the number of the open file."""
+    from filelock import lock_descriptor
+
     while True:
         with contextlib.ExitStack() as stack:
             number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             stack.callback(os.close, number)
-            if not _lock_open_file(number, path, wait):
+            try:
+                held = lock_descriptor(number, blocking=wait)
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                raise NoLocksError(
+                    error.errno, error.strerror, str(path)
+                ) from error
+            if not held:
                 raise BlockingIOError(
                     errno.EWOULDBLOCK, "in use by another process", str(path)
                 )
@@ -213,13 +222,3 @@ def _lock(path: Path, wait: bool) -> int:
                 if os.path.samestat(os.fstat(number), path.stat()):
                     stack.pop_all()
                     return number
-
-
-def _lock_open_file(number: int, path: Path, wait: bool) -> bool:
-    from filelock import lock_descriptor
-
-    try:
-        return lock_descriptor(number, blocking=wait)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise NoLocksError(error.errno, error.strerror, str(path)) from error

@@ -61,18 +61,14 @@ class SparseTable:
     output_dim: int
 
     def __post_init__(self) -> None:
-        splits = self.row_splits
+        values, columns, splits = self.values, self.columns, self.row_splits
         fits = (
-            (self.values.dtype.kind, self.row_splits.dtype.kind) == ("f", "i")
-            and self.columns.dtype.kind in "iu"
-            and self.values.ndim
-            == self.columns.ndim
-            == self.row_splits.ndim
-            == 1
-            and self.values.size == self.columns.size
-            and self.row_splits.size > 1
-            and self.row_splits[0] == 0
-            and self.row_splits[-1] == self.values.size
+            (values.dtype.kind, splits.dtype.kind) == ("f", "i")
+            and columns.dtype.kind in "iu"
+            and values.ndim == columns.ndim == splits.ndim == 1
+            and values.size == columns.size
+            and splits.size > 1
+            and (splits[0], splits[-1]) == (0, values.size)
             and all(
                 (splits[rows] <= splits[rows.start + 1 : rows.stop + 1]).all()
                 for rows in row_blocks(splits.size - 1, 1)
@@ -178,12 +174,7 @@ class SparseTable:
             kept, rows = kept + value.size, rows + ends.size
         values.resize(kept, refcheck=False)
         columns.resize(kept, refcheck=False)
-        return cls(
-            values=values,
-            columns=columns,
-            row_splits=row_splits,
-            output_dim=output_dim,
-        )
+        return cls(values, columns, row_splits, output_dim)
 
     @property
     def shape(self) -> tuple[int, int]:

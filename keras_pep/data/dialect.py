@@ -11,7 +11,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +65,18 @@ class Dialect:
 
 def is_gzip(path: Path) -> bool:
     """Tell whether a file is compressed, whatever its name."""
-    return _first_bytes(path).startswith(_GZIP)
+    return first_bytes(path).startswith(_GZIP)
 
 
 def is_parquet(path: Path) -> bool:
     """Tell whether a file is Parquet, whatever its name."""
-    return _first_bytes(path).startswith(PARQUET)
+    return first_bytes(path).startswith(PARQUET)
 
 
-def _first_bytes(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
+    """Read the first 20 bytes of a file."""
     with path.open("rb") as file:
-        return file.read(8)
+        return file.read(20)
 
 
 def open_text(path: Path) -> io.BufferedReader | gzip.GzipFile:
@@ -109,36 +110,34 @@ def _dialect_of(path: Path, delimiter: str, _: tuple[int, int]) -> Dialect:
         _refuse_other_content(path, sample)
         odd = _around_backslash(file, sample)
     odd = b"".join(sample.splitlines(keepends=True)[:1]) + odd
-    escaped = _malformed(odd, delimiter, escaped=True) < _malformed(
-        odd, delimiter, escaped=False
-    )
-    unquoted = delimiter == "\t" and not escaped and _is_unquoted(sample)
-    reader = _parsed(
-        _lines(sample), delimiter, escaped=escaped, unquoted=unquoted
-    )
+    dialect = Dialect(escaped=True)
+    if _malformed(odd, delimiter, dialect) >= _malformed(odd, delimiter):
+        unquoted = delimiter == "\t" and _is_unquoted(sample)
+        dialect = Dialect(unquoted=unquoted)
+    reader = _parsed(_lines(sample), delimiter, dialect)
     every = list(itertools.islice(_rows_or_none(reader), _LOOKED_AT))
     first, *found = [row for row in every if row] or [[]]
     behind = [value for row in found for value in row[1:] if value]
-    return Dialect(
+    return replace(
+        dialect,
         padded=delimiter != " "
         and (
             any(name != name.strip(" ") for name in first)
             or (bool(behind) and all(value[0] == " " for value in behind))
         ),
-        escaped=escaped,
         trailing=bool(found)
         and all(_ends_empty(row, len(first)) for row in found),
-        unquoted=unquoted,
     )
 
 
 def _is_unquoted(sample: bytes) -> bool:
     """Tell whether rows of TSV are whole only if quotes are no quotes."""
-    if b'"' not in sample or not _malformed(sample, "\t", escaped=False):
-        return False
-    wrapped = re.search(rb'(^|\t)"[^\t\r\n]*"(\t|\r|\n|$)', sample, re.M)
-    return not wrapped and not _malformed(
-        sample, "\t", escaped=False, unquoted=True
+    wrapped = re.compile(rb'(^|\t)"[^\t\r\n]*"(\t|\r|\n|$)', re.M)
+    return bool(
+        b'"' in sample
+        and _malformed(sample, "\t")
+        and not wrapped.search(sample)
+        and not _malformed(sample, "\t", Dialect(unquoted=True))
     )
 
 
@@ -225,17 +224,11 @@ def _ends_empty(row: list[str], columns: int) -> bool:
 
 
 def _malformed(
-    content: bytes, delimiter: str, *, escaped: bool, unquoted: bool = False
+    content: bytes, delimiter: str, dialect: Dialect = Dialect()
 ) -> int:
     """Count malformed rows if quotes are written in a given way."""
-    reader = _parsed(
-        _lines(content),
-        delimiter,
-        escaped=escaped,
-        unquoted=unquoted,
-        strict=True,
-        skipinitialspace=delimiter != " ",
-    )
+    dialect = replace(dialect, padded=delimiter != " ")
+    reader = _parsed(_lines(content), delimiter, dialect, strict=True)
     count, columns = 0, 0
     for row in _rows_or_none(reader):
         columns = columns or len(row or ())
@@ -257,24 +250,20 @@ def _rows_or_none(reader: Any) -> Iterator[list[str] | None]:
 
 
 def _parsed(
-    lines: Any,
-    delimiter: str,
-    *,
-    escaped: bool,
-    unquoted: bool,
-    **settings: Any,
+    lines: Any, delimiter: str, dialect: Dialect, **settings: Any
 ) -> Any:
-    if unquoted:
+    settings["skipinitialspace"] = dialect.padded
+    if dialect.unquoted:
         settings["quoting"] = csv.QUOTE_NONE
-    if escaped:
+    if dialect.escaped:
         # Nothing but quotes and backslashes: \N stays what it is.
-        lines = (re.sub(r'\\([\\"]?)', _kept_backslash, each) for each in lines)
+        other = re.compile(r'\\([\\"])|\\')
+        lines = (
+            other.sub(lambda b: b[0] if b[1] else "\\\\", line)
+            for line in lines
+        )
         settings |= {"escapechar": "\\", "doublequote": False}
     return csv.reader(lines, delimiter=delimiter, **settings)
-
-
-def _kept_backslash(found: re.Match[str]) -> str:
-    return found[0] if found[1] else "\\\\"
 
 
 class Rewritten:
@@ -296,13 +285,7 @@ class Rewritten:
 
     def _standard(self, dialect: Dialect) -> Iterator[list[str]]:
         """Yield rows without blanks and delimiters that are not theirs."""
-        self._reader = _parsed(
-            self._file,
-            self._delimiter,
-            escaped=dialect.escaped,
-            unquoted=dialect.unquoted,
-            skipinitialspace=dialect.padded,
-        )
+        self._reader = _parsed(self._file, self._delimiter, dialect)
         columns = 0
         for row in self._reader:
             columns = columns or len(row)

@@ -1,6 +1,6 @@
 """How raw values become features: what a field is made of, and its ids."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute
 
 from keras_pep.data.times import (
-    THURSDAY,
     as_texts,
     matches,
     minutes,
     numbers,
+    part_of,
     pattern_of,
 )
 
@@ -75,12 +75,11 @@ class Field:
             Text `(n,)`, or `(n, length)` for a list, where `None` is no value
             at all; and for each whether it is malformed, bool `(n,)`.
         """
-        if self.kind in _MAKERS:
-            made = self.made(as_texts(raw), {})
-            return made.values[made.places], made.malformed
-        text = np.asarray(raw, dtype=object)
-        malformed = np.zeros(text.size, dtype=bool)
-        return self._list(text) if self.kind == "list" else text, malformed
+        if self.kind in ("category", "text"):
+            text = np.asarray(raw, dtype=object)
+            return text, np.zeros(text.size, dtype=bool)
+        made = self.made(as_texts(raw), {})
+        return made.values[made.places], made.malformed
 
     def made(self, raw: Any, parsed: dict[Any, Any]) -> "Made":
         """Make values of raw ones, each value once.
@@ -91,10 +90,13 @@ class Field:
                 are made of it.
         """
         if self.kind == "list":
-            values = self._list(raw.to_numpy(zero_copy_only=False))
+            values = np.full((len(raw), self.length), None, dtype=object)
+            for row, text in zip(values, raw.to_pylist(), strict=True):
+                parts = _parts(text)[: self.length]
+                row[: len(parts)] = parts
             nothing = np.zeros(len(raw), dtype=bool)
             return Made(values, np.arange(len(raw)), nothing, nothing)
-        found, valid = _MAKERS[self.kind](self, raw, parsed)
+        found, valid = _numbered(self, raw, parsed)
         missing = np.zeros_like(valid)
         if not valid.all():
             missing[~valid] = is_missing(raw.filter(pa.array(~valid)))
@@ -103,13 +105,6 @@ class Field:
         every[valid] = places + 1
         values = np.array(["", *whole.astype(str).tolist()], dtype=object)
         return Made(values, every, ~valid & ~missing, missing)
-
-    def _list(self, text: np.ndarray) -> np.ndarray:
-        values = np.full((text.size, self.length), None, dtype=object)
-        for row, raw in enumerate(text):
-            parts = _parts(raw)[: self.length]
-            values[row, : len(parts)] = parts
-        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,37 +151,26 @@ def log_bins(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _log(_: Field, raw: Any, __: Any) -> tuple[np.ndarray, np.ndarray]:
+EXACT = 2.0**53  # what float64 holds of integers
+
+
+def _numbered(
+    field: Field, raw: Any, parsed: dict[Any, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make numbers of raw values, and say which are of the field's kind."""
+    if field.kind in ("hour", "weekday"):
+        key = field.column, field.time_format
+        if key not in parsed:
+            parsed[key] = minutes(raw, field.time_format)
+        found, valid = parsed[key]
+        return part_of(field.kind, found), valid
     found = numbers(raw)
+    if field.kind == "number":
+        places = np.searchsorted(np.asarray(field.edges), found, side="right")
+        return places, ~np.isnan(found)
     exact = np.abs(found) < EXACT  # neither infinite nor no number
     valid = exact & (found == np.floor(found))
     return log_bins(np.where(valid, found, 0)), valid
-
-
-def _number(field: Field, raw: Any, _: Any) -> tuple[np.ndarray, np.ndarray]:
-    found = numbers(raw)
-    places = np.searchsorted(np.asarray(field.edges), found, side="right")
-    return places, ~np.isnan(found)
-
-
-def _time(
-    field: Field, raw: Any, parsed: dict[Any, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    key = field.column, field.time_format
-    if key not in parsed:
-        parsed[key] = minutes(raw, field.time_format)
-    found, valid = parsed[key]
-    if field.kind == "hour":
-        return found // 60 % 24, valid
-    return (found // (24 * 60) + THURSDAY) % 7, valid
-
-
-EXACT = 2.0**53  # what float64 holds of integers
-
-_MAKERS: Mapping[
-    str,
-    Callable[[Field, Any, dict[Any, Any]], tuple[np.ndarray, np.ndarray]],
-] = {"log": _log, "number": _number, "hour": _time, "weekday": _time}
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +201,11 @@ class Vocabulary:
 
     def __iter__(self) -> Iterator[Any]:
         return (self[number] for number in range(len(self)))
+
+    def texts(self) -> Any:
+        """Return the values as a PyArrow array of text."""
+        whole = self.values.dtype != object
+        return as_texts(self.values.astype(str) if whole else self.values)
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the vocabulary, for JSON."""

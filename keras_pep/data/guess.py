@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -67,8 +66,7 @@ _COMPACT = {
 }
 
 
-@dataclass(frozen=True)
-class Guess:
+class Guess(NamedTuple):
     """Fields of a column, and a note for the user.
 
     Attributes:
@@ -131,33 +129,25 @@ def guess(
                 f"{where(other)}, which is no {kind}. {column}:{kind} in "
                 f"--fields reads {kind}s, and counts such rows as malformed.",
             )
-    for pattern, advice in (
-        (
-            _LIKE_A_NUMBER,
-            "look like numbers, but numbers are read without signs of "
-            "currency, without marks between thousands, and with a point "
-            "before decimals.",
-        ),
-        (
-            _LIKE_A_TIME,
-            "look like times; their format in --fields would tell how to read "
-            f"them, as in {column}:time(%d %b %Y %H:%M).",
-        ),
-        (
-            _LIKE_A_LIST,
-            f"look like lists, but lists are read as text divided by "
-            f"{SEPARATOR}.",
-        ),
-    ):
+    for pattern, advice in _ADVICE.items():
         are = matches(shown, pattern)
         if are.mean() >= _MOST:
             one = texts[int(are.argmax())]
             return Guess(
                 as_it_is,
                 f"{column}: taken as categories. Values such as {one[:80]!r}"
-                f"{where(one)} {advice}",
+                f"{where(one)} look like {advice.format(column)}",
             )
     return Guess(as_it_is)
+
+
+_ADVICE = {
+    _LIKE_A_NUMBER: "numbers, but numbers are read without signs of currency, "
+    "without marks between thousands, and with a point before decimals.",
+    _LIKE_A_TIME: "times; their format in --fields would tell how to read "
+    "them, as in {}:time(%d %b %Y %H:%M).",
+    _LIKE_A_LIST: f"lists, but lists are read as text divided by {SEPARATOR}.",
+}
 
 
 def _of_numbers(
@@ -182,29 +172,25 @@ def _of_numbers(
     for unit, name in zip(UNITS, _UNIT_NAMES, strict=True):
         seconds = found / unit
         inside = (seconds >= _SECONDS[0]) & (seconds < _SECONDS[1])
-        if inside.mean() >= _MOST:
-            like = f"{name} since 1970 ({_days(seconds[inside])})"
-            if not inside.all():
-                other = texts[int(inside.argmin())].as_py()
-                return Guess(
-                    plain.fields,
-                    f"{column}: taken as {taken}, because of {other!r}"
-                    f"{where(other)}, though its other numbers could be "
-                    f"{like}. {column}:time in --fields reads times, and "
-                    "counts such rows as malformed.",
-                )
-            if _are_times(column, found, unit):
-                return Guess(
-                    of_kind(column, "time"),
-                    f"{column}: taken as times, because its numbers look like "
-                    f"{like}. {column}:{kind} in --fields takes them as "
-                    f"{taken}.",
-                )
-            return Guess(
-                plain.fields,
-                f"{column}: taken as {taken}, though its numbers could be "
-                f"{like}. {column}:time in --fields reads times.",
+        if inside.mean() < _MOST:
+            continue
+        like = f"{name} since 1970 ({_days(seconds[inside])})"
+        as_times = f"{like}. {column}:time in --fields reads times"
+        if not inside.all():
+            other = texts[int(inside.argmin())].as_py()
+            note = (
+                f"because of {other!r}{where(other)}, though its other numbers "
+                f"could be {as_times}, and counts such rows as malformed."
             )
+        elif _are_times(column, found, unit):
+            return Guess(
+                of_kind(column, "time"),
+                f"{column}: taken as times, because its numbers look like "
+                f"{like}. {column}:{kind} in --fields takes them as {taken}.",
+            )
+        else:
+            note = f"though its numbers could be {as_times}."
+        return Guess(plain.fields, f"{column}: taken as {taken}, {note}")
     return plain
 
 

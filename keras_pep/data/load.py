@@ -76,9 +76,18 @@ def load(
     elif name == "synthetic":
         dataset = synthetic.generate(seed)
     else:
-        source = _source(
-            name, data_dir, features, label, fields, delimiter, min_count
-        )
+        from keras_pep.data import kaggle, tabular
+
+        if name in ("criteo", "avazu"):
+            describe = kaggle.criteo if name == "criteo" else kaggle.avazu
+            source = describe(data_dir, features, min_count)
+        elif Path(name).exists() or Path(name).parent != Path():
+            source = tabular.source(name, label, fields, delimiter, min_count)
+        else:
+            raise DataError(
+                f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
+                "files and folders."
+            )
         dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
     for split_name, split in dataset.splits.items():
         if not 0 < split.labels.sum() < len(split):
@@ -100,35 +109,12 @@ def usual_form(name: str, delimiter: str | None) -> "Files | None":
     Returns:
         `Files` without paths; None if the endings of names say it all.
     """
-    from keras_pep.data import criteo
+    from keras_pep.data import kaggle
     from keras_pep.data.rows import Files
 
     if name == "criteo":
-        return criteo.FORM
+        return kaggle.CRITEO
     return None if delimiter is None else Files((), delimiter=delimiter)
-
-
-def _source(
-    name: str | Path,
-    data_dir: str | Path | None,
-    features: str | None,
-    label: str | None,
-    fields: Sequence[str],
-    delimiter: str | None,
-    min_count: int,
-) -> "Source":
-    from keras_pep.data import avazu, criteo, tabular
-
-    if name == "criteo":
-        return criteo.source(data_dir, features, min_count)
-    if name == "avazu":
-        return avazu.source(data_dir, features, min_count)
-    if not Path(name).exists() and Path(name).parent == Path():
-        raise DataError(
-            f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
-            "files and folders."
-        )
-    return tabular.source(name, label, fields, delimiter, min_count)
 
 
 def _prepared(
@@ -144,13 +130,9 @@ def _prepared(
     if cache_dir is None:
         home = Path.home() / ".cache" / "keras-pep"
         cache_dir = os.environ.get("KERAS_PEP_CACHE", home)
-    inputs = [
-        (str(path.resolve()), status.st_size, status.st_mtime_ns)
-        for path in source.files.paths
-        for status in [path.stat()]
-    ]
     settings = asdict(source)
     settings["files"].pop("paths")
+    inputs = source.files.states()
     key = repr((FORMAT, inputs, settings, seed, max_bad_rows))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = Path(cache_dir) / f"{source.name}-{digest}"

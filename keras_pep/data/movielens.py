@@ -19,8 +19,6 @@ from keras_pep.data.dataset import (
 )
 from keras_pep.data.fields import log_bins
 
-FEATURES = ("paper", "full")
-
 _NAMES = {"movielens": "movielens-1m", "movielens-100k": "movielens-100k"}
 
 
@@ -49,7 +47,7 @@ def load(
         DataError: If a file is missing, or has too many malformed lines.
     """
     name = _NAMES[name]
-    features = features_of(name, features, FEATURES)
+    features = features_of(name, features, ("paper", "full"))
     if data_dir is None:
         tables = movielens_tfds.read(name)
     else:
@@ -75,21 +73,17 @@ def load(
         )
     user = users.loc[decided["user_id"]]
     movie = movies.loc[decided["movie_id"]]
+    # Seconds since the first rating, binned as the authors bin Criteo.
+    seconds = decided["timestamp"] - decided["timestamp"].min()
     columns = {
-        "time_bin": _time_bin(decided["timestamp"]),
-        "gender": user["gender"],
-        "age": user["age"],
-        "occupation": user["occupation"],
-        "zip": user["zip"],
-        "year": movie["year"],
-        "genres": movie["genres"],
+        "user_id": user["user_id"],
+        "movie_id": decided["movie_id"],
+        "time_bin": pd.Series(log_bins(seconds.to_numpy())),
+        **{name: user[name] for name in ("gender", "age", "occupation", "zip")},
+        **{name: movie[name] for name in ("year", "genres")},
     }
-    if features == "full":
-        columns = {
-            "user_id": user["user_id"],
-            "movie_id": decided["movie_id"],
-            **columns,
-        }
+    if features == "paper":
+        del columns["user_id"], columns["movie_id"]
     rows, vocabularies = encode(columns, decided["rating"] > 3)
     train, validation, test = random_split(rows, seed)
     return Dataset(
@@ -101,8 +95,3 @@ def load(
         vocabularies=vocabularies,
         malformed=tables.malformed,
     )
-
-
-def _time_bin(timestamp: "pd.Series[int]") -> "pd.Series[int]":
-    """Seconds since the first rating, binned as the authors bin Criteo."""
-    return pd.Series(log_bins((timestamp - timestamp.min()).to_numpy()))

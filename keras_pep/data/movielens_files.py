@@ -1,8 +1,9 @@
 """MovieLens from the files of its archives."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,25 +11,9 @@ import pandas as pd
 from keras_pep.data.dataset import DataError
 
 GENRES = (
-    "unknown",
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy"),
+    *("Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror"),
+    *("Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 
 
@@ -51,8 +36,7 @@ class Tables:
     malformed: int = 0
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(NamedTuple):
     """A file: the form of a line as a pattern, and in words."""
 
     name: str
@@ -60,59 +44,44 @@ class _File:
     expected: str
 
 
-@dataclass(frozen=True)
-class _Archive:
-    """Where an archive is, and its files."""
-
-    url: str
-    ratings: _File
-    users: _File
-    movies: _File
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.ratings.name, self.users.name, self.movies.name)
-
-
+_USER, _MOVIE = r"(?P<user_id>\d{1,9})", r"(?P<movie_id>\d{1,9})"
+_RATING, _TIME = r"(?P<rating>[1-5])", r"(?P<timestamp>\d{1,10})"
+_GENDER, _AGE = "(?P<gender>[FM])", r"(?P<age>\d{1,3})"
+# Ratings, users and movies of each archive.
 _ARCHIVES = {
-    "movielens-1m": _Archive(
-        "https://grouplens.org/datasets/movielens/1m/",
+    "movielens-1m": (
         _File(
             "ratings.dat",
-            r"(?P<user_id>\d{1,9})::(?P<movie_id>\d{1,9})::(?P<rating>[1-5])"
-            r"::(?P<timestamp>\d{1,10})",
+            f"{_USER}::{_MOVIE}::{_RATING}::{_TIME}",
             "user::movie::rating from 1 to 5::timestamp",
         ),
         _File(
             "users.dat",
-            r"(?P<user_id>\d{1,9})::(?P<gender>[FM])::(?P<age>\d{1,3})"
+            f"{_USER}::{_GENDER}::{_AGE}"
             r"::(?P<occupation>\d{1,3})::(?P<zip>[^:]+)",
             "user::gender::age::occupation::zip code",
         ),
         _File(
             "movies.dat",
-            r"(?P<movie_id>\d{1,9})::.*\((?P<year>\d{4})\)\s*::(?P<genres>[^:]+)",
+            _MOVIE + r"::.*\((?P<year>\d{4})\)\s*::(?P<genres>[^:]+)",
             "movie::title (year)::genres",
         ),
     ),
-    "movielens-100k": _Archive(
-        "https://grouplens.org/datasets/movielens/100k/",
+    "movielens-100k": (
         _File(
             "u.data",
-            r"(?P<user_id>\d{1,9})\t(?P<movie_id>\d{1,9})\t(?P<rating>[1-5])"
-            r"\t(?P<timestamp>\d{1,10})",
-            "user, movie, rating from 1 to 5 and timestamp, divided by "
-            "tabulators",
+            f"{_USER}\t{_MOVIE}\t{_RATING}\t{_TIME}",
+            "user, movie, rating from 1 to 5 and timestamp, divided by tabs",
         ),
         _File(
             "u.user",
-            r"(?P<user_id>\d{1,9})\|(?P<age>\d{1,3})\|(?P<gender>[FM])"
+            rf"{_USER}\|{_AGE}\|{_GENDER}"
             r"\|(?P<occupation>[^|]+)\|(?P<zip>[^|]+)",
             "user|age|gender|occupation|zip code",
         ),
         _File(
             "u.item",
-            r"(?P<movie_id>\d{1,9})\|[^|]*?(?:\((?P<year>\d{4})\))?\s*"
+            _MOVIE + r"\|[^|]*?(?:\((?P<year>\d{4})\))?\s*"
             r"\|[^|]*\|[^|]*\|[^|]*\|(?P<genres>[01](?:\|[01]){18})",
             "movie|title (year)|release|video release|URL|19 flags of genres",
         ),
@@ -132,46 +101,41 @@ def read(name: str, folder: Path, max_bad_rows: float) -> Tables:
     Raises:
         DataError: If a file is missing, or has too many malformed lines.
     """
-    archive = _ARCHIVES[name]
+    files = _ARCHIVES[name]
+    names = [file.name for file in files]
     get_it = (
-        f"Get the archive from {archive.url}, extract it, and name the folder "
+        "Get the archive from https://grouplens.org/datasets/movielens/"
+        f"{name.removeprefix('movielens-')}/, extract it, and name the folder "
         "with --data-dir (in Python: data_dir=)."
     )
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder, expected one with "
-            f"{', '.join(archive.names)}. {get_it}"
+            f"{', '.join(names)}. {get_it}"
         )
-    missing = [n for n in archive.names if not (folder / n).is_file()]
+    missing = [n for n in names if not (folder / n).is_file()]
     if missing:
         raise DataError(
             f"{folder}: found no {', '.join(missing)} in this folder. {get_it}"
         )
-    users, bad_users = _read(folder, archive.users, max_bad_rows)
-    movies, bad_movies = _read(folder, archive.movies, max_bad_rows)
+    users, bad_users = _read(folder, files[1], max_bad_rows)
+    movies, bad_movies = _read(folder, files[2], max_bad_rows)
     if name == "movielens-100k":
         movies["year"] = movies["year"].fillna("")
-        movies["genres"] = movies["genres"].map(_named)
+        movies["genres"] = [
+            "|".join(itertools.compress(GENRES, map(int, flags.split("|"))))
+            for flags in movies["genres"]
+        ]
     else:
         users["occupation"] = users["occupation"].astype(int)
     known = {
         "user_id": set(users["user_id"]),
         "movie_id": set(movies["movie_id"]),
     }
-    ratings, bad_ratings = _read(folder, archive.ratings, max_bad_rows, known)
-    return Tables(
-        ratings,
-        users,
-        movies,
-        where=str(folder / archive.ratings.name),
-        malformed=bad_users + bad_movies + bad_ratings,
-    )
-
-
-def _named(flags: str) -> str:
-    """Name the flagged genres: `"0|1|1|0..."`."""
-    pairs = zip(GENRES, flags.split("|"), strict=True)
-    return "|".join(genre for genre, flag in pairs if flag == "1")
+    ratings, bad_ratings = _read(folder, files[0], max_bad_rows, known)
+    where = str(folder / names[0])
+    malformed = bad_users + bad_movies + bad_ratings
+    return Tables(ratings, users, movies, where, malformed)
 
 
 def _read(

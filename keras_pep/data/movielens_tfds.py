@@ -17,27 +17,12 @@ _CONFIGS = {"movielens-1m": "1m-ratings", "movielens-100k": "100k-ratings"}
 
 # MovieLens-1M's files number them; TFDS has their names.
 _OCCUPATIONS = (
-    "other/not specified",
-    "academic/educator",
-    "artist",
-    "clerical/admin",
-    "college/grad student",
-    "customer service",
-    "doctor/health care",
-    "executive/managerial",
-    "farmer",
-    "homemaker",
-    "K-12 student",
-    "lawyer",
-    "programmer",
-    "retired",
-    "sales/marketing",
-    "scientist",
-    "self-employed",
-    "technician/engineer",
-    "tradesman/craftsman",
-    "unemployed",
-    "writer",
+    *("other/not specified", "academic/educator", "artist", "clerical/admin"),
+    *("college/grad student", "customer service", "doctor/health care"),
+    *("executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer"),
+    *("programmer", "retired", "sales/marketing", "scientist"),
+    *("self-employed", "technician/engineer", "tradesman/craftsman"),
+    *("unemployed", "writer"),
 )
 # And it calls two genres otherwise than the files.
 _GENRES = {"Children": "Children's", "Unknown": "unknown"}
@@ -93,28 +78,23 @@ def _rows(builder: Any) -> pd.DataFrame:
     """Read every rating with its user and movie, as the files have them."""
     import tensorflow as tf
 
-    names = builder.info.features["movie_genres"].feature.names
-    genres = np.array([_GENRES.get(genre, genre) for genre in names])
+    labels = builder.info.features["movie_genres"].feature.names
+    genres = np.array([_GENRES.get(genre, genre) for genre in labels])
     age = "raw_user_age"
     if age not in builder.info.features:
         age = "bucketized_user_age"
     parts = []
+    names = ["user_id", "movie_id", "movie_title"]
+    names += ["user_occupation_text", "user_zip_code"]
     for batch in builder.as_dataset(split="train").ragged_batch(_ROWS):
         text = {
             name: np.char.decode(batch[name].numpy().astype(bytes), "utf-8")
-            for name in (
-                "user_id",
-                "movie_id",
-                "movie_title",
-                "user_occupation_text",
-                "user_zip_code",
-            )
+            for name in names
         }
-        labels = tf.RaggedTensor.from_row_splits(
-            tf.gather(genres, batch["movie_genres"].flat_values),
-            batch["movie_genres"].row_splits,
+        named = tf.ragged.map_flat_values(
+            lambda ids: tf.gather(genres, ids), batch["movie_genres"]
         )
-        joined = tf.strings.reduce_join(labels, axis=1, separator="|")
+        joined = tf.strings.reduce_join(named, axis=1, separator="|")
         title = pd.Series(text["movie_title"], dtype=object)
         year = title.str.extract(r"\((\d{4})\)\s*$")[0]
         parts.append(

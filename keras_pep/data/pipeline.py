@@ -68,17 +68,12 @@ class Batches(keras.utils.PyDataset):
         self._first = position
 
     @property
-    def batches_per_epoch(self) -> int:
-        """Batches of a whole epoch."""
-        return -(-len(self.split) // self.batch_size)
-
-    @property
     def epoch(self) -> int:
         """Number of the epoch that `position` is in, from 0."""
-        return self.position // self.batches_per_epoch
+        return self.position // len(self)
 
     def __len__(self) -> int:
-        return self.batches_per_epoch
+        return -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self):
@@ -139,7 +134,7 @@ class Batches(keras.utils.PyDataset):
 
     def _batch(self, number: int) -> Batch:
         """Return a batch by its number since the first epoch began."""
-        epoch, number = divmod(number, self.batches_per_epoch)
+        epoch, number = divmod(number, len(self))
         number, place = divmod(number, self._batches_per_window)
         window = self._window
         if window is None or window[0] != (epoch, number):
@@ -170,7 +165,7 @@ class Batches(keras.utils.PyDataset):
     @property
     def windows(self) -> int:
         """Count the parts in which an epoch is read and shuffled."""
-        return -(-self.batches_per_epoch // self._batches_per_window)
+        return -(-len(self) // self._batches_per_window)
 
     def window(
         self, epoch: int, number: int
@@ -208,7 +203,7 @@ class Batches(keras.utils.PyDataset):
     @property
     def _batches_per_window(self) -> int:
         if self.split.in_memory:
-            return self.batches_per_epoch
+            return len(self)
         return self._block * _WINDOW // self.batch_size
 
 
@@ -240,7 +235,7 @@ def _as_tf_data(source: Batches) -> Any:
     import tensorflow as tf
 
     split, size = source.split, source.batch_size
-    length, per_window = source.batches_per_epoch, source._batches_per_window
+    length, per_window = len(source), source._batches_per_window
     first, seen = divmod(source.position, length)
     with tf.device("CPU"):
         # Epochs whose last batch somebody has got.
@@ -273,18 +268,10 @@ def _as_tf_data(source: Batches) -> Any:
             ids = tf.ensure_shape(ids, (None, split.ids.shape[1]))
             return ids, tf.ensure_shape(labels, (None, 1))
 
-        def slices(ids: Any, labels: Any) -> Any:
-            starts = tf.range(0, tf.shape(labels)[0], size)
-            return tf.data.Dataset.from_tensor_slices(starts).map(
-                lambda start: (
-                    ids[start : start + size],
-                    labels[start : start + size],
-                )
-            )
-
         skipped, rest = divmod(begin, per_window)
         windows = tf.data.Dataset.range(skipped, -(-end // per_window))
-        batches = windows.map(window).prefetch(1).flat_map(slices)
+        # All windows but the last are whole batches.
+        batches = windows.map(window).prefetch(1).rebatch(size)
         return batches.skip(rest).take(end - begin)
 
     def one_epoch(_: Any) -> Any:

@@ -9,7 +9,7 @@ lengths. None keeps rows in memory; what grows is the number of distinct values.
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,12 @@ from keras_pep.data.fields import (
 )
 from keras_pep.data.rows import Block, Column, Files, Malformed
 from keras_pep.data.spelling import spelled
+from keras_pep.data.stored import SPLITS, ColumnWriter
 from keras_pep.data.times import FORMS, numbers
 from keras_pep.files import whole_folder
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 BINS = 32  # of a number, as far as its values allow
 
 _ENDS = (0.8, 0.9)  # where the shares of train and validation end
@@ -76,10 +76,7 @@ class Source:
 
 
 def prepare(
-    source: Source,
-    folder: Path,
-    seed: int,
-    max_bad_rows: float,
+    source: Source, folder: Path, seed: int, max_bad_rows: float
 ) -> None:
     """Writes a folder that `stored.open_folder` reads.
 
@@ -99,9 +96,9 @@ def prepare(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as partial:
-            before = _states(source)
+            before = source.files.states()
             _write(source, partial, seed, max_bad_rows)
-            if _states(source) != before:
+            if source.files.states() != before:
                 raise DataError(
                     f"{source.files.paths[0].parent}: a file of "
                     f"{source.name} has changed while it was read."
@@ -114,17 +111,8 @@ def prepare(
         ) from error
 
 
-def _states(source: Source) -> list[tuple[int, int]]:
-    """Return what changes when a file changes: sizes and times."""
-    states = [path.stat() for path in source.files.paths]
-    return [(state.st_size, state.st_mtime_ns) for state in states]
-
-
 def _write(
-    source: Source,
-    folder: Path,
-    seed: int,
-    max_bad_rows: float,
+    source: Source, folder: Path, seed: int, max_bad_rows: float
 ) -> None:
     if any(field.kind in ("number", "list") for field in source.fields):
         logger.info(f"{source.name}: looking at numbers and lists")
@@ -134,52 +122,44 @@ def _write(
     counts = [_Count(each.kind != "text") for each in source.fields]
     sizes = np.zeros(len(SPLITS), dtype=np.int64)
     marks: dict[str, Counter[str]] = {}
-    for block in _rows(source, seed, malformed, marks):
-        sizes += np.bincount(block.split, minlength=len(SPLITS))
-        for count, made in zip(counts, block.made, strict=True):
-            count.add(made, block.split == 0)
-    _check(source, malformed, int(sizes.sum()), max_bad_rows)
-    vocabularies = [
-        Vocabulary(field, count.values(source.min_count), unknown=True)
-        for field, count in zip(source.fields, counts, strict=True)
-    ]
-    merged = [
-        f"{each.name}: {count.merged}."
-        + f" {each.column}:text in --fields takes values as they are written."
-        * (each.kind == "category")
-        for each, count in zip(source.fields, counts, strict=True)
-        if count.merged
-    ]
-    missing = [
-        f"{column}: {_list(found)} {'is' if len(found) == 1 else 'are'} taken "
-        f"as missing, in {found.total():,} rows."
-        for column, found in marks.items()
-    ]
-    left_out = (
-        [f"Left out, the first malformed row: {malformed.first()}."]
-        if malformed.first
-        else []
-    )
-    notes = (*source.notes, *left_out, *missing, *merged)
-    source = replace(source, notes=notes)
+    for split, _, columns in _rows(source, seed, malformed, marks):
+        sizes += np.bincount(split, minlength=len(SPLITS))
+        for count, made in zip(counts, columns, strict=True):
+            count.add(made, split == 0)
+    rows = int(sizes.sum())
+    every = rows + malformed.rows
+    if malformed.first and malformed.rows > max_bad_rows * every:
+        raise DataError(
+            f"{malformed.first()}. {malformed.rows:,} of {every:,} rows are "
+            f"malformed; --max-bad-rows allows {max_bad_rows:.2%}."
+        )
+    if not rows:
+        raise raw.no_rows(source.files, malformed)
+    notes = [*source.notes]
+    if malformed.first:
+        notes.append(f"Left out, the first malformed row: {malformed.first()}.")
+    for column, found in marks.items():
+        shown = ", ".join(map(repr, itertools.islice(found, 5)))
+        notes.append(
+            f"{column}: {shown} {'is' if len(found) == 1 else 'are'} taken "
+            f"as missing, in {found.total():,} rows."
+        )
+    vocabularies = []
+    for each, count in zip(source.fields, counts, strict=True):
+        values = count.values(source.min_count)
+        vocabularies.append(Vocabulary(each, values, unknown=True))
+        if count.merged:
+            as_text = (
+                f" {each.column}:text in --fields takes values as they are"
+            )
+            notes.append(
+                f"{each.name}: {count.merged}."
+                + f"{as_text} written." * (each.kind == "category")
+            )
+    source = replace(source, notes=tuple(notes))
     del counts
-    logger.info(f"{source.name}: numbering {sizes.sum():,} rows")
+    logger.info(f"{source.name}: numbering {rows:,} rows")
     _number_rows(source, folder, seed, vocabularies, sizes, malformed.rows)
-
-
-def _list(found: Iterable[str]) -> str:
-    """List some texts, for a note."""
-    shown = [repr(text) for text in itertools.islice(found, 5)]
-    return ", ".join(shown)
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The well-formed rows of a block."""
-
-    split: np.ndarray  # int8, place in SPLITS
-    labels: np.ndarray  # bool
-    made: list[Column]  # of every field; the values of a list are (n, length)
 
 
 def _rows(
@@ -187,8 +167,8 @@ def _rows(
     seed: int,
     malformed: Malformed,
     marks: dict[str, Counter[str]] | None = None,
-) -> Iterator[_Rows]:
-    """Read every block of the files, the same in every pass.
+) -> Iterator[tuple[np.ndarray, np.ndarray, list[Column]]]:
+    """Read the well-formed rows of every block, the same in every pass.
 
     Args:
         source: Files and fields.
@@ -196,6 +176,9 @@ def _rows(
         malformed: Where malformed rows are counted.
         marks: Where the rows of texts are counted that stand for no value, by
             column.
+
+    Yields:
+        Places in `SPLITS`, int8; labels, bool; and every field.
     """
     random = np.random.default_rng(seed)
     for block in raw.blocks(source.files, source.columns, malformed):
@@ -204,12 +187,14 @@ def _rows(
         ).astype(np.int8)
         label = block.columns[source.label]
         positive, bad = _labels(label.values.to_numpy(False))
-        wrong = _wrong(block, source.label, bad, _LABEL, malformed, None)
+        labels = positive[label.codes]
+        wrong = np.zeros(len(block), dtype=bool)
+        wrong |= _wrong(block, source.label, bad, _LABEL, malformed)
         for name, column in block.columns.items():
             lines = block.lines(name)
             bad = lines > 0
             malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
-            wrong = _wrong(block, name, bad, FEWER_LINES, malformed, wrong)
+            wrong |= _wrong(block, name, bad, FEWER_LINES, malformed)
         made: list[Column] = []
         parsed: dict[Any, Any] = {}
         marked = set()  # columns, of which there may be several fields
@@ -219,35 +204,24 @@ def _rows(
                 made.append(column)
                 continue
             found = each.made(column.values, parsed)
-            bad = found.malformed
             wanted = expected(each)
             if not each.time_format:
                 wanted += _ADVICE.get(each.kind, "")
-            wrong = _wrong(block, each.column, bad, wanted, malformed, wrong)
+            bad = found.malformed
+            wrong |= _wrong(block, each.column, bad, wanted, malformed)
             if marks is not None and each.column not in marked:
                 marked.add(each.column)
-                _count_marks(column, found.missing, marks, each.column)
+                times = np.bincount(column.codes, minlength=bad.size)
+                for place in np.flatnonzero(found.missing).tolist():
+                    if text := column.values[place].as_py():
+                        counter = marks.setdefault(each.column, Counter())
+                        counter[text] += int(times[place])
             made.append(Column(found.values, found.places[column.codes]))
-        labels = positive[label.codes]
-        if wrong is not None:
-            good = ~wrong
+        if wrong.any():
             malformed.rows += int(wrong.sum())
-            split, labels = split[good], labels[good]
-            made = [Column(each.values, each.codes[good]) for each in made]
-        yield _Rows(split, labels, made)
-
-
-def _count_marks(
-    column: Column,
-    missing: np.ndarray,
-    marks: dict[str, Counter[str]],
-    name: str,
-) -> None:
-    """Count the rows of texts, other than none, that count as missing."""
-    rows = np.bincount(column.codes, minlength=len(missing))
-    for place in np.flatnonzero(missing):
-        if text := column.values[int(place)].as_py():
-            marks.setdefault(name, Counter())[text] += int(rows[place])
+            split, labels = split[~wrong], labels[~wrong]
+            made = [Column(each.values, each.codes[~wrong]) for each in made]
+        yield split, labels, made
 
 
 def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -284,13 +258,12 @@ def _wrong(
     bad: np.ndarray,
     expected: str,
     malformed: Malformed,
-    wrong: np.ndarray | None,
-) -> np.ndarray | None:
-    """Adds the rows of malformed values to those that are wrong already."""
+) -> np.ndarray | bool:
+    """Tell which rows have a malformed value, and keep the first."""
     if not bad.any():
-        return wrong
+        return False
     column = block.columns[name]
-    rows = bad[column.codes]
+    rows = np.asarray(bad[column.codes])
     row = int(rows.argmax())
     found = column.values[int(column.codes[row])].as_py()[:80]
     malformed.add(
@@ -300,20 +273,7 @@ def _wrong(
             f"column {name!r}, expected {expected}"
         ),
     )
-    return np.asarray(rows if wrong is None else wrong | rows)
-
-
-def _check(
-    source: Source, malformed: Malformed, rows: int, max_bad_rows: float
-) -> None:
-    every = rows + malformed.rows
-    if malformed.first and malformed.rows > max_bad_rows * every:
-        raise DataError(
-            f"{malformed.first()}. {malformed.rows:,} of {every:,} rows are "
-            f"malformed; --max-bad-rows allows {max_bad_rows:.2%}."
-        )
-    if not rows:
-        raise raw.no_rows(source.files, malformed)
+    return rows
 
 
 @dataclass
@@ -324,13 +284,13 @@ class _Count:
         spelled: Whether values are spelled in one way.
         merged: Says which values were written in several ways, once they have
             been counted.
+        tables: Of values and their rows: the sum of some blocks, and those that
+            came after.
     """
 
     spelled: bool = True
     merged: str = ""
-    pending: list[Any] = field(default_factory=list)
-    pending_values: int = 0
-    counted: int = 0
+    tables: list[Any] = field(default_factory=list)
 
     def add(self, made: Column, training: np.ndarray) -> None:
         """Counts the training rows of a block."""
@@ -340,22 +300,19 @@ class _Count:
         text = _text(made.values).cast(pa.large_string())
         times = np.repeat(times, len(text) // max(len(made.values), 1))
         table = pa.table({"value": text, "times": times})
-        self.pending.append(table.filter(pa.array(times > 0)))
-        self.pending_values += self.pending[-1].num_rows
-        if self.pending_values > max(_PENDING, self.counted):
-            self._add_up()
+        self.tables.append(table.filter(pa.array(times > 0)))
+        counted, *pending = (each.num_rows for each in self.tables)
+        if sum(pending) > max(_PENDING, counted):
+            self.tables = [self._sum()]
 
-    def _add_up(self) -> None:
-        table = pa.concat_tables(self.pending)
+    def _sum(self) -> Any:
+        table = pa.concat_tables(self.tables)
         table = table.group_by("value").aggregate([("times", "sum")])
-        table = table.rename_columns(["value", "times"]).combine_chunks()
-        self.pending, self.pending_values = [table], 0
-        self.counted = table.num_rows
+        return table.rename_columns(["value", "times"]).combine_chunks()
 
     def values(self, min_count: int) -> np.ndarray:
         """Return the values that occur often enough, sorted."""
-        self._add_up()
-        table = self.pending[0]
+        table = self._sum()
         table = table.filter(pa.compute.is_valid(table["value"]))
         if self.spelled:
             table = self._merged(table)
@@ -370,13 +327,9 @@ class _Count:
         if made.equals(values):
             return table
         table = table.append_column("as", made)
-        groups = table.group_by("as").aggregate(
-            [
-                ("times", "sum"),
-                *(("value", what) for what in ("min", "max", "count")),
-            ]
-        )
-        several = groups.filter(pa.compute.greater(groups["value_count"], 1))
+        wanted = [("value", what) for what in ("min", "max", "count")]
+        table = table.group_by("as").aggregate([("times", "sum"), *wanted])
+        several = table.filter(pa.compute.greater(table["value_count"], 1))
         if several.num_rows:
             one, other = several["value_min"][0], several["value_max"][0]
             others = several.num_rows - 1
@@ -384,9 +337,8 @@ class _Count:
                 f"{one.as_py()!r} and {other.as_py()!r} count as one value"
                 + f", and so do {others:,} pairs more" * bool(others)
             )
-        return groups.select(["as", "times_sum"]).rename_columns(
-            ["value", "times"]
-        )
+        table = table.select(["as", "times_sum"])
+        return table.rename_columns(["value", "times"])
 
 
 def _text(values: Any) -> Any:
@@ -410,10 +362,7 @@ class Encoder:
             max(len(vocabulary), unknown + 1), negative=self.length > 1
         )
         self._unknown, self._first = unknown, int(vocabulary.unknown)
-        values = vocabulary.values
-        if values.dtype != object:
-            values = values.astype(str)
-        self._values = pa.array(values, pa.string())
+        self._values = vocabulary.texts()
         # Vocabularies of an earlier version have others.
         self._spelled = spelled(self._values)
         self._by_text = vocabulary.field.kind == "text"
@@ -450,41 +399,38 @@ def _fitted(source: Source, seed: int) -> tuple[Field, ...]:
     Edges are quantiles of the training rows, of a random million of them if
     there are more.
     """
-    samples: dict[int, _Sample] = {
-        place: _Sample(np.random.default_rng((seed, place)))
-        for place, each in enumerate(source.fields)
-        if each.kind == "number"
-    }
-    lists = {
-        place: np.zeros(2, dtype=np.int64)  # longest, and how many are too long
-        for place, each in enumerate(source.fields)
-        if each.kind == "list"
-    }
+    samples: dict[int, _Sample] = {}
+    longest, cut = {}, Counter[int]()  # lengths, and how many are too long
+    for place, each in enumerate(source.fields):
+        if each.kind == "number":
+            samples[place] = _Sample(np.random.default_rng((seed, place)))
+        elif each.kind == "list":
+            longest[place] = 1
     random = np.random.default_rng(seed)
-    columns = tuple(
-        dict.fromkeys(source.fields[p].column for p in (*samples, *lists))
-    )
-    for block in raw.blocks(source.files, columns, Malformed()):
+    columns = {p: source.fields[p].column for p in (*samples, *longest)}
+    names = tuple(dict.fromkeys(columns.values()))
+    for block in raw.blocks(source.files, names, Malformed()):
         training = random.random(len(block)) < _ENDS[0]
-        for place, sample in samples.items():
-            column = block.columns[source.fields[place].column]
-            sample.add(numbers(column.values)[column.codes[training]])
-        for place, found in lists.items():
-            column = block.columns[source.fields[place].column]
-            long = lengths(column.values.to_pylist())
-            found[0] = max(found[0], long.max(initial=1))
-            found[1] += (long > LONGEST_LIST)[column.codes].sum()
+        for place, name in columns.items():
+            column = block.columns[name]
+            if place in samples:
+                found = numbers(column.values)[column.codes[training]]
+                samples[place].add(found)
+            else:
+                long = lengths(column.values.to_pylist())
+                longest[place] = max(longest[place], int(long.max()))
+                cut[place] += int((long > LONGEST_LIST)[column.codes].sum())
     fitted = list(source.fields)
     for place, sample in samples.items():
         fitted[place] = replace(fitted[place], edges=sample.edges())
-    for place, (longest, cut) in lists.items():
-        length = min(int(longest), LONGEST_LIST)
+    for place, length in longest.items():
+        length = min(length, LONGEST_LIST)
         fitted[place] = replace(fitted[place], length=length)
-        if cut:
+        if cut[place]:
             logger.info(
-                f"{source.name}: {cut:,} lists of {fitted[place].name} have "
-                f"more than {LONGEST_LIST} values, of which the rest is left "
-                "out"
+                f"{source.name}: {cut[place]:,} lists of {fitted[place].name} "
+                f"have more than {LONGEST_LIST} values, of which the rest is "
+                "left out"
             )
     return tuple(fitted)
 
@@ -504,9 +450,8 @@ class _Sample:
         marks = self.random.random(more.size)
         self.marks = np.concatenate([self.marks, marks])
         self.numbers = np.concatenate([self.numbers, more])
-        while self.numbers.size and (self.marks < self.share).sum() > _SAMPLE:
+        while (kept := self.marks < self.share).sum() > _SAMPLE:
             self.share /= 2
-        kept = self.marks < self.share
         self.marks, self.numbers = self.marks[kept], self.numbers[kept]
 
     def edges(self) -> tuple[float, ...]:
@@ -530,60 +475,42 @@ def _number_rows(
     encoders = [Encoder(vocabulary) for vocabulary in vocabularies]
     unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
     known = np.zeros_like(unknown)
+    labels = ColumnWriter(folder, "label", np.dtype(np.uint8), sizes)
     writers = [
-        [
-            stored.ColumnWriter(
-                stored.field_path(folder / split, place),
-                encoder.dtype,
-                int(size),
-                encoder.length if encoder.length > 1 else None,
-            )
-            for place, encoder in enumerate(encoders)
-        ]
-        for split, size in zip(SPLITS, sizes, strict=True)
-    ]
-    labels = [
-        stored.ColumnWriter(
-            stored.label_path(folder / split), np.dtype(np.uint8), int(size)
-        )
-        for split, size in zip(SPLITS, sizes, strict=True)
+        ColumnWriter(folder, f"{place}", each.dtype, sizes, each.length)
+        for place, each in enumerate(encoders)
     ]
     first: list[Column] = []
-    for block in _rows(source, seed, Malformed()):
-        first = first or block.made
-        parts = [block.split == n for n in range(len(SPLITS))]
-        for n, part in enumerate(parts):
-            labels[n].write(block.labels[part])
-        for place, (encoder, made) in enumerate(
-            zip(encoders, block.made, strict=True)
-        ):
-            ids = encoder.ids(made.values)
-            for n, part in enumerate(parts):
-                rows = ids[made.codes[part]]
-                unknown[n, place] += int((rows == 0).sum())
-                known[n, place] += int((rows > 0).sum())
-                writers[n][place].write(rows)
-    every = itertools.chain(labels, *writers)
-    if not all(writer.complete for writer in every):
+    for split, label, columns in _rows(source, seed, Malformed()):
+        first = first or columns
+        parts = [split == n for n in range(len(SPLITS))]
+        labels.write([label[part] for part in parts])
+        for place, made in enumerate(columns):
+            ids = encoders[place].ids(made.values)
+            rows = [ids[made.codes[part]] for part in parts]
+            writers[place].write(rows)
+            unknown[:, place] += [np.count_nonzero(each == 0) for each in rows]
+            known[:, place] += [np.count_nonzero(each > 0) for each in rows]
+    if not all(writer.complete for writer in (labels, *writers)):
         raise DataError(f"{source.name}: a file has changed while it was read.")
     shares = unknown / np.maximum(unknown + known, 1)
     useless = _useless(source, vocabularies, shares)
-    if len(useless) == len(encoders) or not source.guessed:
-        kept = [*range(len(encoders))]
-        outcome = "is kept" + ", as --fields names it" * (not source.guessed)
-    else:
-        kept = [n for n in range(len(encoders)) if n not in useless]
-        outcome = "is left out; {}:{} in --fields keeps it"
-    notes = []
+    leave_out = source.guessed and len(useless) < len(encoders)
+    notes = [*source.notes]
     for place, why in useless.items():
         of = source.fields[place]
-        what = outcome.format(of.column, of.kind)
-        left_out = place not in kept and of.kind == "category"
-        if left_out and _are_numbers(first[place].values):
-            what += f", and {of.column}:number bins its numbers"
+        what = "is kept" + ", as --fields names it" * (not source.guessed)
+        if leave_out:
+            what = f"is left out; {of.column}:{of.kind} in --fields keeps it"
+            if of.kind == "category" and _are_numbers(first[place].values):
+                what += f", and {of.column}:number bins its numbers"
         notes.append(f"{of.name}: of no use, {why}. It {what}.")
-    for split in SPLITS:
-        stored.keep_fields(folder / split, kept, len(encoders))
+    kept = [
+        place
+        for place in range(len(encoders))
+        if not (leave_out and place in useless)
+    ]
+    stored.keep_fields(folder, kept, len(encoders))
     stored.write_description(
         folder,
         {
@@ -593,7 +520,7 @@ def _number_rows(
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
             "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),
             "fields": [vocabularies[place].to_dict() for place in kept],
-            "notes": [*source.notes, *notes],
+            "notes": notes,
         },
     )
 
@@ -608,25 +535,21 @@ _UNSEEN = 0.95  # share of validation's values from which a field is of no use
 
 
 def _useless(
-    source: Source,
-    vocabularies: Sequence[Vocabulary],
-    shares: np.ndarray,
+    source: Source, vocabularies: Sequence[Vocabulary], shares: np.ndarray
 ) -> dict[int, str]:
     """Find fields that tell no row from another, and why."""
     useless = {}
+    often = f"in {source.min_count} training rows or more"
     for place, vocabulary in enumerate(vocabularies):
         unseen = shares[1, place]
         values = len(vocabulary.values)
         if not values:
-            useless[place] = (
-                f"no value occurs in {source.min_count} training rows or more"
-            )
+            useless[place] = f"no value occurs {often}"
         elif values == 1 and not shares[0, place]:
             value = str(vocabulary.values[0])
             useless[place] = f"every training row has the same value {value!r}"
         elif unseen >= _UNSEEN:
             useless[place] = (
-                f"{unseen:.1%} of its values in validation do not occur in "
-                f"{source.min_count} training rows or more"
+                f"{unseen:.1%} of its values in validation do not occur {often}"
             )
     return useless

@@ -28,6 +28,7 @@ from keras_pep.data.dialect import (
     Rewritten,
     dialect_of,
     find_line,
+    first_bytes,
     is_gzip,
     is_parquet,
     not_utf8,
@@ -56,6 +57,14 @@ class Files:
     names: tuple[str, ...] = ()
     delimiter: str = ","
     quoted: bool = True
+
+    def states(self) -> list[tuple[str, int, int]]:
+        """Return what changes when a file changes: name, size and time."""
+        return [
+            (str(path.resolve()), status.st_size, status.st_mtime_ns)
+            for path in self.paths
+            for status in [path.stat()]
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +227,7 @@ def header(
     columns: tuple[str, ...] = ()
     said = set()
     for path in files.paths:
-        with _Errors(path):
+        with _errors(path):
             dialect = _dialect(path, files)
             found = _first_row(path, files, dialect)
         for note in dialect.notes():
@@ -245,8 +254,8 @@ def header(
 
 
 def _first_row(path: Path, files: Files, dialect: Dialect) -> tuple[str, ...]:
-    with _open(path, files, None, Malformed(), dialect) as reader:
-        return tuple(reader.schema.names)
+    with _open(path, files, None, Malformed(), dialect) as (schema, _):
+        return tuple(schema.names)
 
 
 def without_header(
@@ -268,7 +277,7 @@ def without_header(
     """
     form = replace(form, paths=files.paths)
     path = form.paths[0]
-    with _Errors(path):
+    with _errors(path):
         first = _first_row(path, replace(form, names=()), Dialect())
     if {*columns} <= {*first}:
         return None
@@ -370,21 +379,15 @@ def blocks(
     for path in files.paths:
         first = 0
         with (
-            _Errors(path),
-            _open(path, files, columns, malformed) as reader,
+            _errors(path),
+            _open(path, files, columns, malformed) as (_, reader),
             closing(_ahead(iter(reader))) as batches,
         ):
+            quoted = files.quoted and not is_parquet(path)
             for batch in batches:
+                found = {n: _column(batch.column(n), path) for n in columns}
                 if batch.num_rows:
-                    yield Block(
-                        path,
-                        first,
-                        {
-                            name: _column(batch.column(name), path)
-                            for name in columns
-                        },
-                        files.quoted and not isinstance(reader, _Parquet),
-                    )
+                    yield Block(path, first, found, quoted)
                     first += batch.num_rows
 
 
@@ -439,24 +442,18 @@ def _text(array: Any) -> Any:
     return text
 
 
-class _Errors:
-    """PyArrow's errors, with the name of the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, UnicodeDecodeError) or (
-            isinstance(error, pa.ArrowInvalid)
-            and "UTF8" in str(error)
-            and not is_parquet(self.path)
-        ):
-            raise not_utf8(self.path) from error
-        if isinstance(error, _UNREADABLE):
-            raise DataError(f"{self.path}: cannot be read: {error}.") from error
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Name the file in PyArrow's errors."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise not_utf8(path) from error
+    except _UNREADABLE as error:
+        text = not is_parquet(path)
+        if text and isinstance(error, pa.ArrowInvalid) and "UTF8" in str(error):
+            raise not_utf8(path) from error
+        raise DataError(f"{path}: cannot be read: {error}.") from error
 
 
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error)
@@ -469,15 +466,10 @@ def _dialect(path: Path, files: Files) -> Dialect:
         return Dialect()
     if kind_of(path) == ".parquet":
         raise DataError(
-            f"{path}: cannot be read: found {_first(path)!r} where it begins, "
-            "expected Parquet. If it is text, name it .csv or .tsv."
+            f"{path}: cannot be read: found {first_bytes(path)!r} where it "
+            "begins, expected Parquet. If it is text, name it .csv or .tsv."
         )
     return dialect_of(path, files.delimiter)
-
-
-def _first(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(20)
 
 
 @contextmanager
@@ -487,11 +479,12 @@ def _open(
     columns: Sequence[str] | None,
     malformed: Malformed,
     dialect: Dialect | None = None,
-) -> Iterator[Any]:
-    """Open a reader of record batches; of all columns if none are named."""
+) -> Iterator[tuple[Any, Any]]:
+    """Open the schema and the batches of a file; of all columns if none."""
     if is_parquet(path):
-        with _Parquet(path, columns) as reader:
-            yield reader
+        with pa.parquet.ParquetFile(path) as file:
+            batches = file.iter_batches(_BLOCK_ROWS, columns=columns)
+            yield file.schema_arrow, batches
         return
     dialect = dialect or _dialect(path, files)
 
@@ -531,36 +524,14 @@ def _open(
                 invalid_row_handler=wrong,
             ),
             convert_options=pa.csv.ConvertOptions(
-                include_columns=None if columns is None else list(columns),
-                column_types=None
-                if columns is None
-                else dict.fromkeys(columns, as_text),
+                include_columns=columns and list(columns),
+                column_types=columns and dict.fromkeys(columns, as_text),
                 strings_can_be_null=False,
                 check_utf8=False,  # of every row; each value is enough
             ),
         )
-        yield stack.enter_context(reader)
-
-
-class _Parquet:
-    """A Parquet file, read as text files are."""
-
-    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
-        self._file = pa.parquet.ParquetFile(path)
-        self._columns = columns
-
-    def __enter__(self) -> "_Parquet":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._file.close()
-
-    @property
-    def schema(self) -> Any:
-        return self._file.schema_arrow
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self._file.iter_batches(_BLOCK_ROWS, columns=self._columns)
+        with reader:
+            yield reader.schema, reader
 
 
 def _line(path: Path, files: Files, dialect: Dialect, text: str) -> str:

@@ -25,34 +25,25 @@ from keras_pep.data.fields import Vocabulary
 # another number, and is prepared anew.
 FORMAT = 3
 
+SPLITS = ("train", "validation", "test")
 _DESCRIPTION = "dataset.json"
 _COPIED = 65_536  # rows that are gathered at once
 
 
-def label_path(folder: Path) -> Path:
-    """Return the path of a split's labels."""
-    return folder / "label.npy"
-
-
-def field_path(folder: Path, place: int) -> Path:
-    """Return the path of a field's ids."""
-    return folder / f"{place}.npy"
-
-
 def keep_fields(folder: Path, kept: Sequence[int], fields: int) -> None:
-    """Remove the files of a split's other fields, and rename the rest.
+    """Remove the files of other fields, and rename the rest.
 
     Args:
-        folder: Of the split.
+        folder: Of all splits.
         kept: Places of those that stay, ascending.
         fields: How many there are.
     """
-    for place in range(fields):
-        path = field_path(folder, place)
+    for split, place in itertools.product(SPLITS, range(fields)):
+        path = folder / split / f"{place}.npy"
         if place not in kept:
             path.unlink()
         elif place != (now := kept.index(place)):
-            path.rename(field_path(folder, now))
+            path.rename(path.with_name(f"{now}.npy"))
 
 
 def narrowest(size: int, *, negative: bool = False) -> np.dtype[Any]:
@@ -61,49 +52,48 @@ def narrowest(size: int, *, negative: bool = False) -> np.dtype[Any]:
 
 
 class ColumnWriter:
-    """Writes an array of known length to an `.npy` file, piece by piece.
+    """Writes a column of known length to an `.npy` file of each split.
 
-    The file is open only while it is written to: there may be more columns
-    than a process may have open files.
+    A file is open only while it is written to: there may be more columns than
+    a process may have open files.
 
     Args:
-        path: Of the file.
-        dtype: Of the array.
-        rows: Its length.
-        columns: None for a vector.
+        folder: Of the splits.
+        name: Of the files.
+        dtype: Of the column.
+        sizes: Rows of each split.
+        length: Of lists; 1 for a vector.
     """
 
     def __init__(
         self,
-        path: Path,
+        folder: Path,
+        name: str,
         dtype: np.dtype[Any],
-        rows: int,
-        columns: int | None = None,
+        sizes: np.ndarray,
+        length: int = 1,
     ) -> None:
-        path.parent.mkdir(exist_ok=True)
-        self._path = path
+        self._paths = [folder / split / f"{name}.npy" for split in SPLITS]
         self._dtype = dtype
-        self._missing = rows
-        with path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file,
-                {
-                    "descr": np.lib.format.dtype_to_descr(dtype),
-                    "fortran_order": False,
-                    "shape": (rows,) if columns is None else (rows, columns),
-                },
-            )
+        self._missing = sizes.copy()
+        header: dict[str, Any] = {"descr": dtype.str, "fortran_order": False}
+        for path, rows in zip(self._paths, sizes.tolist(), strict=True):
+            path.parent.mkdir(exist_ok=True)
+            header["shape"] = (rows,) if length == 1 else (rows, length)
+            with path.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
 
-    def write(self, values: np.ndarray) -> None:
-        """Adds some rows."""
-        with self._path.open("ab") as file:
-            file.write(np.ascontiguousarray(values, self._dtype).data)
-        self._missing -= len(values)
+    def write(self, rows: Sequence[np.ndarray]) -> None:
+        """Add some rows of each split."""
+        for path, some in zip(self._paths, rows, strict=True):
+            with path.open("ab") as file:
+                file.write(np.ascontiguousarray(some, self._dtype).data)
+        self._missing -= [len(some) for some in rows]
 
     @property
     def complete(self) -> bool:
         """Whether all rows have been written, and no more."""
-        return self._missing == 0
+        return not self._missing.any()
 
 
 class StoredColumns:
@@ -214,28 +204,18 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
         vocabularies = [Vocabulary.from_dict(f) for f in content["fields"]]
         ids = {
             split: StoredColumns(
-                [
-                    field_path(folder / split, place)
-                    for place in range(len(vocabularies))
-                ]
+                [folder / split / f"{n}.npy" for n in range(len(vocabularies))]
             )
-            for split in ("train", "validation", "test")
+            for split in SPLITS
         }
-        labels = {
-            split: np.load(label_path(folder / split)).astype(np.float32)
-            for split in ids
-        }
-        for split, columns in ids.items():
-            if len(columns) != len(labels[split]):
-                raise ValueError(f"{split}: labels of another length")
         size = sum(4 * len(each) * each.shape[1] for each in ids.values())
-        splits = {
-            split: Split(
-                columns.in_memory() if size <= in_memory else columns,
-                labels[split],
-            )
-            for split, columns in ids.items()
-        }
+        splits: dict[str, Split] = {}
+        for split, columns in ids.items():
+            labels = np.load(folder / split / "label.npy").astype(np.float32)
+            if len(columns) != len(labels):
+                raise ValueError(f"{split}: labels of another length")
+            read = columns.in_memory() if size <= in_memory else columns
+            splits[split] = Split(read, labels)
         return Dataset(
             name=content["name"],
             features=content["features"],
@@ -244,9 +224,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             test=splits["test"],
             vocabularies={v.field.name: v for v in vocabularies},
             malformed=content["malformed"],
-            unknown={
-                split: np.array(content["unknown"][split]) for split in splits
-            },
+            unknown={k: np.array(v) for k, v in content["unknown"].items()},
             notes=tuple(content["notes"]),
             stored_fingerprint=known,
         )

@@ -3,9 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import KINDS, Field, of_kind
 from keras_pep.data.guess import check_times, guess
 from keras_pep.data.prepare import Source
-from keras_pep.data.rows import Block, Files, Malformed
+from keras_pep.data.rows import Column, Files, Malformed
 from keras_pep.data.times import pattern_of
 
 
@@ -112,8 +112,7 @@ def _all_others(
     return {name: _Kind() for name in kept}
 
 
-@dataclass(frozen=True)
-class _Kind:
+class _Kind(NamedTuple):
     """Kind and format of a field, as far as the user has given them."""
 
     kind: str | None = None
@@ -152,41 +151,38 @@ def _fields(
     """Fields of columns, of a kind that is given or guessed."""
     looked_at = [
         name
-        for name, kind in kinds.items()
-        if kind.kind is None or (kind.kind in _TIMES and not kind.time_format)
+        for name, (kind, time_format) in kinds.items()
+        if kind is None or (kind in _TIMES and not time_format)
     ]
-    first = None
+    columns: dict[str, Column] = {}
     if looked_at:
         malformed = Malformed()
         first = next(rows.blocks(files, looked_at, malformed), None)
         if first is None:
             raise rows.no_rows(files, malformed)
+        columns = first.columns
     fields: list[Field] = []
-    for name, kind in kinds.items():
-        if kind.kind is not None:
-            fields += of_kind(name, kind.kind, kind.time_format)
-            if first is not None and name in first.columns:
-                note = check_times(name, first.columns[name].values)
-                if note:
-                    say(note)
-        elif first is not None:
-            found = guess(
-                name,
-                first.columns[name].values,
-                partial(_row, first, name),
-            )
+    for name, (kind, time_format) in kinds.items():
+        note = ""
+        if kind is None:
+            where = partial(_row, columns[name])
+            found = guess(name, columns[name].values, where)
             fields += found.fields
-            if found.note:
-                say(found.note)
+            note = found.note
+        else:
+            fields += of_kind(name, kind, time_format)
+            if name in columns:
+                note = check_times(name, columns[name].values)
+        if note:
+            say(note)
     for name, times in Counter(field.name for field in fields).items():
         if times > 1:
             raise DataError(f"two fields would be called {name!r}.")
     return tuple(fields)
 
 
-def _row(block: Block, name: str, text: str) -> str:
-    """Say where a value is first found in a block, for a note."""
-    column = block.columns[name]
+def _row(column: Column, text: str) -> str:
+    """Say where a value is first found in the first block, for a note."""
     places = np.flatnonzero(column.values.to_numpy(False) == text)
     row = int(np.isin(column.codes, places).argmax())
-    return f" (row {block.first + row + 1:,})"
+    return f" (row {row + 1:,})"

@@ -1,6 +1,7 @@
 """Times that are written as text or as numbers: minutes since 1970, in UTC."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,6 @@ UNITS = (1, 1000, 1_000_000, 1_000_000_000)
 FIRST_SECOND = 100_000_000  # March 1973
 LAST_SECOND = 4_102_444_800  # 2100
 
-THURSDAY = 3  # on which 1970 began
-DAYS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0)
 EPOCH = 719_468  # days from the first of March of the year 0 to 1970
 MONTHS = (
     *("jan", "feb", "mar", "apr", "may", "jun"),
@@ -145,18 +144,20 @@ def minutes(texts: Any, time_format: str) -> tuple[np.ndarray, np.ndarray]:
     found, valid = _since_1970(texts)
     if valid.all():
         return found, valid
-    for some in (_of_fixed_width, _by_iso):
+    left = ~valid
+    some = texts.filter(pa.array(left))
+    found[left], valid[left] = _of_fixed_width(some)
+    if not valid.all():
         left = ~valid
-        found[left], valid[left] = some(texts.filter(pa.array(left)))
-        if valid.all():
-            break
+        some = texts.filter(pa.array(left))
+        found[left], valid[left] = _by_pattern(some, ISO, ISO_PARTS)
     return found, valid
 
 
 def _since_1970(texts: Any) -> tuple[np.ndarray, np.ndarray]:
     """Read times that are numbers; integers stay integers, for nanoseconds."""
     try:
-        return of_numbers(np.array(texts.cast(pa.int64())))
+        return of_numbers(np.array(texts.cast(pa.int64())), np.where)
     except pa.ArrowInvalid:
         pass
     whole = np.zeros(len(texts), dtype=np.int64)
@@ -164,26 +165,27 @@ def _since_1970(texts: Any) -> tuple[np.ndarray, np.ndarray]:
     if not are.any():
         return whole, are
     some = texts.filter(pa.array(are))
-    exact = matches(some, INTEGER[1:-1])
     floats = numbers(some)
     fits = np.abs(floats) < 2.0**63  # and is a number
     values = np.floor(np.where(fits, floats, 0)).astype(np.int64)
+    exact = matches(some, INTEGER[1:-1])
     values[exact] = np.asarray(some.filter(pa.array(exact)).cast(pa.int64()))
     whole[are] = values
-    found, valid = of_numbers(whole)
-    return found, valid & are
+    return of_numbers(whole, np.where)
 
 
-def of_numbers(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Make minutes since 1970 of integers, and say which are within range."""
-    found = np.zeros_like(whole)
-    valid = np.zeros(whole.shape, dtype=bool)
+def of_numbers(whole: Any, where: Any) -> tuple[Any, Any]:
+    """Make minutes since 1970 of integers, and say which are within range.
+
+    Args:
+        whole: int64, of NumPy or TensorFlow.
+        where: `np.where` or `tf.where`.
+    """
+    found, valid = whole * 0, whole != whole
     for unit in UNITS:
         fits = (whole >= FIRST_SECOND * unit) & (whole < LAST_SECOND * unit)
-        if fits.all():
-            return whole // (60 * unit), fits
-        found[fits] = whole[fits] // (60 * unit)
-        valid |= fits
+        found = where(fits, whole // (60 * unit), found)
+        valid = valid | fits
     return found, valid
 
 
@@ -222,82 +224,82 @@ def _of_fixed_width(texts: Any) -> tuple[np.ndarray, np.ndarray]:
     return found, valid
 
 
-def _by_iso(texts: Any) -> tuple[np.ndarray, np.ndarray]:
-    return _by_pattern(texts, ISO, ISO_PARTS)
-
-
 def _by_pattern(
     texts: Any, pattern: str, parts: str
 ) -> tuple[np.ndarray, np.ndarray]:
     names = iter(range(len(parts)))
     named = GROUP.sub(lambda _: f"(?P<g{next(names)}>", pattern)
     groups = pa.compute.extract_regex(texts, f"^(?:{named})$")
-    valid = np.asarray(groups.is_valid())
     found: dict[str, Any] = {}
     for place, part in enumerate(parts):
         group = pa.compute.fill_null(groups.field(place), "")
         if part in found:  # of one of several forms; the others are empty
             group = pa.compute.binary_join_element_wise(found[part], group, "")
         found[part] = group
-    return civil(
-        {
-            part: _whole(group, valid) if part in "YymdHIMSzZ" else group
-            for part, group in found.items()
-        },
-        valid,
+    minutes, valid = civil(
+        {part: _whole(part, group) for part, group in found.items()},
+        np.zeros(len(texts), dtype=np.int64),
     )
+    valid &= np.asarray(groups.is_valid())
+    return np.where(valid, minutes, 0), valid
 
 
-def _whole(texts: Any, valid: np.ndarray) -> np.ndarray:
-    """Read digits as integers; 0 where there are none."""
-    some = pa.compute.if_else(
-        pa.compute.and_(pa.array(valid), pa.compute.not_equal(texts, "")),
-        texts,
-        "0",
-    )
-    return np.asarray(some.cast(pa.int64()))
+def _whole(part: str, texts: Any) -> np.ndarray:
+    """Read a part of times as integers, as `civil` takes it."""
+    lower = pa.compute.utf8_lower(texts)
+    if part == "p":
+        return np.asarray(pa.compute.equal(lower, "pm")).astype(np.int64)
+    if part == "+":
+        return 1 - 2 * np.asarray(pa.compute.equal(texts, "-"))
+    if part == "b":
+        first = pa.compute.utf8_slice_codeunits(lower, 0, 3)
+        place = pa.compute.index_in(first, pa.array(MONTHS)).fill_null(0)
+        return np.asarray(place).astype(np.int64) + 1
+    empty = pa.compute.equal(texts, "")
+    return np.asarray(pa.compute.if_else(empty, "0", texts).cast(pa.int64()))
 
 
-def civil(
-    found: dict[str, Any], valid: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Make minutes since 1970 of the parts of times.
+def civil(found: Mapping[str, Any], nothing: Any) -> tuple[Any, Any]:
+    """Make minutes since 1970 of the parts of times, and say which are times.
+
+    By operators alone, which NumPy and TensorFlow share.
 
     Args:
-        found: By their letters; all of integers but month names, AM and PM,
-            and the sign of a zone.
-        valid: Whether each is a time as far as its form goes.
+        found: int64 by their letters: `b` the number of the month, `p` 1 for
+            PM, and `+` the sign of the zone, 1 or -1.
+        nothing: Zeros of the same shape.
     """
-    nothing = np.zeros(len(valid), dtype=np.int64)
-    year = found.get("Y", nothing)
-    if "y" in found:
-        year = found["y"] + np.where(found["y"] < 69, 2000, 1900)
-    month = found.get("m", nothing + 1)
-    if "b" in found:
-        first = pa.compute.utf8_lower(
-            pa.compute.utf8_slice_codeunits(found["b"], 0, 3)
-        )
-        place = pa.compute.index_in(first, pa.array(MONTHS)).fill_null(0)
-        month = np.asarray(place).astype(np.int64) + 1
+    year, month = found.get("Y", nothing), found.get("m", nothing + 1)
+    if "y" in found:  # 1969 to 2068
+        year = found["y"] + 1900 + 100 * ((168 - found["y"]) // 100)
+    month = found.get("b", month)
     day, hour = found.get("d", nothing + 1), found.get("H", nothing)
     if "I" in found:
         hour = found["I"] % 12
     if "p" in found:
-        lower = pa.compute.utf8_lower(found["p"])
-        hour = hour % 12 + 12 * np.asarray(pa.compute.equal(lower, "pm"))
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    in_month = np.array(DAYS)[month.clip(0, 13)] + (leap & (month == 2))
-    valid = valid & (day >= 1) & (day <= in_month) & (hour < 24)
+        hour = hour % 12 + 12 * found["p"]
+    first = _first_day(year, month)
+    valid = (month >= 1) & (month <= 12) & (day >= 1) & (hour < 24)
+    valid = valid & (day <= _first_day(year, month + 1) - first)
     for part in "MSZ":
         valid = valid & (found.get(part, nothing) < 60)
-    # Days since 1970 by the calendar of years that begin in March.
-    shifted = year - (month <= 2)
-    in_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-    leaps = shifted // 4 - shifted // 100 + shifted // 400
-    days = 365 * shifted + leaps + in_year - EPOCH
-    made = (days * 24 + hour) * 60 + found.get("M", nothing)
+    minutes = ((first + day - 1) * 24 + hour) * 60 + found.get("M", nothing)
     if "+" in found:  # local time is ahead of UTC
-        offset = found["z"] * 60 + found["Z"]
-        behind = np.asarray(pa.compute.equal(found["+"], "-"))
-        made = made - np.where(behind, -offset, offset)
-    return np.where(valid, made, 0), valid
+        minutes = minutes - found["+"] * (found["z"] * 60 + found["Z"])
+    return minutes, valid
+
+
+def _first_day(year: Any, month: Any) -> Any:
+    """Count the days from 1970 to a month; the 13th is the next January."""
+    # By the calendar of years that begin in March.
+    shifted = year - (14 - month) // 12
+    leaps = shifted // 4 - shifted // 100 + shifted // 400
+    in_year = (153 * ((month + 9) % 12) + 2) // 5
+    return 365 * shifted + leaps + in_year - EPOCH
+
+
+def part_of(kind: str, minutes: Any) -> Any:
+    """Return the `"hour"` or `"weekday"` of minutes since 1970; Monday is 0."""
+    if kind == "hour":
+        return minutes // 60 % 24
+    return (minutes // (24 * 60) + 3) % 7  # 1970 began on a Thursday

@@ -1,7 +1,7 @@
 """A model as it is served: every table stored compactly, and frozen."""
 
 import functools
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -57,7 +57,13 @@ def served_model(
             part of the configuration.
     """
     found = tables_of(model) if found is None else found
-    own = _table_weights(found)
+    own = [
+        weight
+        for layer, _ in found.values()
+        for weight in (
+            [layer.kernel] if isinstance(layer, LinearMixin) else layer.weights
+        )
+    ]
     tables = {name: table for name, (_, table) in found.items()}
     config = keras_of(model).saving.serialize_keras_object(model)
     if isinstance(model, FieldModelMixin) and any(without_unknown or ()):
@@ -76,7 +82,13 @@ def served_model(
             if name in apart:
                 rows = sizes[apart.index(name)]
                 places = np.repeat(rows, more[apart.index(name)])
-            tables[name] = _with_empty_rows(table, places, rows, model)
+            if table.shape[0] != rows:
+                raise ValueError(
+                    f"A table of {table.shape[0]:,} rows has none for each of "
+                    f"the {rows:,} features. Received: model={model.name!r}"
+                )
+            kept = np.insert(np.diff(table.row_splits), places, 0)
+            tables[name] = replace(table, row_splits=splits_of(kept))
     layouts: dict[str, Layout] = {}
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name in [*tables]:
@@ -116,10 +128,12 @@ def tables_of(model: keras.Model) -> Tables:
         if isinstance(layer, PEPEmbeddingMixin | PrunedEmbeddingMixin):
             table = layer.sparse()
         elif isinstance(layer, keras_of(model).layers.Embedding):
-            table = _table_of_embedding(layer)
+            shape = (layer.input_dim, layer.output_dim)
+            table = SparseTable.from_blocks(_blocks_of(layer, shape), shape)
         elif isinstance(layer, LinearMixin) and layer.embedding is None:
             name = _WEIGHTS.format(name)
-            table = _table(layer.kernel)
+            blocks = variables.blocks(layer.kernel)
+            table = SparseTable.from_blocks(blocks, layer.kernel.shape)
         else:
             continue
         if name in tables:
@@ -131,22 +145,16 @@ def tables_of(model: keras.Model) -> Tables:
     return tables
 
 
-def _table_of_embedding(layer: keras.layers.Embedding) -> SparseTable:
+def _blocks_of(
+    layer: keras.layers.Embedding, shape: tuple[int, int]
+) -> Iterable[np.ndarray]:
     if getattr(layer, "quantization_mode", None) is None:
-        return _table(layer.embeddings)
+        return variables.blocks(layer.embeddings)
     # What it looks up: scales are applied, and int4 is unpacked.
-    shape = (layer.input_dim, layer.output_dim)
-    return SparseTable.from_blocks(
-        (
-            keras.ops.convert_to_numpy(layer(np.arange(rows.start, rows.stop)))
-            for rows in row_blocks(*shape)
-        ),
-        shape,
+    return (
+        keras.ops.convert_to_numpy(layer(np.arange(rows.start, rows.stop)))
+        for rows in row_blocks(*shape)
     )
-
-
-def _table(variable: keras.Variable) -> SparseTable:
-    return SparseTable.from_blocks(variables.blocks(variable), variable.shape)
 
 
 def layout_of(table: SparseTable, quantize: str | None) -> Layout:
@@ -156,50 +164,25 @@ def layout_of(table: SparseTable, quantize: str | None) -> Layout:
     return PrunedEmbedding.layout_of(table, None, quantize, trainable=False)
 
 
-def _with_empty_rows(
-    table: SparseTable,
-    places: np.ndarray,
-    features: int,
-    model: keras.Model,
-) -> SparseTable:
-    """Insert an empty row before each of some places."""
-    if table.shape[0] != features:
-        raise ValueError(
-            f"A table of {table.shape[0]:,} rows has none for each of the "
-            f"{features:,} features. Received: model={model.name!r}"
-        )
-    sizes = np.insert(np.diff(table.row_splits), places, 0)
-    return replace(table, row_splits=splits_of(sizes))
-
-
 def _compact(
     model: keras.Model,
     layouts: Mapping[str, Layout],
     config: Mapping[str, Any],
 ) -> Mapping[str, Any] | None:
     """Make a table a frozen `PrunedEmbedding`, in a `Linear`, too."""
-    kind = kind_of(config)
+    kind, layer = kind_of(config), config.get("config", {})
     if kind in _TABLES:
-        layer = config["config"]
-        pruned = _pruned(layer, layouts[layer["name"]], model)
+        pruned = _pruned(layer, layouts, model)
         return {**config, **pruned}  # a functional model's has its nodes too
     if kind != _LINEAR:
         return None
-    layer = config["config"]
-    if layer["embedding"] is None:  # a kernel of its own
-        own = {
-            "name": _WEIGHTS.format(layer["name"]),
-            # As a kernel is, whatever the layer computes with.
-            "dtype": next(
-                each.variable_dtype
-                for each in layers_within(model)
-                if each.name == layer["name"]
-            ),
-        }
-        weights = _pruned(own, layouts[own["name"]], model)
-    else:
+    if layer["embedding"] is not None:
         exchange = functools.partial(_compact, model, layouts)
         weights = walk(layer["embedding"], exchange)
+    else:  # a kernel of its own, whatever the layer computes with
+        own = next(e for e in layers_within(model) if e.name == layer["name"])
+        name, dtype = _WEIGHTS.format(own.name), own.variable_dtype
+        weights = _pruned({"name": name, "dtype": dtype}, layouts, model)
     rows = weights["config"].get("input_dim", layer["input_dim"])
     layer = {**layer, "input_dim": rows, "embedding": weights}
     return {**config, "config": layer}
@@ -214,32 +197,18 @@ _TABLES = (
 
 
 def _pruned(
-    layer: Mapping[str, Any], layout: Layout, model: keras.Model
+    layer: Mapping[str, Any], layouts: Mapping[str, Layout], model: keras.Model
 ) -> Any:
+    dtype = layer.get("dtype")
+    if isinstance(dtype, Mapping):  # that from before it was quantized
+        dtype = dtype["config"].get("source_name", dtype)
     return keras_of(model).saving.serialize_keras_object(
         layers_of(model).PrunedEmbedding(
-            **asdict(layout),
+            **asdict(layouts[layer["name"]]),
             mask_zero=layer.get("mask_zero", False),
             combiner=layer.get("combiner"),
             name=layer["name"],
-            dtype=_unquantized(layer.get("dtype")),
+            dtype=dtype,
             trainable=False,
         )
     )
-
-
-def _unquantized(dtype: Any) -> Any:
-    """Return the dtype of a layer as it was before it was quantized."""
-    if isinstance(dtype, Mapping) and "source_name" in dtype["config"]:
-        return dtype["config"]["source_name"]
-    return dtype
-
-
-def _table_weights(tables: Tables) -> list[keras.Variable]:
-    return [
-        weight
-        for layer, _ in tables.values()
-        for weight in (
-            [layer.kernel] if isinstance(layer, LinearMixin) else layer.weights
-        )
-    ]

@@ -4,15 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_pep.serving.export import DESCRIPTION, EXTRA, ExportError
 
 _OF_INITIALIZATION = "__saved_model_init_op"
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """An input or output of a signature.
 
     Attributes:
@@ -26,8 +25,7 @@ class TensorInfo:
     shape: tuple[int, ...] | None
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """Inputs and outputs by their names."""
 
     inputs: Mapping[str, TensorInfo]
@@ -71,40 +69,34 @@ def describe(path: Path) -> Description:
     Raises:
         ExportError: If it is damaged.
     """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
     try:
         report = {}
         if (path / EXTRA / DESCRIPTION).is_file():
             text = (path / EXTRA / DESCRIPTION).read_text(encoding="utf-8")
             report = _checked(json.loads(text))
-        signatures = _signatures((path / "saved_model.pb").read_bytes())
-        if not signatures:
-            raise ValueError("saved_model.pb has no signatures")
-        return Description(path, signatures, report)
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(f"{path} is damaged: {error!r}.") from error
-
-
-def _signatures(content: bytes) -> dict[str, Signature]:
-    """Signatures of the content of a `saved_model.pb`.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    try:
-        model = saved_model_pb2.SavedModel.FromString(content)
-        return {
+        content = (path / "saved_model.pb").read_bytes()
+        signatures = {
             name: Signature(
                 _tensors(signature.inputs), _tensors(signature.outputs)
             )
-            for graph in model.meta_graphs
+            for graph in saved_model_pb2.SavedModel.FromString(
+                content
+            ).meta_graphs
             for name, signature in graph.signature_def.items()
             if name != _OF_INITIALIZATION
         }
+        if not signatures:
+            raise ValueError("saved_model.pb has no signatures")
+        return Description(path, signatures, report)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} is damaged: {error!r}.") from error
     except (DecodeError, TypeError) as error:
-        raise ValueError(f"saved_model.pb: {error}") from error
+        raise ExportError(
+            f"{path} is damaged: saved_model.pb: {error}."
+        ) from error
 
 
 def _tensors(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
@@ -129,18 +121,17 @@ def _checked(report: Any) -> dict[str, Any]:
     Raises:
         ValueError: If it has not.
     """
-    fields = report["fields"] if isinstance(report, dict) else None
-    known = {*_OF_A_FIELD}
-    if not isinstance(fields, list) or not all(
-        isinstance(field, dict) and known <= {*field} for field in fields
-    ):
-        raise ValueError(f"{DESCRIPTION} does not describe fields")
+    report = report if isinstance(report, dict) else {}
     tables = report.get("tables")
-    if not isinstance(tables, dict) or not all(
-        isinstance(table, dict) and {*_OF_A_TABLE} <= {*table}
-        for table in tables.values()
+    tables = [*tables.values()] if isinstance(tables, dict) else None
+    for what, parts, known in (
+        ("fields", report.get("fields"), _OF_A_FIELD),
+        ("tables", tables, _OF_A_TABLE),
     ):
-        raise ValueError(f"{DESCRIPTION} does not describe tables")
+        if not isinstance(parts, list) or not all(
+            isinstance(part, dict) and {*known} <= {*part} for part in parts
+        ):
+            raise ValueError(f"{DESCRIPTION} does not describe {what}")
     if not all(isinstance(report.get(size), int) for size in _SIZES):
         raise ValueError(f"{DESCRIPTION} does not say sizes")
     return dict(report)

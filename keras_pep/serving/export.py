@@ -211,8 +211,7 @@ def _write(
     if vocabularies is not None:
         assert isinstance(model, FieldModelMixin)
         root.numberings, fields = _numberings(
-            *(model, found, vocabularies),
-            *(quantize, keep_vocabulary, sources),
+            model, found, vocabularies, quantize, keep_vocabulary, sources
         )
     without_unknown = [not v.unknown for v in (vocabularies or {}).values()]
     served = served_model(model, quantize, without_unknown, found)
@@ -227,13 +226,12 @@ def _write(
         made[IDS] = made[RAW] = signatures.by_ids(served, model)
         if vocabularies is not None:
             made[RAW] = signatures.by_raw_values(served, root.numberings)
+    elif _is_of_tfrs(served, "RetrievalModel"):
+        made[RAW], root.constants = signatures.by_user(served)
     else:
-        if _is_of_tfrs(served, "RetrievalModel"):
-            made[RAW], root.constants = signatures.by_user(served)
-        else:
-            made[RAW] = signatures.as_it_is(served)
+        made[RAW] = signatures.as_it_is(served)
     try:
-        with _quiet(logging.getLogger("absl")), _quiet(tf.get_logger()):
+        with _quiet("absl"), _quiet("tensorflow"):
             tf.saved_model.save(
                 root,
                 str(folder),
@@ -291,9 +289,8 @@ def _numberings(
     ):
         gone = (sizes == 0) & (np.arange(sizes.size) >= vocabulary.unknown)
         changes = bool(vocabulary.unknown and sizes[0])
-        if keep_vocabulary or (changes and keep_vocabulary is None):
-            gone[:] = False
-        if not known:
+        wanted = changes if keep_vocabulary is None else keep_vocabulary
+        if wanted or not known:
             gone[:] = False
         plain = re.sub("[^a-zA-Z0-9_-]", "_", field["name"])[:40]
         path = folder / f"vocabulary-{place}-{plain}.tsv"
@@ -333,8 +330,9 @@ def _example(vocabulary: Vocabulary) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
+def _quiet(name: str) -> Iterator[None]:
     """Keeps what TensorFlow says of its files to itself."""
+    logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -28,19 +28,16 @@ from keras_pep.data.spelling import (
     spelled,
 )
 from keras_pep.data.times import (
-    DAYS,
     EPOCH,
-    FIRST_SECOND,
     GROUP,
     INTEGER,
     ISO,
     ISO_PARTS,
-    LAST_SECOND,
     MONTHS,
     NUMBER,
-    THURSDAY,
-    UNITS,
-    as_texts,
+    civil,
+    of_numbers,
+    part_of,
     pattern_of,
 )
 
@@ -75,13 +72,14 @@ def write_vocabulary(
         Bytes of the file.
     """
     lines = []
-    known = [str(value) for value in vocabulary.values]
-    numbers = {text: n for n, text in enumerate(known, vocabulary.unknown)}
+    known = vocabulary.texts()
+    numbers = {
+        text: n for n, text in enumerate(known.to_pylist(), vocabulary.unknown)
+    }
     if vocabulary.field.kind != "text":
-        for text, now in zip(
-            known, spelled(as_texts(known)).to_pylist(), strict=True
-        ):
-            numbers.setdefault(now, numbers[text])
+        now = spelled(known).to_pylist()
+        for number, text in enumerate(now, vocabulary.unknown):
+            numbers.setdefault(text, number)
     for text, number in numbers.items():
         if not gone[number]:
             for raw, escaped in _ESCAPES:
@@ -93,14 +91,10 @@ def write_vocabulary(
 
 def read_vocabulary(path: Path) -> list[str]:
     """Read the values that `write_vocabulary` has written."""
-    letters = {escaped[1]: raw for raw, escaped in _ESCAPES}
+    raw = {escaped: raw for raw, escaped in _ESCAPES}
     lines = path.read_bytes().decode().split("\n")[:-1]
-    return [
-        re.sub(
-            r"\\(.)", lambda found: letters[found[1]], line.partition("\t")[0]
-        )
-        for line in lines
-    ]
+    values = [line.partition("\t")[0] for line in lines]
+    return [re.sub(r"\\.", lambda found: raw[found[0]], v) for v in values]
 
 
 class Numbering(tf.Module):
@@ -123,14 +117,12 @@ class Numbering(tf.Module):
         self._field = vocabulary.field
         self._unknown = unknown
         self.input = input_of(vocabulary)
+        known = vocabulary.texts()
         self._escaped = any(
-            raw in str(value)
-            for value in vocabulary.values
-            for raw, _ in _ESCAPES
+            raw in value for value in known.to_pylist() for raw, _ in _ESCAPES
         )
         # Vocabularies of an earlier version may have several spellings of a
         # value, which come before the one there is now.
-        known = as_texts([str(value) for value in vocabulary.values])
         self._several = vocabulary.field.kind != "text" and not spelled(
             known
         ).equals(known)
@@ -155,10 +147,8 @@ class Numbering(tf.Module):
         field = self._field
         if field.kind == "list":
             return self._list(raw)
-        if field.kind == "number":
-            raw = _number(field, raw)
-        elif field.kind == "log":
-            raw = _log(raw)
+        if field.kind in ("number", "log"):
+            raw = _binned(field, raw)
         elif field.kind in ("hour", "weekday"):
             raw = _time(field, raw)
         return self._ids(raw)[:, None]
@@ -288,17 +278,12 @@ def _in_utc(texts: tf.Tensor) -> tf.Tensor:
     year += 400 * era + tf.cast(month <= 2, tf.int64)
     parts = [(year, "-"), (month, "-"), (day + 1, " ")]
     parts += [(minutes // 60 % 24, ":"), (minutes % 60, "")]
-    utc = tf.strings.join(
-        [
-            *(
-                tf.strings.join(
-                    [tf.strings.as_string(part, width=2, fill="0"), mark]
-                )
-                for part, mark in parts
-            ),
-            tf.strings.regex_replace(texts, ZONED, r"\2Z"),
-        ]
-    )
+    written = [
+        tf.strings.join([tf.strings.as_string(part, width=2, fill="0"), mark])
+        for part, mark in parts
+    ]
+    seconds = tf.strings.regex_replace(texts, ZONED, r"\2Z")
+    utc = tf.strings.join([*written, seconds])
     return tf.where(valid, utc, texts)
 
 
@@ -315,20 +300,18 @@ class _File(tf.lookup.TextFileInitializer):
         return f"vocabulary-{self.key_dtype.name}-{digest}"
 
 
-def _number(field: Field, raw: tf.Tensor) -> tf.Tensor:
-    places = tf.searchsorted(
-        tf.constant(field.edges, tf.float64), raw, side="right"
-    )
-    return tf.where(tf.math.is_nan(raw), "", tf.strings.as_string(places))
-
-
-def _log(raw: tf.Tensor) -> tf.Tensor:
-    exact = (tf.abs(raw) < EXACT) & (raw == tf.floor(raw))
-    number = tf.where(exact, raw, 0.0)
-    logarithm = tf.math.log(tf.maximum(number, 1.0))
-    bins = tf.where(number > 2, tf.floor(logarithm**2), number - 2)
-    text = tf.strings.as_string(tf.cast(bins, tf.int64))
-    text = tf.where(exact, text, _MALFORMED)
+def _binned(field: Field, raw: tf.Tensor) -> tf.Tensor:
+    """Bin of numbers, as text."""
+    if field.kind == "number":
+        edges = tf.constant(field.edges, tf.float64)
+        text = tf.strings.as_string(tf.searchsorted(edges, raw, side="right"))
+    else:
+        exact = (tf.abs(raw) < EXACT) & (raw == tf.floor(raw))
+        number = tf.where(exact, raw, 0.0)
+        logarithm = tf.math.log(tf.maximum(number, 1.0))
+        bins = tf.where(number > 2, tf.floor(logarithm**2), number - 2)
+        text = tf.strings.as_string(tf.cast(bins, tf.int64))
+        text = tf.where(exact, text, _MALFORMED)
     return tf.where(tf.math.is_nan(raw), "", text)
 
 
@@ -339,11 +322,8 @@ def _time(field: Field, raw: tf.Tensor) -> tf.Tensor:
         by_number, is_number = _since_1970(raw)
         minutes = tf.where(is_number, by_number, minutes)
         valid = valid | is_number
-    if field.kind == "hour":
-        part = minutes // 60 % 24
-    else:
-        part = (minutes // (24 * 60) + THURSDAY) % 7
-    text = tf.where(valid, tf.strings.as_string(part), _MALFORMED)
+    part = tf.strings.as_string(part_of(field.kind, minutes))
+    text = tf.where(valid, part, _MALFORMED)
     missing = tf.strings.regex_full_match(raw, MISSING) & ~valid
     return tf.where(missing, "", text)
 
@@ -354,54 +334,26 @@ def _written(
     """Minutes since 1970 of times in a format, and whether each is one."""
     matches = tf.strings.regex_full_match(raw, pattern)
     text = tf.where(matches, raw, "")
-    groups = {}
+    found = {}
     for part in dict.fromkeys(parts):
         every = "".join(rf"\{n}" for n in range(1, parts.count(part) + 1))
         only = _capturing(pattern, parts, part)
-        groups[part] = tf.strings.regex_replace(text, f"^(?:{only})$", every)
-    found = {
-        part: tf.strings.to_number(tf.strings.join(["0", group]), tf.int64)
-        for part, group in groups.items()
-        if part in "YymdHIMSzZ"
-    }
-    nothing = tf.zeros_like(matches, tf.int64)
-    year = found.get("Y", nothing)
-    if "y" in found:
-        year = found["y"] + tf.where(
-            found["y"] < 69, tf.constant(2000, tf.int64), 1900
-        )
-    month, day = found.get("m", nothing + 1), found.get("d", nothing + 1)
-    if "b" in groups:
-        first = tf.strings.lower(tf.strings.substr(groups["b"], 0, 3))
-        month = 1 + tf.argmax(first[:, None] == tf.constant(MONTHS), axis=1)
-    hour, minute = found.get("H", nothing), found.get("M", nothing)
-    if "I" in found:
-        hour = found["I"] % 12
-    if "p" in groups:
-        afternoon = tf.strings.lower(groups["p"]) == "pm"
-        hour = hour % 12 + tf.where(
-            afternoon, tf.constant(12, tf.int64), nothing
-        )
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    days = tf.constant(DAYS)
-    in_month = tf.cast(
-        tf.gather(days, tf.clip_by_value(month, 0, 13)), tf.int64
-    )
-    in_month += tf.cast(leap & (month == 2), tf.int64)
-    valid = matches & (day >= 1) & (day <= in_month) & (hour < 24)
-    valid &= minute < 60
-    for part in "SZ":
-        valid &= found.get(part, nothing) < 60
-    # Days since 1970 by the calendar of years that begin in March.
-    shifted = year - tf.cast(month <= 2, tf.int64)
-    in_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-    leaps = shifted // 4 - shifted // 100 + shifted // 400
-    since = 365 * shifted + leaps + in_year - EPOCH
-    minutes = (since * 24 + hour) * 60 + minute
-    if "+" in groups:  # local time is ahead of UTC
-        offset = found["z"] * 60 + found["Z"]
-        minutes -= tf.where(groups["+"] == "-", -offset, offset)
-    return minutes, valid
+        group = tf.strings.regex_replace(text, f"^(?:{only})$", every)
+        found[part] = _whole(part, group)
+    minutes, valid = civil(found, tf.zeros_like(matches, tf.int64))
+    return minutes, valid & matches
+
+
+def _whole(part: str, texts: tf.Tensor) -> tf.Tensor:
+    """Read a part of times as integers, as `civil` takes it."""
+    if part == "p":
+        return tf.cast(tf.strings.lower(texts) == "pm", tf.int64)
+    if part == "+":
+        return 1 - 2 * tf.cast(texts == "-", tf.int64)
+    if part == "b":
+        first = tf.strings.lower(tf.strings.substr(texts, 0, 3))
+        return 1 + tf.argmax(first[:, None] == tf.constant(MONTHS), axis=1)
+    return tf.strings.to_number(tf.strings.join(["0", texts]), tf.int64)
 
 
 def _capturing(pattern: str, parts: str, part: str) -> str:
@@ -425,9 +377,4 @@ def _since_1970(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     float_ = tf.where(tf.abs(float_) < 2.0**63, tf.floor(float_), 0.0)
     whole = tf.strings.to_number(tf.where(exact, raw, "0"), tf.int64)
     whole = tf.where(exact, whole, tf.cast(float_, tf.int64))
-    minutes, valid = tf.zeros_like(whole), tf.zeros_like(exact)
-    for unit in UNITS:
-        fits = (whole >= FIRST_SECOND * unit) & (whole < LAST_SECOND * unit)
-        minutes = tf.where(fits, whole // (60 * unit), minutes)
-        valid |= fits
-    return minutes, valid
+    return of_numbers(whole, tf.where)

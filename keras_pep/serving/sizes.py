@@ -31,7 +31,7 @@ def table_sizes(
         layouts: How each is stored; of a served model, with a row more for
             each field without an id for unknown values.
     """
-    described = {
+    tables: dict[str, dict[str, Any]] = {
         name: {
             "rows": rows,
             "columns": columns,
@@ -44,13 +44,11 @@ def table_sizes(
         }
         for name, (rows, columns) in shapes.items()
     }
-    return {
-        "tables": described,
-        **{
-            f"table_{key}": sum(table[key] for table in described.values())
-            for key in ("bytes_dense", "bytes")
-        },
+    sums = {
+        f"table_{key}": sum(table[key] for table in tables.values())
+        for key in ("bytes_dense", "bytes")
     }
+    return {"tables": tables, **sums}
 
 
 def feature_sizes(
@@ -131,14 +129,9 @@ def field_rows(fields: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     titles = ("features", "kept", "parameters", "mean size", "bytes")
     rows: list[tuple[str, ...]] = [("field", *titles)]
     for field in fields:
-        rows.append(
-            (
-                field["name"],
-                f"{field['features']:,}",
-                f"{field['kept_features']:,}",
-                f"{field['kept_parameters']:,}",
-                f"{field['kept_parameters'] / field['features']:.2f}",
-                f"{field['bytes']:,}",
-            )
-        )
+        counts = ("features", "kept_features", "kept_parameters")
+        mean = field["kept_parameters"] / field["features"]
+        numbers = [f"{field[count]:,}" for count in counts]
+        numbers += [f"{mean:.2f}", f"{field['bytes']:,}"]
+        rows.append((field["name"], *numbers))
     return rows

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 import keras_pep
-from keras_pep.data import criteo
+from keras_pep.data import kaggle
 from keras_pep.lab.cli import dataset, main
 
 QUICK = ["--max-epochs", "4", "--sparsity", "0.5", "--embedding-dim", "4"]
@@ -92,7 +92,7 @@ def check_criteo_without_header(run, path, tmp_path):
     labels, and a file of one's own that names the columns."""
     with path.open() as file:
         lines = [next(file) for _ in range(1000)]
-    names = ["label", *criteo.INTEGERS, *criteo.CATEGORIES]
+    names = ["label", *kaggle.INTEGERS, *kaggle.CATEGORIES]
     scores = []
     for written, content in (
         ("train.txt", lines),

@@ -23,7 +23,7 @@ from keras_pep.models import (
     FvFM,
     LogisticRegression,
 )
-from keras_pep.optimizers import AdamL2, LazyAdam
+from keras_pep.optimizers import AdamL2, LazyAdam, RowwiseAdagrad
 
 _PERCEPTRON = ("hidden_units", "dropout")
 _ATTENTION = ("num_layers", "num_heads", "attention_units")
@@ -42,8 +42,13 @@ _DATA = (
     *("data_dir", "features", "label", "fields", "delimiter", "min_count"),
     *("seed", "max_bad_rows", "cache_dir"),
 )
-# `auto` is one of them, as soon as the data are known.
-_OPTIMIZERS = {"auto": AdamL2, "adam": AdamL2, "lazy_adam": LazyAdam}
+_OPTIMIZERS = {
+    # `auto` is one of them, as soon as the data are known.
+    "auto": AdamL2,
+    "adam": AdamL2,
+    "lazy_adam": LazyAdam,
+    "rowwise_adagrad": RowwiseAdagrad,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -578,6 +578,7 @@ def test_without_idle_rows_lazy_adam_is_adam():
         np.testing.assert_allclose(lazy, dense, atol=1e-7)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("either_way")
 def test_switches_decide_on_kernels():
     layer = keras_pep.PEPEmbedding(9, 4, granularity="feature_dimension")

@@ -205,14 +205,13 @@ def fm(
     import keras
 
     import keras_pep
-    from keras_pep.lab.benchmark.rows_alone import RowsAlone
 
     size = rows // FIELDS
     kind, optimizer, l2 = _MODELS[name]
     own: dict[str, Any] = {"name": "embedding", "dtype": dtype}
     embedding: Any = kind
     if kind == "rows":
-        embedding = RowsAlone(FIELDS * size, dim, **own)
+        embedding = keras_pep.layers.RowEmbedding(FIELDS * size, dim, **own)
     elif kind != "dense":
         embedding = keras_pep.PEPEmbedding(
             FIELDS * size, dim, granularity=kind, **own

@@ -38,6 +38,12 @@ def moments_of(optimizer: Any) -> tuple[list[Any], list[Any]]:
     )
 
 
+def accumulators_of(optimizer: Any) -> list[Any]:
+    """What Adagrad has added up for each variable, once it is built."""
+    found: list[Any] = optimizer._accumulators
+    return found
+
+
 def rate_of(optimizer: Any) -> Any:
     """The learning rate's variable or schedule; public is only its value."""
     return getattr(optimizer, "_learning_rate", optimizer)

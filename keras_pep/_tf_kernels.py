@@ -158,7 +158,9 @@ def adam(
     )
     results = []
     for handle in handles.values():
-        results.append(tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype))
+        result = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
+        result.set_shape(gradient.shape)
+        results.append(result)
         tf.raw_ops.DestroyResourceOp(resource=handle)
     return results
 

@@ -17,7 +17,11 @@ STEPS, SIZE = 40, 64
 LOSSES = {
     "AdamL2": [0.749324, 0.541647, 0.427132, 0.333454, 0.265072, 0.223951],
     "LazyAdam": [0.749324, 0.541414, 0.427011, 0.333741, 0.266024, 0.224894],
+    "RowwiseAdagrad": [
+        *(0.749324, 0.344228, 0.227413, 0.159284, 0.122376, 0.103752)
+    ],
 }
+RATES = {"AdamL2": 0.01, "LazyAdam": 0.01, "RowwiseAdagrad": 0.1}
 
 
 class Batches(keras.utils.PyDataset):
@@ -64,7 +68,7 @@ def model(optimizer):
     model = keras_pep.models.DeepFM((10, 10), 8, layer, dropout=0.0)
     model.build()
     model.compile(
-        getattr(keras_pep.optimizers, optimizer)(0.01, l2=1e-3),
+        getattr(keras_pep.optimizers, optimizer)(RATES[optimizer], l2=1e-3),
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
     return model

@@ -7,6 +7,8 @@ import keras_pep
 from keras_pep._tf_kernels import USED, on_cpu
 from keras_pep.layers import initial
 
+BY_ROW = ["LazyAdam", "RowwiseAdagrad"]
+
 
 def weight_after(optimizer, steps, start, gradient=0.0):
     variable = keras.Variable([start])
@@ -34,15 +36,15 @@ def test_without_l2_it_is_adam():
     assert weight_after(ours, 5, 1.0, 0.3) == weight_after(theirs, 5, 1.0, 0.3)
 
 
-def test_settings_survive_saving(tmp_path):
+@pytest.mark.parametrize("kind", ["AdamL2", "RowwiseAdagrad"])
+def test_settings_survive_saving(kind, tmp_path):
+    kind = getattr(keras_pep.optimizers, kind)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile(
-        keras_pep.optimizers.AdamL2(0.02, l2=0.5, clipnorm=3.0), "mse"
-    )
+    model.compile(kind(0.02, l2=0.5, clipnorm=3.0), "mse")
     model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras").optimizer
-    assert isinstance(loaded, keras_pep.optimizers.AdamL2)
+    assert isinstance(loaded, kind)
     assert loaded.get_config() == model.optimizer.get_config()
     assert loaded.get_config()["l2"] == 0.5
 
@@ -53,9 +55,10 @@ def test_a_second_regularization_is_refused():
 
 
 @pytest.mark.parametrize("l2", [-1.0, float("nan")])
-def test_a_negative_l2_is_refused(l2):
+@pytest.mark.parametrize("kind", ["AdamL2", "RowwiseAdagrad"])
+def test_a_negative_l2_is_refused(kind, l2):
     with pytest.raises(ValueError, match=f"l2={l2}"):
-        keras_pep.optimizers.AdamL2(l2=l2)
+        getattr(keras_pep.optimizers, kind)(l2=l2)
 
 
 @pytest.mark.usefixtures("either_way")
@@ -82,6 +85,122 @@ def test_lazy_adam_is_adam_on_the_rows_of_a_batch():
         model.train_on_batch(ids, target)
     # Ten steps of 0.01; float32 keeps seven digits of numbers below 1.
     np.testing.assert_allclose(layer.embeddings.numpy(), table, atol=1e-6)
+
+
+def pulled(row, state, k, rate, l2, epsilon=1e-8):
+    """A row and its state after `k` idle steps, by the docstring's formula."""
+    h = l2**2 * np.mean(row**2) / 2
+    r, p = np.sqrt(state + h) + epsilon, 2 * rate * l2 * k
+    (end,) = (x for x in np.roots([1, p, -r * (r + p) - 2 * h * k]) if x > 0)
+    f = np.exp(-min(p / (r + end), 10))
+    return row * f, max((end - epsilon) ** 2 - h * f**2, state)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+@pytest.mark.parametrize("start", [0.0, 0.1])
+def test_rowwise_adagrad_is_the_rule_of_dlrm(l2, start):
+    """Against NumPy, with duplicates and with rows absent for many steps."""
+    rate = 0.05
+    layer = keras.layers.Embedding(
+        6, 2, embeddings_initializer=keras.initializers.RandomNormal(seed=1)
+    )
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), layer])
+    optimizer = keras_pep.optimizers.RowwiseAdagrad(
+        rate, l2=l2, initial_accumulator_value=start
+    )
+    model.compile(optimizer, "mse")
+    table = layer.embeddings.numpy().astype(np.float64)
+    state, last = np.full(6, start), np.zeros(6, int)
+    random = np.random.default_rng(0)
+    for step in range(1, 41):
+        # Row 4 comes in steps 1 and 40 alone, row 5 never.
+        ids = random.integers(0, 4, size=(3, 4))
+        ids[0, 0] = 4 if step in (1, 40) else ids[0, 0]
+        target = random.normal(size=(3, 4, 2))
+        gradient = np.zeros(table.shape)
+        np.add.at(gradient, ids, 2 * (table[ids] - target) / target.size)
+        for row in np.unique(ids):
+            if l2:
+                idle = step - 1 - last[row], rate, l2
+                table[row], state[row] = pulled(table[row], state[row], *idle)
+            g = gradient[row] + l2 * table[row]
+            state[row] += np.mean(g**2)
+            table[row] -= rate * g / (np.sqrt(state[row]) + 1e-8)
+            last[row] = step
+        model.train_on_batch(ids, target)
+    # Forty steps of 0.05; float32 keeps seven digits of numbers below 1.
+    np.testing.assert_allclose(layer.embeddings.numpy(), table, atol=2e-6)
+    (slot,) = (x for x in optimizer.variables if x.path.endswith("accumulator"))
+    np.testing.assert_allclose(slot.numpy()[:, 0], state, rtol=1e-5)
+    optimizer.catch_up()
+    for row in range(6 if l2 else 0):
+        idle = 40 - last[row], rate, l2
+        table[row], state[row] = pulled(table[row], state[row], *idle)
+    np.testing.assert_allclose(layer.embeddings.numpy(), table, atol=2e-6)
+    np.testing.assert_allclose(slot.numpy()[:, 0], state, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("either_way")
+def test_what_is_no_table_has_a_state_for_every_entry():
+    """Adagrad of the same rate, as in DLRM; against NumPy."""
+    kernel = keras.Variable(np.ones((2, 3), "float32"), name="kernel")
+    optimizer = keras_pep.optimizers.RowwiseAdagrad(0.1, l2=0.5)
+    expected, state = np.ones((2, 3)), np.zeros((2, 3))
+    for step in range(1, 4):
+        gradient = np.arange(6.0).reshape(2, 3) - step
+        optimizer.apply([keras.ops.array(gradient, "float32")], [kernel])
+        gradient += 0.5 * expected
+        state += gradient**2
+        expected -= 0.1 * gradient / (np.sqrt(state) + 1e-8)
+    np.testing.assert_allclose(kernel.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-5])
+def test_rowwise_adagrad_keeps_one_number_a_row(l2):
+    """Of a table of any width, 4 bytes; with L2 the last step, 8 or 4 more."""
+    rows = 1_000
+    model = keras_pep.models.DeepFM((400, 600), 24, hidden_units=(10,))
+    model.build()
+    optimizer = keras_pep.optimizers.RowwiseAdagrad(l2=l2)
+    optimizer.build(model.trainable_variables)
+    found = sum(x.numpy().nbytes for x in optimizer.variables)
+    counts = {"embeddings", "kernel"}  # of the table, and first-order weights
+    others = [
+        weight
+        for weight in model.trainable_variables
+        if weight.name not in counts or weight.shape[0] != rows
+    ]
+    assert len(model.trainable_variables) == len(others) + 2
+    # Steps, rate, and the last catching up.
+    integer = optimizer.iterations.numpy().nbytes
+    elsewhere = sum(weight.numpy().nbytes for weight in others)
+    step = integer if l2 else 0
+    assert found == 2 * rows * (4 + step) + elsewhere + 2 * integer + 4
+
+
+@pytest.mark.parametrize("rate", [0.003, 0.03])
+def test_caught_up_rows_are_as_the_rule_would_have_them(rate):
+    """On Zipf ids, next to L2 for every row in every step, in NumPy."""
+    l2, steps = 1e-3, 200
+    optimizer = keras_pep.optimizers.RowwiseAdagrad(rate, l2=l2)
+    lazy = looked_up(optimizer, steps, zipf, catch_up=range(0, steps, 20))
+    optimizer.catch_up()
+    table = looked_up(optimizer, 0, zipf).numpy().astype(np.float64)
+    start, state = table.copy(), np.zeros((60, 1))
+    for step in range(steps):
+        gradient = l2 * table
+        ids = zipf(step)
+        np.add.at(gradient, ids, 2 * (table[ids] - 0.3) / (len(ids) * 4))
+        state += np.mean(gradient**2, axis=1, keepdims=True)
+        table -= rate * gradient / (np.sqrt(state) + 1e-8)
+    error = abs(lazy.numpy() - table)
+    # The first steps of L2 alone are as long as the rate.
+    assert error.max() < rate
+    assert error.mean() < 0.05 * abs(table - start).mean()
+    optimizer = keras_pep.optimizers.RowwiseAdagrad(rate, l2=l2)
+    alone = abs(looked_up(optimizer, steps, zipf).numpy() - table)
+    assert alone.mean() > 3 * error.mean()
 
 
 @pytest.mark.requires_tensorflow
@@ -254,11 +373,14 @@ def test_idle_steps_are_charged_the_rate_they_had(after):
 
 @pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("either_way")
-def test_catching_up_is_what_the_next_look_up_would_do():
+@pytest.mark.parametrize(
+    ("kind", "l2"), [("LazyAdam", 1e-3), ("RowwiseAdagrad", 2e-2)]
+)
+def test_catching_up_is_what_the_next_look_up_would_do(kind, l2):
     """Then, or twice, or read without writing: the same values."""
     tables = {}
     for when in ((), (30,), (10, 30), (30, 30)):
-        optimizer = keras_pep.optimizers.LazyAdam(1e-2, l2=1e-3)
+        optimizer = getattr(keras_pep.optimizers, kind)(1e-2, l2=l2)
         table, apply = one_row(optimizer, 0.5)
         for step in range(31):
             apply(0.1, row=int(step > 0))
@@ -368,13 +490,14 @@ def fitted(optimizer, embedding, ids):
 
 
 @pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("kind", BY_ROW)
 @pytest.mark.parametrize("granularity", ["feature", "feature_dimension"])
-def test_lazy_adam_leaves_rows_that_are_not_looked_up_alone(granularity):
+def test_rows_that_are_not_looked_up_are_left_alone(granularity, kind):
     layer = keras_pep.PEPEmbedding(
         9, 4, granularity=granularity, threshold_init=-5.0, name="table"
     )
     model, before = fitted(
-        keras_pep.optimizers.LazyAdam(0.1, l2=0.5),
+        getattr(keras_pep.optimizers, kind)(0.1, l2=0.5),
         layer,
         np.array([[0, 1], [2, 1], [0, 1]]),
     )
@@ -388,8 +511,11 @@ def test_lazy_adam_leaves_rows_that_are_not_looked_up_alone(granularity):
         np.testing.assert_array_equal(moved, seen)
     slots = [x for x in model.optimizer.variables if x.shape[:1] == (9,)]
     thresholds = layer.threshold_logits.shape[1]
-    moments = [4, 4, thresholds, thresholds, 1, 1]
-    assert [x.shape[1] for x in slots] == [*moments, 1, 1]
+    columns = {
+        "LazyAdam": [4, 4, thresholds, thresholds, 1, 1],
+        "RowwiseAdagrad": [1, 1, 1],
+    }
+    assert [x.shape[1] for x in slots] == [*columns[kind], 1, 1]
     for slot in slots:
         np.testing.assert_array_equal(slot.numpy().any(axis=1), seen)
 
@@ -398,11 +524,12 @@ def test_lazy_adam_leaves_rows_that_are_not_looked_up_alone(granularity):
 @pytest.mark.parametrize(
     "granularity", ["feature_dimension", "field", "global", "dimension"]
 )
-def test_lazy_adam_does_not_pull_thresholds(granularity):
+def test_by_row_thresholds_are_not_pulled(granularity):
     """One step of Adam goes where the gradient points, or where L2 does."""
     up = {}
     for optimizer in (
         keras_pep.optimizers.LazyAdam(0.1, l2=100.0),
+        keras_pep.optimizers.RowwiseAdagrad(0.1, l2=100.0),
         keras_pep.optimizers.AdamL2(0.1, l2=100.0),
     ):
         keras.utils.set_random_seed(0)
@@ -418,15 +545,18 @@ def test_lazy_adam_does_not_pull_thresholds(granularity):
         logits = layer.threshold_logits
         moved = logits.numpy() - before[logits.path]
         up[type(optimizer).__name__] = (moved > 0.05).all()
-    assert up == {"LazyAdam": False, "AdamL2": True}
+    assert up == {"LazyAdam": False, "RowwiseAdagrad": False, "AdamL2": True}
 
 
 @pytest.mark.usefixtures("either_way")
-def test_lazy_adam_trains_compact_tables_too():
+@pytest.mark.parametrize("kind", BY_ROW)
+def test_compact_tables_are_trained_by_row_too(kind):
     table = np.ones((9, 4)) * (np.arange(4) < 2)
     layer = keras_pep.PrunedEmbedding.from_dense(table, name="table")
     _, before = fitted(
-        keras_pep.optimizers.LazyAdam(0.1), layer, np.array([[0, 1], [2, 1]])
+        getattr(keras_pep.optimizers, kind)(0.1),
+        layer,
+        np.array([[0, 1], [2, 1]]),
     )
     moved = layer.values.numpy() != before[layer.values.path]
     seen = np.repeat(np.isin(np.arange(9), [0, 2, 7]), 2)
@@ -448,6 +578,7 @@ def test_without_idle_rows_lazy_adam_is_adam():
         np.testing.assert_allclose(lazy, dense, atol=1e-7)
 
 
+@pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("either_way")
 def test_switches_decide_on_kernels():
     layer = keras_pep.PEPEmbedding(9, 4, granularity="feature_dimension")
@@ -483,6 +614,7 @@ def test_switches_decide_on_kernels():
         {"amsgrad": True},
     ],
 )
-def test_lazy_adam_refuses_what_reads_every_row(argument):
+@pytest.mark.parametrize("kind", BY_ROW)
+def test_what_reads_every_row_is_refused(kind, argument):
     with pytest.raises(ValueError, match=next(iter(argument))):
-        keras_pep.optimizers.LazyAdam(**argument)
+        getattr(keras_pep.optimizers, kind)(**argument)

@@ -61,9 +61,9 @@ def model_of(name, policy):
     return model
 
 
-def compiled(model, jit_compile):
+def compiled(model, jit_compile, optimizer="LazyAdam"):
     model.compile(
-        keras_pep.optimizers.LazyAdam(0.01),
+        getattr(keras_pep.optimizers, optimizer)(0.01),
         keras.losses.BinaryCrossentropy(from_logits=True),
         jit_compile=jit_compile,
     )
@@ -103,14 +103,15 @@ def test_half_precision_is_close_to_float32(name, policy):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch does not use XLA")
+@pytest.mark.parametrize("optimizer", ["LazyAdam", "RowwiseAdagrad"])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_compiled_for_xla_a_model_learns_the_same(policy):
+def test_compiled_for_xla_a_model_learns_the_same(policy, optimizer):
     """With sparse updates, the number of whose rows XLA does not know."""
     losses, tables = zip(
         *(
             (losses_of(model), model.embedding.pruned_embeddings())
             for model in (
-                compiled(model_of("FM", policy), jit_compile)
+                compiled(model_of("FM", policy), jit_compile, optimizer)
                 for jit_compile in (True, False)
             )
         ),

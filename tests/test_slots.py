@@ -21,7 +21,7 @@ import keras, numpy as np
 import keras_pep
 
 warnings.filterwarnings("error", "Skipping variable")  # of an optimizer
-folder, what = sys.argv[1:]
+folder, what, optimizer = sys.argv[1:]
 random = np.random.default_rng(0)
 ids = random.integers(0, 20, (64, 2)).astype("int32")
 labels = (ids.sum(axis=1, keepdims=True) % 2).astype("float32")
@@ -53,7 +53,7 @@ for policy in ("float32", "mixed_float16"):
             if weight.name != "threshold_logits":
                 weight.assign(random.normal(0, 0.2, weight.shape))
         model.compile(
-            keras_pep.optimizers.LazyAdam(0.01, l2=1e-3),
+            getattr(keras_pep.optimizers, optimizer)(0.01, l2=1e-3),
             keras.losses.BinaryCrossentropy(from_logits=True),
             jit_compile=False,
         )
@@ -79,7 +79,7 @@ def outcomes(folder, what):
     """What the program prints on every backend, all at once."""
     started = {
         backend: subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, folder, what],
+            [sys.executable, "-c", PROGRAM, folder, what, folder.name],
             env={**os.environ, "KERAS_BACKEND": backend},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -95,9 +95,10 @@ def outcomes(folder, what):
     return found
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("slots")
+@pytest.fixture(scope="module", params=["LazyAdam", "RowwiseAdagrad"])
+def folder(request, tmp_path_factory):
+    """A folder with the name of an optimizer."""
+    return tmp_path_factory.mktemp(request.param, numbered=False)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -106,20 +107,16 @@ def test_the_slots_are_the_same_on_every_backend(folder, policy):
     slots = found["tensorflow"][policy]
     for others in found.values():
         assert others[policy] == slots
-    moments = [
-        [f"fm_{name}_{moment}", shape]
-        for name, shape in (
-            ("embedding_embeddings", [40, 4]),
-            ("embedding_threshold_logits", [40, 4]),
-            ("linear_kernel", [40, 1]),
-            ("linear_bias", [1]),
-        )
-        for moment in ("momentum", "velocity")
-    ]
+    adam = folder.name == "LazyAdam"
+    kinds = ("momentum", "velocity") if adam else ("accumulator",)
     shapes = [shape for _, shape in slots if shape]
-    expected = [shape for _, shape in moments] + [[40, 1], [40, 1]]
-    assert shapes == expected
-    assert sum(name.endswith("momentum") for name, _ in slots) == 4
+    # Table, thresholds and first-order weights, where Adagrad has one number
+    # for a row; the bias; the last steps.
+    of_row = [40, 4] if adam else [40, 1]
+    expected = [of_row, of_row, [40, 1], [1]]
+    last_steps = [[40, 1], [40, 1]]
+    assert shapes == [x for x in expected for _ in kinds] + last_steps
+    assert sum(name.endswith(kinds[0]) for name, _ in slots) == 4
 
 
 @pytest.mark.parametrize("policy", POLICIES)

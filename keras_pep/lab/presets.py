@@ -13,7 +13,7 @@ class Preset(NamedTuple):
     """A number or choice, its name, and its source.
 
     What begins with the name of a model is of that model alone; `autoint+` is
-    AutoInt with a perceptron beside the attention.
+    AutoInt with a perceptron beside the attention. An optimizer's goes first.
     """
 
     name: str
@@ -34,6 +34,7 @@ PRESETS: Sequence[Preset] = (
     # Training.
     Preset("learning_rate", 1e-3, f"{_PAPER}; Adam, for the full table"),
     Preset("autoint.learning_rate", 3e-3, _ML),
+    Preset("rowwise_adagrad.learning_rate", 0.1, f"{_ML}: FM; 0.3 is too fast"),
     Preset("batch_size", 1024, _PAPER),
     Preset("l2", 1e-5, "the authors' code"),
     Preset("max_epochs", 40, _NOT_VARIED),
@@ -72,6 +73,7 @@ PRESETS: Sequence[Preset] = (
     Preset("search_rate_factor", 1.0, _NOT_VARIED),
     Preset("fm.search_rate_factor", 3.0, f"{_LOG}: three times the rate"),
     Preset("fvfm.search_rate_factor", 3.0, f"{_ML}: as fm"),
+    Preset("rowwise_adagrad.search_rate_factor", 1.0, f"{_ML}: 3 is too fast"),
     Preset(
         "epochs_over_dense",
         1.5,
@@ -87,6 +89,7 @@ PRESETS: Sequence[Preset] = (
     Preset("fm.retrain_rate_factor", 10.0, f"{_LOG}: 0.01 as good as 0.02"),
     Preset("fvfm.retrain_rate_factor", 10.0, f"{_ML}: as fm"),
     Preset("autoint.retrain_rate_factor", 1.0, _NOT_VARIED),
+    Preset("rowwise_adagrad.retrain_rate_factor", 1.0, f"{_ML}: 3 is too fast"),
     Preset(
         "retraining_l2",
         0.5,
@@ -153,11 +156,13 @@ PRESETS: Sequence[Preset] = (
 _VALUES = {preset.name: preset.value for preset in PRESETS}
 
 
-def preset(name: str, of: str = "") -> Any:
+def preset(name: str, *of: str) -> Any:
     """Look a value up.
 
     Args:
         name: Its name.
-        of: The model, or the search, which may have one of its own.
+        *of: The optimizer, the model, or the search, which may have one of
+            their own; the first that has one decides.
     """
-    return _VALUES.get(f"{of}.{name}", _VALUES[name])
+    own = [x for x in (f"{each}.{name}" for each in of) if x in _VALUES]
+    return _VALUES[own[0] if own else name]

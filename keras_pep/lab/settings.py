@@ -88,11 +88,12 @@ class Settings:
         distillation: Weight of the dense model's probabilities in the labels
             of search and retraining. None with --no-baseline or --search
             paper.
-        optimizer: Adam with L2 on every weight, or one that touches the rows
-            of a batch alone, which auto takes for large tables.
-        learning_rate: Of Adam, for the dense model, and by the paper's method
-            for all. [default: tuned; with options of a search 0.001, autoint
-            without --deep 0.003]
+        optimizer: Adam with L2 on every weight; or one that touches the rows
+            of a batch alone: Adam, which auto takes for large tables, or
+            Adagrad with one number of state a row, a third of the memory.
+        learning_rate: For the dense model, and by the paper's method for all.
+            [default: tuned; with options of a search 0.001, autoint without
+            --deep 0.003; rowwise-adagrad 0.1]
         batch_size: Rows of a training batch.
         l2: L2 regularization, added to the gradient of every weight.
             [default: tuned; with options of a search 1e-05]
@@ -244,7 +245,7 @@ class Settings:
 
     def _preset(self, name: str) -> Any:
         """Look up what the model is trained with by default."""
-        return preset(name, self.model + "+" * self.deep)
+        return preset(name, self.optimizer, self.model + "+" * self.deep)
 
     def dim_of_search(self) -> int:
         """How many columns the searched table has."""

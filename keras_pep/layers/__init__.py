@@ -10,6 +10,7 @@ from keras_pep.layers.linear import Linear
 from keras_pep.layers.mlp import MLP
 from keras_pep.layers.pep_embedding import PEPEmbedding
 from keras_pep.layers.pruned_embedding import PrunedEmbedding
+from keras_pep.layers.row_embedding import RowEmbedding
 from keras_pep.lazy import register
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Linear",
     "PEPEmbedding",
     "PrunedEmbedding",
+    "RowEmbedding",
 ]
 
 register()  # the other packages, if this one is the first to be imported

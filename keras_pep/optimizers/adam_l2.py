@@ -9,7 +9,28 @@ from keras_pep._keras_compat import index_of, trained_by
 from keras_pep.runtime import EitherKeras
 
 
-class AdamL2Mixin(EitherKeras):
+class L2Mixin(EitherKeras):
+    """Base of optimizers with `l2 * variable` added to the gradient."""
+
+    def __init__(
+        self, rate: Any, l2: float, epsilon: float, name: str, **kwargs: Any
+    ) -> None:
+        if kwargs.get("weight_decay"):
+            raise ValueError(
+                f"`weight_decay` would regularize besides `l2`: use `l2` alone."
+                f" Received: weight_decay={kwargs['weight_decay']}, l2={l2}"
+            )
+        super().__init__(rate, epsilon=epsilon, name=name, **kwargs)
+        if not l2 >= 0:
+            raise ValueError(f"`l2` must not be negative. Received: l2={l2}")
+        self.l2 = float(l2)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "l2": self.l2}
+
+
+class AdamL2Mixin(L2Mixin):
     """Adam with L2 regularization inside: `gradient + l2 * variable`.
 
     This is Adam as PyTorch's `weight_decay` understands it, and what PEP needs.
@@ -47,15 +68,7 @@ class AdamL2Mixin(EitherKeras):
         name: str = "adam_l2",
         **kwargs: Any,
     ) -> None:
-        if kwargs.get("weight_decay"):
-            raise ValueError(
-                f"`weight_decay` would regularize besides `l2`: use `l2` alone."
-                f" Received: weight_decay={kwargs['weight_decay']}, l2={l2}"
-            )
-        super().__init__(learning_rate, epsilon=epsilon, name=name, **kwargs)
-        if not l2 >= 0:
-            raise ValueError(f"`l2` must not be negative. Received: l2={l2}")
-        self.l2 = float(l2)
+        super().__init__(learning_rate, l2, epsilon, name, **kwargs)
 
     def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
         """Updates a variable by its gradient and its own value."""
@@ -68,10 +81,6 @@ class AdamL2Mixin(EitherKeras):
     def _l2_of(self, variable: Any) -> float:
         """Weight of the regularization of a variable of a layer."""
         return self.l2 if getattr(variable, "is_pulled", True) else 0.0
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "l2": self.l2}
 
 
 @keras.saving.register_keras_serializable(package="keras_pep")

@@ -2,33 +2,24 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from keras import ops
 
-_LONGEST_PULL = 10.0
-
-
-class Numbers(NamedTuple):
-    """The numbers of an Adam with L2."""
-
-    l2: float
-    beta_1: float
-    beta_2: float
-    epsilon: float
+# To exactly zero would be too far: see `soft_threshold`.
+LONGEST_PULL = 10.0
 
 
 def aged(
-    value: Any,
-    m: Any,
-    v: Any,
-    numbers: Numbers,
+    rows: Sequence[Any],
+    numbers: tuple[float, ...],
     idle: Any,
     late: Any,
     first_rate: Any,
     rate: Any,
 ) -> tuple[Any, Any, Any]:
-    """Rows and moments after `idle` steps of no gradient but L2's.
+    """Rows `w` and moments after `idle` steps of no gradient but L2's.
 
     In closed form, and so not exactly. With `b1`, `b2` and `k` idle steps:
 
@@ -46,8 +37,9 @@ def aged(
        (1 - b1**k)`.
 
     `idle` is `k`; that and `late`, `first_rate` and `rate` see
-    `LazyAdam._idle`.
+    `LazyAdam._idle_steps`; `numbers` are `l2`, `b1`, `b2` and epsilon.
     """
+    value, m, v = rows
     l2, beta_1, beta_2, epsilon = numbers
     root = ops.sqrt(v) + epsilon
     value = value - (first_rate * lag(beta_1, idle)) * m / root
@@ -59,11 +51,10 @@ def aged(
     pull = (rate * (l2 / 12) * (idle - late)) * (
         (4 * ops.sqrt(ratio) + ratio + 1) / start
     )
-    # To exactly zero would be too far: see `soft_threshold`.
     left = ops.where(
         root < end,
-        ops.maximum(1 - pull, math.exp(-_LONGEST_PULL / 2)),
-        ops.exp(-ops.minimum(pull, _LONGEST_PULL / 2)),
+        ops.maximum(1 - pull, math.exp(-LONGEST_PULL / 2)),
+        ops.exp(-ops.minimum(pull, LONGEST_PULL / 2)),
     )
     value = value * ops.square(left)
     m = m * beta_1 + (l2 * (1 - beta_1)) * value
@@ -71,11 +62,11 @@ def aged(
 
 
 @functools.cache
-def aged_by_xla() -> Any:
-    """`aged`, which JAX compiles for tables in the same memory."""
+def by_xla(aged: Callable[..., Any]) -> Any:
+    """A function like `aged`, compiled by JAX for rows in the same memory."""
     import jax
 
-    return jax.jit(aged, static_argnums=3, donate_argnums=(0, 1, 2))
+    return jax.jit(aged, static_argnums=1, donate_argnums=0)
 
 
 def lag(beta: float, steps: Any) -> Any:

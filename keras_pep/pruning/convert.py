@@ -15,8 +15,10 @@ from keras_pep.layers.exchange import (
     kind_of,
 )
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
+from keras_pep.layers.row_embedding import RowEmbedding
 from keras_pep.runtime import keras_of, layers_of
 
+_KINDS = "Embedding", keras.saving.get_registered_name(RowEmbedding)
 # What Keras' layer and ours have in common.
 _ALIKE = (
     *("name", "trainable", "dtype", "input_dim", "output_dim", "mask_zero"),
@@ -73,7 +75,7 @@ def convert(
         _check(model, name, there)
 
     def exchange(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        if kind_of(config) != "Embedding" or (
+        if kind_of(config) not in _KINDS or (
             config["config"]["name"] not in names
         ):
             return None

@@ -10,7 +10,13 @@ import numpy as np
 
 from keras_pep._keras_compat import layers_within
 from keras_pep.blocks import row_blocks
-from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, variables
+from keras_pep.layers import (
+    Linear,
+    PEPEmbedding,
+    PrunedEmbedding,
+    RowEmbedding,
+    variables,
+)
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.exchange import copy_weights, exchanged, kind_of, walk
 from keras_pep.layers.linear import LinearMixin
@@ -192,6 +198,7 @@ _LINEAR = keras.saving.get_registered_name(Linear)
 _TABLES = (
     keras.saving.get_registered_name(PEPEmbedding),
     keras.saving.get_registered_name(PrunedEmbedding),
+    keras.saving.get_registered_name(RowEmbedding),
     "Embedding",
 )
 

@@ -17,7 +17,8 @@ from tests.workers import environments
 
 pytestmark = pytest.mark.slow
 
-# Searches with LazyAdam, retrains with AdamL2, does both in one `fit`.
+# Searches with LazyAdam, retrains with RowwiseAdagrad; does both in one `fit`
+# with AdamL2.
 PROGRAM = """
 import contextlib, json, os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -62,7 +63,8 @@ def values(model):
 one = model(keras_pep.optimizers.LazyAdam, keras_pep.models.FM, 0.02)
 (ticket,) = keras_pep.search(one, train, (ids, labels), [200], epochs=3)
 small = keras_pep.retrain(
-    one, ticket, train, epochs=2, optimizer=keras_pep.optimizers.AdamL2(0.02)
+    *(one, ticket, train), epochs=2,
+    optimizer=keras_pep.optimizers.RowwiseAdagrad(0.1, l2=1e-4),
 )
 # Normalized by the batch.
 two = model(
@@ -238,7 +240,8 @@ model.compile(
 )
 (ticket,) = keras_pep.search(model, train, budgets=[200], epochs=3)
 small = keras_pep.retrain(
-    model, ticket, train, epochs=2, optimizer=keras_pep.optimizers.AdamL2(0.02)
+    *(model, ticket, train), epochs=2,
+    optimizer=keras_pep.optimizers.RowwiseAdagrad(0.1, l2=1e-4),
 )
 np.savez(
     sys.argv[1],

@@ -23,6 +23,7 @@ def test_a_model_may_have_one_of_its_own():
     assert preset("learning_rate", "fm") == 1e-3
     assert preset("learning_rate", "autoint") == 3e-3
     assert preset("learning_rate", "autoint+") == 1e-3
+    assert preset("learning_rate", "rowwise_adagrad", "autoint") == 0.1
     with pytest.raises(KeyError, match="nothing"):
         preset("nothing", "fm")
 

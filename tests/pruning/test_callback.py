@@ -52,7 +52,7 @@ class Watch(keras.callbacks.Callback):
         self.kept.append(self.model.embedding.nonzero_parameters())
 
 
-@pytest.mark.parametrize("optimizer", ["AdamL2", "LazyAdam"])
+@pytest.mark.parametrize("optimizer", ["AdamL2", "LazyAdam", "RowwiseAdagrad"])
 def test_one_fit_searches_rewinds_retrains(rows, batches, tmp_path, optimizer):
     model = fm(getattr(keras_pep.optimizers, optimizer)(0.02, l2=1e-5))
     initial = model.embedding.embeddings.numpy()

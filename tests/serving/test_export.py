@@ -629,13 +629,16 @@ def test_a_table_that_keras_has_quantized(mode, quantize, tmp_path):
     assert (table["rows"], table["columns"]) == (60, 8)
 
 
-def test_a_functional_model_of_ones_own(tmp_path):
+@pytest.mark.parametrize(
+    "kind", [keras.layers.Embedding, keras_pep.layers.RowEmbedding]
+)
+def test_a_functional_model_of_ones_own(kind, tmp_path):
     ids = keras.Input((2,), dtype="int32", name="pages")
     price = keras.Input((1,), name="price")
     one = keras_pep.PrunedEmbedding.from_dense(
         np.eye(9, 4, dtype="float32"), name="table"
     )
-    two = keras.layers.Embedding(9, 3, name="other")
+    two = kind(9, 3, name="other")
     hidden = keras.layers.Concatenate()(
         [
             keras.layers.Flatten()(one(ids)),
@@ -647,6 +650,7 @@ def test_a_functional_model_of_ones_own(tmp_path):
     model = keras.Model([ids, price], outputs)
     result = keras_pep.export_saved_model(model, tmp_path / "1")
     assert result.report["tables"]["table"]["kept_parameters"] == 4
+    assert result.report["tables"]["other"]["kept_parameters"] == 27
     inputs = {
         "pages": np.array([[0, 3], [8, 8]], dtype=np.int32),
         "price": np.array([[0.5], [2.0]], dtype=np.float32),

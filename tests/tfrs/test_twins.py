@@ -150,7 +150,7 @@ def _settings(layer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["AdamL2", "LazyAdam"])
+@pytest.mark.parametrize("name", ["AdamL2", "LazyAdam", "RowwiseAdagrad"])
 def test_the_same_steps(name, rows, tmp_path):
     """Forty steps on the same batches: to 1e-5 of values around 0.1."""
     ids, labels = rows
@@ -182,10 +182,11 @@ def test_the_same_steps(name, rows, tmp_path):
     )
 
 
-def test_lazy_adam_leaves_other_rows_alone():
+@pytest.mark.parametrize("kind", ["LazyAdam", "RowwiseAdagrad"])
+def test_other_rows_are_left_alone(kind):
     layer = pep.PEPEmbedding(10, 4)
     model = tf_keras.Sequential([layer])
-    model.compile(pep.optimizers.LazyAdam(0.1), "mse")
+    model.compile(getattr(pep.optimizers, kind)(0.1), "mse")
     ids = np.array([[2], [5], [2]])
     model(ids)
     before = layer.embeddings.numpy()
@@ -195,12 +196,15 @@ def test_lazy_adam_leaves_other_rows_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-def test_a_saved_model_is_the_same_again(name, rows, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*((name, "LazyAdam") for name in MODELS), ("FM", "RowwiseAdagrad")],
+)
+def test_a_saved_model_is_the_same_again(name, kind, rows, tmp_path):
     ids, labels = rows
     _, model = twins(name)
     ranking = pep.RankingModel(model)
-    ranking.compile(pep.optimizers.LazyAdam(1e-2))
+    ranking.compile(getattr(pep.optimizers, kind)(1e-2))
     data = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(500)
     ranking.fit(data, verbose=0)
     path = tmp_path / "model.keras"

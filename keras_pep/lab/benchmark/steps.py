@@ -24,6 +24,7 @@ _TINY = 3_900  # rows, to load libraries and start threads with
 PEP = "PEPEmbedding, LazyAdam"
 PEP_L2 = "PEPEmbedding, LazyAdam with L2"
 PEP_ONE = "PEPEmbedding, one threshold, LazyAdam"
+PEP_ROWWISE = "PEPEmbedding, one threshold, RowwiseAdagrad"
 PEP_KERAS = "PEPEmbedding, Keras Adam"
 PEP_ONE_KERAS = "PEPEmbedding, one threshold, Keras Adam"
 ROWS = "rows alone, LazyAdam"
@@ -31,13 +32,14 @@ KERAS_LAZY = "keras.layers.Embedding, LazyAdam"
 KERAS = "keras.layers.Embedding, Keras Adam"
 TORCH = "torch Embedding(sparse), SparseAdam"
 
-_ADAM, _LAZY = "Adam", "LazyAdam"
+_ADAM, _LAZY, _ROWWISE = "Adam", "LazyAdam", "RowwiseAdagrad"
 # The granularity of thresholds, or another kind of embedding; the optimizer,
 # and its L2.
 _MODELS = {
     PEP: ("feature_dimension", _LAZY, 0.0),
     PEP_L2: ("feature_dimension", _LAZY, 1e-5),
     PEP_ONE: ("global", _LAZY, 0.0),
+    PEP_ROWWISE: ("global", _ROWWISE, 0.0),
     PEP_KERAS: ("feature_dimension", _ADAM, 0.0),
     PEP_ONE_KERAS: ("global", _ADAM, 0.0),
     ROWS: ("rows", _LAZY, 0.0),
@@ -72,6 +74,8 @@ def step_table(
             (PEP_L2, small),
             (PEP_ONE, small),
             (PEP_ONE, large),
+            (PEP_ROWWISE, small),
+            (PEP_ROWWISE, large),
             (ROWS, small),
             (ROWS, large),
             (KERAS_LAZY, small),
@@ -201,14 +205,13 @@ def fm(
     import keras
 
     import keras_pep
-    from keras_pep.lab.benchmark.rows_alone import RowsAlone
 
     size = rows // FIELDS
     kind, optimizer, l2 = _MODELS[name]
     own: dict[str, Any] = {"name": "embedding", "dtype": dtype}
     embedding: Any = kind
     if kind == "rows":
-        embedding = RowsAlone(FIELDS * size, dim, **own)
+        embedding = keras_pep.layers.RowEmbedding(FIELDS * size, dim, **own)
     elif kind != "dense":
         embedding = keras_pep.PEPEmbedding(
             FIELDS * size, dim, granularity=kind, **own
@@ -217,7 +220,7 @@ def fm(
     model.compile(
         keras.optimizers.Adam(1e-3)
         if optimizer == _ADAM
-        else keras_pep.optimizers.LazyAdam(1e-3, l2=l2),
+        else getattr(keras_pep.optimizers, optimizer)(1e-3, l2=l2),
         keras.losses.BinaryCrossentropy(from_logits=True),
         steps_per_execution=steps_per_execution,
     )

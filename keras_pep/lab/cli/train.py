@@ -160,7 +160,7 @@ _OPTIONS: Table = {
     "compare": click.Choice(
         ["uniform", "mixed-dimension", "magnitude", "paper"]
     ),
-    "optimizer": Choice(["auto", "adam", "lazy-adam"]),
+    "optimizer": Choice(["auto", "adam", "lazy-adam", "rowwise-adagrad"]),
     "learning_rate": _RATE,
     "batch_size": _WHOLE,
     "l2": FiniteFloat(min=0),
@@ -294,9 +294,10 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
         ),
         (
             "--optimizer",
-            paper and settings["optimizer"] == "lazy_adam",
-            "lazy-adam has no L2 on thresholds, without which the paper's "
-            "search prunes nothing; use --search budget.",
+            paper and settings["optimizer"] not in ("auto", "adam"),
+            f"{settings['optimizer'].replace('_', '-')} has no L2 on "
+            "thresholds, without which the paper's search prunes nothing; use "
+            "--search budget.",
         ),
         ("--search-rate", paper and settings["search_rate"], one_rate),
         ("--retrain-rate", paper and settings["retrain_rate"], one_rate),

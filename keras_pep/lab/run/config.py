@@ -13,7 +13,7 @@ from keras_pep.lab.baselines import (
 )
 from keras_pep.lab.presets import preset
 from keras_pep.lab.settings import Settings
-from keras_pep.layers import PEPEmbedding
+from keras_pep.layers import PEPEmbedding, RowEmbedding
 from keras_pep.models import (
     DCN,
     FM,
@@ -23,7 +23,7 @@ from keras_pep.models import (
     FvFM,
     LogisticRegression,
 )
-from keras_pep.optimizers import AdamL2, LazyAdam
+from keras_pep.optimizers import AdamL2, LazyAdam, RowwiseAdagrad
 
 _PERCEPTRON = ("hidden_units", "dropout")
 _ATTENTION = ("num_layers", "num_heads", "attention_units")
@@ -42,8 +42,13 @@ _DATA = (
     *("data_dir", "features", "label", "fields", "delimiter", "min_count"),
     *("seed", "max_bad_rows", "cache_dir"),
 )
-# `auto` is one of them, as soon as the data are known.
-_OPTIMIZERS = {"auto": AdamL2, "adam": AdamL2, "lazy_adam": LazyAdam}
+_OPTIMIZERS = {
+    # `auto` is one of them, as soon as the data are known.
+    "auto": AdamL2,
+    "adam": AdamL2,
+    "lazy_adam": LazyAdam,
+    "rowwise_adagrad": RowwiseAdagrad,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +96,9 @@ class Config(Settings):
         features, dim = dataset.feature_count, self.columns()
         if budget is not None and self.linear == "pep":
             budget -= features  # which buys first-order weights
-        layer: Any = "dense"
         if embedding == "pep":
             dim = self.dim_of_search()
-            layer = PEPEmbedding(
+            layer: Any = PEPEmbedding(
                 features,
                 dim,
                 granularity=self.shared_by(),
@@ -103,11 +107,6 @@ class Config(Settings):
                 embeddings_initializer="glorot_uniform",
                 name="embedding",
             )
-        elif embedding == "uniform":
-            assert budget is not None
-            dim = budget // features
-            if dim < 1:
-                raise BudgetTooSmallError(budget)
         elif embedding == "mixed-dimension":
             assert budget is not None
             layer = MixedDimensionEmbedding(
@@ -116,6 +115,15 @@ class Config(Settings):
                 dim,
                 field_lengths=dataset.field_lengths,
                 name="embedding",
+            )
+        else:
+            if embedding == "uniform":
+                assert budget is not None
+                dim = budget // features
+                if dim < 1:
+                    raise BudgetTooSmallError(budget)
+            layer = RowEmbedding(
+                features, dim, "glorot_uniform", name="embedding"
             )
         kind, arguments = _MODELS[self.model + "+" * self.deep]
         settings = {name: preset(name) for name in arguments}

@@ -224,7 +224,8 @@ def _l2(run: Run) -> float:
 
 
 def _rate(config: Config) -> float:
-    return float(config.rate() * preset("retrain_rate_factor", kind(config)))
+    factor = preset("retrain_rate_factor", config.optimizer, kind(config))
+    return float(config.rate() * factor)
 
 
 def kind(config: Config) -> str:

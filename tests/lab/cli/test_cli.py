@@ -240,6 +240,7 @@ def test_first_order_weights_share_the_budget(train, tmp_path):
         ("--model", "autoint"),
         ("--model", "fvfm", "--linear", "pep"),
         ("--model", "dcn"),
+        ("--optimizer", "rowwise-adagrad"),
     ],
     ids=" ".join,
 )
@@ -476,9 +477,12 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
         (["--search", "budget", "--effort", "quick"], "only of --search auto"),
         (["--start", "reinit", "--tolerance", "0"], "only of --search auto"),
         (["--start", "twice"], "'twice' is not one of"),
-        (
-            ["--optimizer", "lazy-adam", "--search", "paper"],
-            "use --search budget",
+        *(
+            (
+                ["--optimizer", optimizer, "--search", "paper"],
+                "use --search budget",
+            )
+            for optimizer in ("lazy-adam", "rowwise-adagrad")
         ),
     ],
 )

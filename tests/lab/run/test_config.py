@@ -1,4 +1,5 @@
 import pytest
+import tensorflow as tf
 
 from keras_pep.lab.run import Config
 from keras_pep.lab.settings import Schedule
@@ -43,3 +44,36 @@ def test_small_tables_are_retrained_with_half_of_the_l2():
     assert shares == pytest.approx([4e-5, 4e-5, 2e-5, 2e-5])
     paper = Config(l2=4e-5, search="paper")
     assert paper.retraining_optimizer(0.01, 100, 0.01).l2 == 4e-5
+
+
+def test_another_optimizer_has_rates_of_its_own():
+    schedule = Config(optimizer="rowwise_adagrad").schedule()
+    assert (schedule.search_rate, schedule.retrain_rate) == (0.1, 0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["lazy_adam", "rowwise_adagrad"])
+@pytest.mark.parametrize("kind", ["dense", "uniform", "mixed-dimension", "pep"])
+def test_no_stage_reads_a_whole_table(clicks, kind, optimizer):
+    """But the smallest, of a field with a handful of features."""
+    config = Config(embedding_dim=8, optimizer=optimizer)
+    model = config.build_model(clicks, kind, 3 * clicks.feature_count)
+    ids, labels = clicks.train.ids[:4], clicks.train.labels[:4, None]
+    step = tf.function(model.train_step)
+    graph = step.get_concrete_function((tf.constant(ids), labels)).graph
+    tables = {
+        tuple(weight.shape)
+        for weight in model.trainable_variables
+        if weight.shape[0] > 20
+    }
+    assert tables
+    definition = graph.as_graph_def(add_shapes=True)
+    parts = definition.node, *(x.node_def for x in definition.library.function)
+    read = {
+        tuple(size.size for size in shape.dim)
+        for nodes in parts
+        for node in nodes
+        if node.op == "ReadVariableOp"
+        for shape in node.attr["_output_shapes"].list.shape
+    }
+    assert read
+    assert not tables & read

@@ -10,7 +10,7 @@ from keras_pep.lab.cli.common import command
 # Of `metrics.json`, besides the figures: what the table shows.
 _SHOWN = (
     *("method", "target", "embedding_parameters", "sparsity"),
-    *("total_parameters", "bytes"),
+    *("total_parameters", "bytes", "exported_bytes"),
 )
 
 

@@ -253,7 +253,10 @@ def _settle(settings: dict[str, Any]) -> None:
 
     def given(name: str) -> bool:
         source = context.get_parameter_source(name)
-        return source is not ParameterSource.DEFAULT
+        # The config.json of a run has the defaults, too.
+        return source is not ParameterSource.DEFAULT and (
+            settings[name] != getattr(Settings, name)
+        )
 
     single = [name for name in _OF_ONE_SEARCH if given(name)]
     if settings["search"] == "auto" and single:

@@ -54,9 +54,11 @@ def test_json_has_what_the_table_has(run):
     for entry, line in zip(entries, lines, strict=True):
         auc = "\N{EN DASH}" if entry["auc"] is None else f"{entry['auc']:.4f}"
         assert entry["split"] == "train"
-        assert line.split()[-6:] == [
+        sizes = entry["exported_bytes"]
+        assert line.split()[-7:] == [
             f"{entry['embedding_parameters']:,}",
             f"{entry['sparsity']:.1%}",
             *(auc, f"{entry['logloss']:.4f}"),
             *(f"{entry[name]:,}" for name in ("total_parameters", "bytes")),
+            f"{sizes['int8']['model']:,}" if sizes else "\N{EN DASH}",
         ]

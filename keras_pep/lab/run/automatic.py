@@ -42,12 +42,12 @@ def search_for_best(run: Run) -> dict[str, Any]:
     tried, too_small = [], []
     while sizes:
         size = sizes.pop(0)
-        tried.append(size)
         entry = Candidates(run, tuning, size, searches).best()
         if entry is None and size.bytes and not size.row_bytes:
             # Rows of what was trained need scales of their own.
             sizes.insert(0, replace(size, row_bytes=2))
             continue
+        tried.append(size)
         if entry is None:
             too_small.append(size)
             continue

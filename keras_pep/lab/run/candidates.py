@@ -215,8 +215,8 @@ class Candidates:
         dim = self.dense.columns
         if "mixed-dimension" in tried and self.size.dims(self.run, dim):
             yield "mixed-dimension", self._mixed_dimension
-        if self._full_is_as_good():
-            return  # nothing can be gained by pruning
+        if self.run.config.effort == "quick" and self._full_is_as_good():
+            return  # little can be gained by pruning
         if "one-shot" in tried:
             yield "one-shot", self._one_shot
         if "warm-search" in tried and (found := self._warm_search()):
@@ -226,13 +226,14 @@ class Candidates:
 
     def _full_is_as_good(self) -> bool:
         """Whether a narrower table is within noise of the dense one."""
-        if not self.found:
-            return False
-        auc = max(result["auc"] for result in self.found.values())
-        dense = self.tuning.auc(self.dense)
-        # Of models that agree as these do; the pick looks at it exactly.
-        error = auc_error(self.run.dataset.validation.labels, dense)
-        return bool(auc >= dense - preset("as_good") * error)
+        best = max((r["auc"] for r in self.found.values()), default=0.0)
+        return self._is_noise(self.tuning.auc(self.dense) - best)
+
+    def _is_noise(self, difference: float) -> bool:
+        """Whether one AUC is no more ahead than chance has it."""
+        labels = self.run.dataset.validation.labels
+        error = auc_error(labels, self.tuning.auc(self.dense))
+        return bool(difference <= preset("as_good") * error)
 
     def _uniform_of_tuning(self, name: str) -> dict[str, Any]:
         """Take the best table of tuning that fits."""
@@ -433,6 +434,10 @@ class Candidates:
             return {}
         aucs = {m: auc(rows.labels, score) for m, score in scores.items()}
         best = max(aucs, key=lambda method: aucs[method])
+        # With scales for its rows, less of what is ahead may fit.
+        ahead = max(each["auc"] for each in self.found.values()) - aucs[best]
+        if not self.size.row_bytes and not self._is_noise(ahead):
+            return {}
 
         def as_good(method: str) -> bool:
             error = auc_difference_error(

@@ -171,9 +171,7 @@ def tune(run: Run) -> Tuning:
     overfits = _shorten(tuning)
     factor = preset("l2_factor")
     if config.l2 is None:
-        for by in (factor, 1 / factor):
-            if tuning.climb(lambda best, by=by: replace(best, l2=best.l2 * by)):
-                break
+        _tune_l2(tuning, factor)
     if config.learning_rate is None and overfits:
         slower = replace(tuning.winner, rate=tuning.winner.rate / factor)
         if tuning.better(slower) and _grows_to_its_end(tuning, slower):
@@ -182,7 +180,16 @@ def tune(run: Run) -> Tuning:
         _tune_columns(tuning)
         if tuning.winner.columns != first.columns:
             _shorten(tuning)
+    if config.l2 is None and config.effort != "quick":
+        _tune_l2(tuning, math.sqrt(factor))
     return tuning
+
+
+def _tune_l2(tuning: Tuning, factor: float) -> None:
+    """Multiply L2 by a factor, or divide it, as long as that is better."""
+    for by in (factor, 1 / factor):
+        if tuning.climb(lambda best, by=by: replace(best, l2=best.l2 * by)):
+            break
 
 
 def _shorten(tuning: Tuning) -> bool:

@@ -62,6 +62,7 @@ def test_the_frontier_is_by_bytes():
 
     runs = [
         {
+            "seconds": 120.0,
             "dense": entry(8000, auc, "dense"),
             "budgets": [
                 entry(3900, auc - 0.01, "one-shot", max_bytes=4000),
@@ -79,7 +80,9 @@ def test_the_frontier_is_by_bytes():
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in frontier(runs).splitlines()
+        if line
     ]
+    assert rows[5] == ["A run trained for 2.0 minutes, rivals included."]
     assert rows[0][-3:] == ["uniform", "magnitude", "behind"]
     assert rows[2][:3] == ["dense", "8.0 kB", "0.8100 ± 0.0141"]
     assert rows[3][:4] == ["1/2", "3.9 kB", "0.8000 ± 0.0141", "one-shot"]

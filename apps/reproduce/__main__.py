@@ -143,7 +143,13 @@ def frontier(runs: Sequence[dict[str, Any]]) -> str:
                 f"{max(ahead, 0.0):.4f}" if whole else "-",
             ]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    minutes = statistics.mean(run["seconds"] for run in runs) / 60
+    return "\n".join(
+        [
+            *(f"| {' | '.join(line)} |" for line in lines),
+            f"\nA run trained for {minutes:.1f} minutes, rivals included.",
+        ]
+    )
 
 
 def _bytes(entries: Sequence[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines import BudgetTooSmallError
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import search_for_best
-from keras_pep.lab.run.results import planted_figures, results
+from keras_pep.lab.run.results import planted_figures, results, seconds
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.searching import Searched, search_by_stage
 from keras_pep.pruning import Ticket, retrain, soft_labels
@@ -59,6 +59,9 @@ def do_all(run: Run) -> dict[str, Any]:
         "fields": len(dataset.fields),
         "feature_count": dataset.feature_count,
         "schedule": asdict(run.schedule),
+        "seconds": seconds(
+            [row for stage in run.stages.values() for row in stage.history]
+        ),
         **found,
         "baselines": baselines,
         "baselines_failed": {

@@ -217,7 +217,8 @@ class Candidates:
             yield "mixed-dimension", self._mixed_dimension
         if self.run.config.effort == "quick" and self._full_is_as_good():
             return  # little can be gained by pruning
-        if "one-shot" in tried:
+        some = self.size.searched(self.rows, self._source("one-shot"))
+        if "one-shot" in tried and some:
             yield "one-shot", self._one_shot
         if "warm-search" in tried and (found := self._warm_search()):
             yield "warm-search", partial(self._of_search, *found)
@@ -314,12 +315,10 @@ class Candidates:
             mask = norms >= falling[count - 1]
             return self.size.holds(SparseTable.from_dense(table, mask))
 
-        low, high = 0, falling.size
+        low, high = 1, falling.size
         while low < high:
             middle = -(-(low + high) // 2)
             low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        if not low:
-            raise ValueError(f"{self.size} hold no entry.")
         return float(falling[low - 1])
 
     def _warm_search(self) -> tuple[Any, Ticket] | None:

@@ -339,8 +339,8 @@ class DroppedIfBehind(keras.callbacks.Callback):
         """Compare this epoch and the last one with theirs."""
         aucs = [row["val_auc"] for row in self.history][:epoch]
         aucs.append((logs or {})["val_auc"])
-        last = range(max(epoch - 1, 0), epoch + 1)
-        behind = any(
+        last = (epoch - 1, epoch)
+        behind = epoch > 0 and any(
             len(rival) > epoch and all(aucs[n] < rival[n] for n in last)
             for rival in self.rivals
         )

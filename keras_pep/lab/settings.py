@@ -179,6 +179,8 @@ class Settings:
 
     def derived(self) -> dict[str, Any]:
         """Compute the settings that follow where nothing was given."""
+        if self.search == "auto":  # they follow from the data
+            return {}
         return {
             "learning_rate": self.rate(),
             "search_dim": self.dim_of_search(),

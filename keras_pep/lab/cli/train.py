@@ -124,7 +124,7 @@ class Bytes(click.ParamType[str]):
 _OF_ONE_SEARCH = (
     *("granularity", "linear", "search_epochs", "search_dim", "search_rate"),
     *("threshold_init", "start", "retrain_epochs", "retrain_rate"),
-    *("distillation", "baseline"),
+    *("distillation", "baseline", "patience"),
 )
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
@@ -262,7 +262,7 @@ def _settle(settings: dict[str, Any]) -> None:
     if settings["search"] == "auto" and single:
         flag = f"--{single[0].replace('_', '-')}"
         raise click.BadParameter(
-            "auto tries several; use --search budget.", param_hint=flag
+            "needs --search budget: auto chooses it itself.", param_hint=flag
         )
     settings["search"] = settings["search"] or ("budget" if single else "auto")
     if settings["search"] == "auto":
@@ -270,7 +270,7 @@ def _settle(settings: dict[str, Any]) -> None:
     for name in ("max_bytes", "tolerance", "effort"):
         if given(name):
             flag = f"--{name.replace('_', '-')}"
-            raise click.BadParameter("only of --search auto.", param_hint=flag)
+            raise click.BadParameter("needs --search auto.", param_hint=flag)
     for name in ("embedding_dim", "l2"):
         if settings[name] is None:
             settings[name] = preset(name, settings["model"])
@@ -458,6 +458,9 @@ def _finish(
 def _not_reached(metrics: Mapping[str, Any]) -> str:
     hint = "Allow more --search-epochs, or use --search budget."
     missed = metrics["budgets_not_reached"]
+    if metrics["search"]["method"] == "auto":
+        sizes = ", ".join(f"{size:,}" for size in missed)
+        return f"no table is as small as {sizes}: allow more."
     search = metrics["search"]
     left = search.get("embedding_parameters")
     if left is None or metrics["budgets"] or metrics.get("budgets_failed"):

@@ -42,8 +42,10 @@ def search_for_best(run: Run) -> dict[str, Any]:
     tried, too_small = [], []
     while sizes:
         size = sizes.pop(0)
-        entry = Candidates(run, tuning, size, searches).best()
-        if entry is None and size.bytes and not size.row_bytes:
+        taken = [other["target"] for other in budgets]
+        entry = Candidates(run, tuning, size, searches, taken).best()
+        failed = f"budget-{size.name}" in run.failures
+        if not (entry or failed or size.row_bytes) and size.bytes is not None:
             # Rows of what was trained need scales of their own.
             sizes.insert(0, replace(size, row_bytes=2))
             continue
@@ -51,12 +53,19 @@ def search_for_best(run: Run) -> dict[str, Any]:
         if entry is None:
             too_small.append(size)
             continue
-        if entry["target"] not in [other["target"] for other in budgets]:
+        if entry["target"] in taken:
+            logger.info(f"{size.most:,}: the model of {entry['target']:,}")
+        else:
             budgets.append(entry)
             go_on = not (given or sizes) and _as_good(run, entry, dense)
-            if go_on and size.bytes:
-                sizes.append(replace(size, bytes=size.bytes // 2))
+            if go_on:
+                sizes.append(replace(size, bytes=size.most // 2))
     run.sizes = tried
+    failed_sizes = {
+        str(size.most): "; ".join(reasons)
+        for size in too_small
+        if (reasons := _reasons(run, size))
+    }
     return {
         "dense": dense,
         "search": {
@@ -69,12 +78,15 @@ def search_for_best(run: Run) -> dict[str, Any]:
         "tuning": [*tuning.tried.values()],
         "budgets": budgets,
         "budgets_not_reached": [
-            size.entries or size.bytes for size in too_small if given
-        ],
-        "budgets_failed": {
-            str(size.entries or size.bytes): run.failures[name]
+            size.most
             for size in too_small
-            if (name := f"budget-{size.name}") in run.failures
+            if given and str(size.most) not in failed_sizes
+        ],
+        "budgets_failed": failed_sizes,
+        "candidates_failed": {
+            name: reason
+            for name, reason in run.failures.items()
+            if name.startswith(("dense-", "search", "try-"))
         },
         "choice": choice(run.config.tolerance, dense, budgets, small=given),
     }
@@ -91,12 +103,21 @@ def _dense(run: Run, tuning: Tuning) -> dict[str, Any]:
     }
 
 
+def _reasons(run: Run, size: Size) -> list[str]:
+    """Why there is no model of a size, if something has failed."""
+    names = (f"-{size.name}", f"-{replace(size, row_bytes=0).name}")
+    return [why for name, why in run.failures.items() if name.endswith(names)]
+
+
 def _sizes(run: Run) -> list[Size]:
     """Sizes that are asked for, falling."""
     config = run.config
     entries = {
         *config.budget,
-        *(round((1 - share) * run.parameters) for share in config.sparsity),
+        *(
+            max(1, round((1 - share) * run.parameters))
+            for share in config.sparsity
+        ),
     }
     asked = [Size(entries=each) for each in entries]
     asked += [Size(bytes=number_of_bytes(each)) for each in config.max_bytes]
@@ -145,8 +166,12 @@ class _Searches:
 def _as_good(
     run: Run, entry: Mapping[str, Any], dense: Mapping[str, Any]
 ) -> bool:
-    least = dense["validation"]["auc"] - run.config.tolerance
-    return bool(entry["validation"]["auc"] >= least)
+    least = _validation_auc(dense) - run.config.tolerance
+    return _validation_auc(entry) >= least
+
+
+def _validation_auc(entry: Mapping[str, Any]) -> float:
+    return float(entry["int8"]["validation"]["auc"])
 
 
 def choice(
@@ -155,7 +180,7 @@ def choice(
     budgets: list[dict[str, Any]],
     *,
     small: bool,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Choose the smallest model that is as good as the dense one.
 
     Args:
@@ -166,13 +191,16 @@ def choice(
             is as good.
 
     Returns:
-        Its `target`, None of the dense model, and `method`.
+        Its `target`, None of the dense model, and `method`; None if there is
+        none.
     """
-    models = budgets if small and budgets else [*budgets, dense]
-    aucs = [entry["validation"]["auc"] for entry in models]
-    least = min(dense["validation"]["auc"] - tolerance, max(aucs))
+    models = budgets if small else [*budgets, dense]
+    if not models:
+        return None
+    best = max(map(_validation_auc, models))
+    least = min(_validation_auc(dense) - tolerance, best)
     taken = min(
-        (e for e in models if e["validation"]["auc"] >= least),
+        (e for e in models if _validation_auc(e) >= least),
         key=lambda e: e["exported_bytes"]["int8"]["table"],
     )
     return {

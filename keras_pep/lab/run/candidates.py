@@ -7,7 +7,7 @@ are as good, the simplest.
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -77,10 +77,12 @@ class Size:
             return f"{self.entries}"
         return f"{self.bytes}B" + "-scaled" * bool(self.row_bytes)
 
-    def __str__(self) -> str:
-        if self.entries is None:
-            return f"{self.bytes:,} bytes"
-        return f"{self.entries:,} entries"
+    @property
+    def most(self) -> int:
+        """How many entries, or bytes."""
+        found = self.bytes if self.entries is None else self.entries
+        assert found is not None
+        return found
 
     def holds(self, table: SparseTable) -> bool:
         """Whether a table is no larger."""
@@ -102,7 +104,7 @@ class Size:
 
     def per_row(self, rows: int) -> float:
         """Entries of a row in the mean, or bytes, which hold one each."""
-        return (self.entries or self.bytes or 0) / rows
+        return self.most / rows
 
     def dims(self, run: Run, dim: int) -> tuple[int, ...] | None:
         """Widths of fields by their popularity; None if none fit.
@@ -112,7 +114,7 @@ class Size:
             dim: What they are projected to.
         """
         sizes = [n + bool(self.more_rows) for n in run.dataset.field_sizes]
-        allowed = budget = self.entries or self.bytes or 0
+        allowed = budget = self.most
         try:
             while True:
                 dims = mixed_dimensions(sizes, dim, budget)
@@ -121,7 +123,7 @@ class Size:
                 excess = sum(map(operator.mul, sizes, dims)) + more - allowed
                 if self.entries is not None or excess <= 0:
                     return dims
-                budget -= excess
+                budget = parameters_of_mixed(sizes, dims, dim) - 1
         except BudgetTooSmallError:
             return None
 
@@ -159,6 +161,7 @@ class Candidates:
         size: What they may have.
         searched: The model and the ticket of a search that serves several
             sizes, if there was one.
+        taken: Targets that have a model already.
         found: Figures of each, by its method.
     """
 
@@ -166,6 +169,7 @@ class Candidates:
     tuning: Tuning
     size: Size
     searched: Callable[[Size], tuple[Any, Ticket] | None]
+    taken: Collection[int] = ()
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -194,11 +198,11 @@ class Candidates:
             part = partial(run.do, name, partial(train, name))
             if (result := run.attempt(name, part)) is not None:
                 self.found[method] = result
-        result = None
+        stage, result = f"budget-{self.size.name}", None
         if self.found:
-            stage = f"budget-{self.size.name}"
             result = run.attempt(stage, partial(run.do, stage, self._take))
-        run.directory.remove_tried(self.size.name)
+        if stage not in run.failures:
+            run.directory.remove_tried(self.size.name)
         return result or None
 
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
@@ -463,7 +467,9 @@ class Candidates:
         else:
             ticket = run.directory.read(TICKET, f"{found['model']}.ticket.npz")
         kept = found["kept"]
-        target = self.size.entries or kept
+        target = kept if self.size.entries is None else self.size.entries
+        if target in self.taken:
+            return {"target": target}
         ticket = replace(ticket, budget=target)
         run.directory.save_ticket(ticket)
         history = run.stages[found["stage"]].history
@@ -473,7 +479,6 @@ class Candidates:
             "method": method,
             "sparsity": round(1 - kept / run.parameters, 6),
             "search_step": ticket.step,
-            "retrain": run.config.start,
             "candidates": dict(aucs),
             **planted_figures(run, ticket),
             **results(run, f"budget-{target}", model, kept, history),

@@ -157,11 +157,11 @@ def chosen_model(
             if not metrics["dense"]:
                 raise RunError(f"{directory.path} has no dense model.")
             return "dense", metrics["dense"]
-        choice = metrics.get("choice")
+        choice = metrics.get("choice") or {}
         if choice and budget is None:
             budget = choice["target"]
-            if budget is None:
-                return "dense", metrics["dense"]
+        if choice and budget is None:
+            return "dense", metrics["dense"]
         entries = {entry["target"]: entry for entry in metrics["budgets"]}
         if not entries:
             raise RunError(f"{directory.path} has no model of a budget.")

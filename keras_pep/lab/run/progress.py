@@ -133,7 +133,8 @@ class EpochLog(keras.callbacks.Callback):
             raise DivergedError(
                 f"{self.stage}: the {name} is {value} in epoch "
                 f"{self._epoch + 1}{where}. Training diverged: lower "
-                "--learning-rate, --search-rate or --retrain-rate."
+                "--learning-rate (with --search budget also --search-rate or "
+                "--retrain-rate)."
             )
 
 

@@ -76,7 +76,13 @@ def exported_bytes(
         without first-order weights, and `model`, with all weights.
     """
     tables = tables_of(model)
-    counted = {id(w) for layer, _ in tables.values() for w in layer.weights}
+    counted = {
+        id(weight)
+        for layer, _ in tables.values()
+        for weight in (
+            [layer.kernel] if isinstance(layer, LinearMixin) else layer.weights
+        )
+    }
     others = [w for w in model.weights if id(w) not in counted]
     embedding = getattr(model, "embedding", None)  # may have more than tables
     own = bytes_of(

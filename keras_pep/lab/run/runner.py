@@ -35,6 +35,10 @@ class AnySize(Protocol):
     def bytes(self) -> int | None:
         """Bytes as exported, if it is given in bytes."""
 
+    @property
+    def most(self) -> int:
+        """How many entries, or bytes."""
+
     def budget_of(self, method: str, run: "Run") -> int:
         """How many parameters a method may use; 0 if there is no room."""
 

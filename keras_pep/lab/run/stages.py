@@ -214,6 +214,11 @@ def retrain_all(
 def compare(run: Run, method: str) -> list[dict[str, Any]]:
     """Do with the budgets what another method does."""
     budgets = run.budgets_of(method)
+    for size in run.sizes:
+        if not size.budget_of(method, run):
+            logger.warning(f"no {method} table is as small as {size.most:,}")
+    if not budgets:
+        return []
     if method not in SEARCHED:
         fit = {b: partial(_fit_to, run, method, b) for b in budgets}
         found = _attempts(run, method, fit)

@@ -11,7 +11,7 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
     """Dense model, budgets and what they are compared with, one line each.
 
     `kept` are the parameters that a budget counts, `total` all of the model,
-    `bytes` those of its file, and `int8` what it takes as exported in int8.
+    `bytes` what its file takes, and `int8` its table as exported in int8.
     Models that could not be trained follow, with the reason.
 
     Args:
@@ -50,7 +50,7 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
 
 def _exported(entry: Mapping[str, Any]) -> str:
     sizes = entry.get("exported_bytes")  # earlier versions did not know them
-    return f"{sizes['int8']['model']:,}" if sizes else UNKNOWN
+    return f"{sizes['int8']['table']:,}" if sizes else UNKNOWN
 
 
 def budget_name(entry: Mapping[str, Any]) -> str:
@@ -65,9 +65,11 @@ def advice(metrics: Mapping[str, Any]) -> str | None:
     Args:
         metrics: The content of `metrics.json`.
     """
-    choice, dense = metrics.get("choice"), metrics["dense"]
-    if not choice:
+    if "choice" not in metrics:
         return None
+    choice, dense = metrics["choice"], metrics["dense"]
+    if choice is None:
+        return "No model fits."
     target, method = choice["target"], choice["method"]
     taken = next(
         (each for each in metrics["budgets"] if each["target"] == target), dense
@@ -75,13 +77,14 @@ def advice(metrics: Mapping[str, Any]) -> str | None:
     if taken is dense:
         what = "Pruning does not pay here: take the dense model"
     elif method in ("uniform", "warm-uniform"):
-        columns = target // metrics["feature_count"]
+        columns = taken["embedding_parameters"] // metrics["feature_count"]
         what = (
             "Pruning does not pay here: take a full table of "
             f"{columns} column{'s' * (columns > 1)}"
         )
     else:
-        what = f"Take {target:,} entries, by {method}"
+        kept = taken["embedding_parameters"]
+        what = f"Take {kept:,} entr{'y' if kept == 1 else 'ies'}, by {method}"
     rest = "."
     if taken is not dense:
         rest = f"; the dense model: {_bytes_and_auc(dense)}."

@@ -115,6 +115,7 @@ def resume(
             metrics = files.read_json("metrics.json")
             if not failed_parts(metrics):
                 files.remove_checkpoint()
+                files.remove_tried()
                 logger.info(f"{files.path} is finished.")
                 return metrics
             logger.info(f"again: {', '.join(failed_parts(metrics))}")

@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -72,9 +73,17 @@ class Tuning:
         """
         if training not in self.tried:
             name = f"dense-{len(self.tried) + 1}"
-            result = self.run.do(name, lambda: self._train(name, training))
+            part = partial(
+                self.run.do, name, partial(self._train, name, training)
+            )
+            # Without a first one there is nothing to go on with.
+            result = self.run.attempt(name, part) if self.tried else part()
+            if result is None:
+                result = {**asdict(training), "auc": 0.0, "best_epoch": 0}
             self.tried[training] = {"stage": name, **result}
-            if self._is_best(training.columns, result["auc"]):
+            if result["best_epoch"] and self._is_best(
+                training.columns, result["auc"]
+            ):
                 self.best[training.columns] = training
         return float(self.tried[training]["auc"])
 
@@ -175,7 +184,8 @@ def tune(run: Run) -> Tuning:
     if config.learning_rate is None and overfits:
         slower = replace(tuning.winner, rate=tuning.winner.rate / factor)
         if tuning.better(slower) and _grows_to_its_end(tuning, slower):
-            tuning.auc(replace(slower, epochs=2 * slower.epochs))
+            longer = min(2 * slower.epochs, config.max_epochs)
+            tuning.auc(replace(slower, epochs=longer))
     if config.embedding_dim is None:
         _tune_columns(tuning)
         if tuning.winner.columns != first.columns:

@@ -473,9 +473,9 @@ def test_a_stage_does_not_depend_on_those_before_it(train, tmp_path):
         (["--search", "paper", "--retrain-rate", "1"], "--retrain-rate"),
         (["--model", "lr", "--search-dim", "2"], "--search-dim"),
         (["--max-bytes", "100 apples"], "Received: '100 apples'"),
-        (["--search", "auto", "--search-dim", "2"], "use --search budget"),
-        (["--search", "budget", "--effort", "quick"], "only of --search auto"),
-        (["--start", "reinit", "--tolerance", "0"], "only of --search auto"),
+        (["--search", "auto", "--search-dim", "2"], "needs --search budget"),
+        (["--search", "budget", "--effort", "quick"], "needs --search auto"),
+        (["--start", "reinit", "--tolerance", "0"], "needs --search auto"),
         (["--start", "twice"], "'twice' is not one of"),
         *(
             (

@@ -60,5 +60,5 @@ def test_json_has_what_the_table_has(run):
             f"{entry['sparsity']:.1%}",
             *(auc, f"{entry['logloss']:.4f}"),
             *(f"{entry[name]:,}" for name in ("total_parameters", "bytes")),
-            f"{sizes['int8']['model']:,}" if sizes else "\N{EN DASH}",
+            f"{sizes['int8']['table']:,}" if sizes else "\N{EN DASH}",
         ]

@@ -10,13 +10,15 @@ from keras_pep.lab.run import Config, RunDirectory, resume, train
 from keras_pep.lab.run.automatic import choice
 from keras_pep.lab.run.candidates import (
     METHODS,
+    Candidates,
     Size,
     main_columns,
     suffix_norms,
 )
 from keras_pep.lab.run.models import chosen_model
+from keras_pep.lab.run.progress import DivergedError
 from keras_pep.lab.run.table import advice
-from keras_pep.lab.run.tuning import DroppedIfBehind
+from keras_pep.lab.run.tuning import DroppedIfBehind, Tuning
 from keras_pep.sparse import SparseTable
 from tests.lab.run.results import without_times
 from tests.lab.run.test_resume import InterruptedHereError, interrupting
@@ -139,13 +141,51 @@ def test_a_size_in_entries_and_one_in_bytes(tmp_path):
     json.dumps(metrics)
 
 
+def test_what_fails_takes_nothing_along(tmp_path, monkeypatch):
+    failing = {"dense-2", "try-one-shot-1"}
+
+    def planted(kind, method):
+        work = getattr(kind, method)
+
+        def do(self, name, *arguments):
+            if name in failing:
+                raise DivergedError(f"planted in {name}")
+            return work(self, name, *arguments)
+
+        monkeypatch.setattr(kind, method, do)
+
+    planted(Tuning, "_train")
+    planted(Candidates, "_one_shot")
+    directory = RunDirectory(tmp_path / "run")
+    config = Config(
+        **{**SHORT, "max_epochs": 1},
+        effort="quick",
+        max_bytes=("10",),
+        sparsity=(0.99999,),
+    )
+    metrics = train(config, directory)
+    assert metrics["dense"]["test"]["auc"] > 0.4
+    # A single entry is what a share of nearly all leaves.
+    assert metrics["candidates_failed"] == {
+        name: f"planted in {name}" for name in failing
+    }
+    assert metrics["budgets_failed"] == {"1": "planted in try-one-shot-1"}
+    assert metrics["budgets_not_reached"] == [10]
+    assert advice(metrics) == "No model fits."
+    failing.clear()
+    again = resume(directory)
+    assert [entry["target"] for entry in again["budgets"]] == [1]
+    assert again["candidates_failed"] == {}
+    assert again["choice"]["target"] == 1
+
+
 def figures(target, auc, size, method):
     return {
         "target": target,
         "method": method,
         "embedding_parameters": size,
         "validation": {"auc": auc},
-        "int8": {"test": {"auc": auc}},
+        "int8": {"test": {"auc": auc}, "validation": {"auc": auc}},
         "exported_bytes": {"int8": {"table": size, "model": size}},
     }
 
@@ -173,7 +213,7 @@ def test_the_smallest_that_is_as_good_is_taken():
     assert found["target"] is None
     assert line.startswith("Pruning does not pay here: take the dense model: ")
     assert taken(0.0, small=True)[0]["target"] == 500
-    assert taken(0.0, [], small=True)[0]["target"] is None
+    assert taken(0.0, [], small=True) == (None, "No model fits.")
 
 
 def test_the_main_columns_keep_inner_products():

@@ -265,8 +265,8 @@ def test_what_diverges_is_said_and_the_dense_model_stays(
     ):
         assert failed["160"].startswith(f"{name}: the ")
         assert failed["160"].endswith(
-            "Training diverged: lower --learning-rate, --search-rate or "
-            "--retrain-rate."
+            "Training diverged: lower --learning-rate (with --search budget "
+            "also --search-rate or --retrain-rate)."
         )
     assert metrics["dense"]["embedding_parameters"] == 43 * 8
     assert len(result.stderr.splitlines()) == 3

@@ -48,6 +48,7 @@ def test_table_gives_mean_and_spread_of_every_method(runs):
 def test_costs_are_told_in_times_of_the_dense_model(runs):
     assert costs(runs).endswith("search 0.50 - 1.00, a retraining 1.50 - 1.50.")
     assert costs([{**runs[0], "dense": None}]) == ""
+    assert costs([{**runs[0], "search": {"seconds": None}}]) == ""
 
 
 def test_the_frontier_is_by_bytes():

@@ -32,7 +32,7 @@ def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
     """Run `keras-pep train ARGUMENTS` for every seed; print a table.
 
     With `--compare` among the arguments it has a column for every method.
-    Runs that try several methods are shown by bytes; see `frontier`.
+    Runs of sizes in bytes are shown by bytes; see `frontier`.
 
     A run directory that holds the results of these arguments is not run again.
     """
@@ -55,7 +55,8 @@ def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
                 raise click.ClickException(f"seed {seed} failed, see above.")
             known.write_text(json.dumps(arguments))
         runs.append(json.loads((folder / "metrics.json").read_text()))
-    by_bytes = all(run["search"]["method"] == "auto" for run in runs)
+    entries = [entry for run in runs for entry in run["budgets"]]
+    by_bytes = all(entry.get("max_bytes") for entry in entries)
     click.echo(
         frontier(runs) if by_bytes else f"{table(runs)}\n\n{costs(runs)}"
     )
@@ -165,7 +166,7 @@ def costs(runs: Sequence[dict[str, Any]]) -> str:
     """What the stages take, in times of training dense to its best epoch."""
     searches, retrainings = [], []
     for run in runs:
-        if run["dense"]:
+        if run["dense"] and run["search"]["seconds"] is not None:
             unit = run["dense"]["seconds_to_best"]
             searches.append(run["search"]["seconds"] / unit)
             retrainings += [b["seconds"] / unit for b in run["budgets"]]

@@ -239,8 +239,7 @@ def test_first_order_weights_share_the_budget(train, tmp_path):
         ("--model", "autoint", "--deep", "--optimizer", "lazy-adam"),
         ("--model", "autoint"),
         ("--model", "fvfm", "--linear", "pep"),
-        ("--model", "dcn"),
-        ("--optimizer", "rowwise-adagrad"),
+        ("--model", "dcn", "--optimizer", "rowwise-adagrad"),
     ],
     ids=" ".join,
 )

@@ -74,6 +74,7 @@ def test_criteo_and_avazu_train(shared_data, tmp_path, name, model):
     result = invoke(
         *("train", "--dataset", name, "--data-dir", shared_data / name, *dim),
         *("--model", model, "--max-epochs", "2", "--sparsity", "0.9"),
+        *("--effort", "quick"),
         *("--batch-size", "256", "--run-dir", tmp_path / "run"),
     )
     assert result.exit_code == 0, result.output

@@ -39,7 +39,7 @@ def moments_of(optimizer: Any) -> tuple[list[Any], list[Any]]:
 
 
 def accumulators_of(optimizer: Any) -> list[Any]:
-    """What Adagrad has added up for each variable, once it is built."""
+    """The sums of squares that Adagrad keeps, once it is built."""
     found: list[Any] = optimizer._accumulators
     return found
 

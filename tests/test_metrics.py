@@ -60,7 +60,7 @@ def test_labels_may_be_a_column_and_lengths_must_agree():
 
 
 def test_the_error_of_an_auc_is_that_of_other_samples():
-    """Of normal scores, for which the formula is up to a fifth too large."""
+    """The scores are normal: the formula is up to a fifth too large then."""
     random = np.random.default_rng(0)
     labels = np.arange(400) % 4 == 0
 
@@ -74,7 +74,7 @@ def test_the_error_of_an_auc_is_that_of_other_samples():
 
 
 def test_the_error_of_a_difference_is_that_of_other_samples():
-    """Of two models that share most of their noise."""
+    """The two models share most of their noise."""
     random = np.random.default_rng(0)
     labels = np.arange(400) % 4 == 0
     differences, errors = [], []

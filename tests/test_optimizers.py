@@ -158,7 +158,7 @@ def test_what_is_no_table_has_a_state_for_every_entry():
 
 @pytest.mark.parametrize("l2", [0.0, 1e-5])
 def test_rowwise_adagrad_keeps_one_number_a_row(l2):
-    """Of a table of any width, 4 bytes; with L2 the last step, 8 or 4 more."""
+    """A table of any width has 4 bytes a row; L2 adds 8, or 4."""
     rows = 1_000
     model = keras_pep.models.DeepFM((400, 600), 24, hidden_units=(10,))
     model.build()

@@ -126,7 +126,7 @@ class LazyAdamMixin(ByRowMixin):
         )
 
     def _idle_steps(self, l2: float, last: Any, dtype: Any) -> tuple[Any, ...]:
-        """What `aged` takes besides rows.
+        """The arguments of `aged` besides rows.
 
         After the number of steps, how many of them the gradients of L2 are late
         by; and two rates, of the first steps and the mean of all, corrected for

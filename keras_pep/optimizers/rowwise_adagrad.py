@@ -131,7 +131,7 @@ class RowwiseAdagradMixin(ByRowMixin):
         return where(touched, value - step, held[0]), state
 
     def _idle_steps(self, l2: float, last: Any, dtype: Any) -> tuple[Any, ...]:
-        """What `pulled` takes besides rows."""
+        """The arguments of `pulled` besides rows."""
         idle, _, mean = self._idle(last, dtype)
         return (l2, self.epsilon), idle, mean
 

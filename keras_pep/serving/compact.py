@@ -63,13 +63,7 @@ def served_model(
             part of the configuration.
     """
     found = tables_of(model) if found is None else found
-    own = [
-        weight
-        for layer, _ in found.values()
-        for weight in (
-            [layer.kernel] if isinstance(layer, LinearMixin) else layer.weights
-        )
-    ]
+    own = table_weights(found)
     tables = {name: table for name, (_, table) in found.items()}
     config = keras_of(model).saving.serialize_keras_object(model)
     if isinstance(model, FieldModelMixin) and any(without_unknown or ()):
@@ -115,6 +109,17 @@ def served_model(
     weights = [w for layer in made.values() for w in layer.weights]
     copy_weights(model, served, (own, weights))
     return served
+
+
+def table_weights(tables: Tables) -> list[keras.Variable]:
+    """List the variables that hold tables, as `tables_of` has found them."""
+    return [
+        weight
+        for layer, _ in tables.values()
+        for weight in (
+            [layer.kernel] if isinstance(layer, LinearMixin) else layer.weights
+        )
+    ]
 
 
 def tables_of(model: keras.Model) -> Tables:

@@ -75,7 +75,7 @@ def test_fvfm_begins_as_fm(fields, ids):
 
 
 def test_fvfm_weighs_pairs_of_fields():
-    """Of a list, with its average; each column of vectors by itself."""
+    """A list counts by its average; each column of vectors by itself."""
     model = randomized(FvFM(embedding_dim=6, embedding="dense", **LISTS))
     vectors = pooled(model.embedding.embeddings.numpy(), LISTED)
     weights = model.interaction.kernel.numpy()

@@ -70,7 +70,7 @@ def stage_figures(stage: StageContent) -> tuple[str, ...]:
 def model_figures(
     run: RunContent, model: ModelContent, split: str = "test"
 ) -> tuple[str, ...]:
-    """Of one model: name, kept, sparsity, AUC, log-loss, total, bytes, int8.
+    """The figures of a model, in the order of the titles of the table.
 
     Behind the AUC is what it has more than that of the dense model.
     """

@@ -7,11 +7,12 @@ from typing import Any
 
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.candidates import Candidates, Size, search_table
-from keras_pep.lab.run.results import quantized_figures, results
+from keras_pep.lab.run.results import figures, results
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.tuning import Training, Tuning, tune
 from keras_pep.pruning import Ticket
 from keras_pep.pruning.sizes import number_of_bytes
+from keras_pep.serving import served_model
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def _dense(run: Run, tuning: Tuning) -> dict[str, Any]:
     history = run.stages[tuning.tried[best]["stage"]].history
     return {
         **results(run, "dense", model, run.parameters, history),
-        "int8": quantized_figures(run, model),
+        "int8": figures(run, served_model(model, "int8")),
     }
 
 

@@ -21,8 +21,8 @@ from keras_pep.lab.presets import preset
 from keras_pep.lab.run.artifacts import TICKET
 from keras_pep.lab.run.results import (
     exported_bytes,
+    figures,
     planted_figures,
-    quantized_figures,
     results,
 )
 from keras_pep.lab.run.runner import Run
@@ -42,6 +42,7 @@ from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
 from keras_pep.pruning import Ticket, retrain
 from keras_pep.pruning.sizes import entries_in_bytes
 from keras_pep.pruning.ticket import other_weights, values_of
+from keras_pep.serving import served_model
 from keras_pep.sparse import SparseTable
 
 # From the simplest to the least simple.
@@ -55,7 +56,7 @@ _QUANTIZED = "int8"
 
 @dataclass(frozen=True)
 class Size:
-    """What a small table may have.
+    """The most that a small table may have.
 
     Attributes:
         entries: How many entries, or None.
@@ -273,7 +274,7 @@ class Candidates:
 
     def _fit(self, name: str, model: Any, training: Training) -> dict[str, Any]:
         table = variables.values_of(model.embedding.embeddings)
-        fit(self.run, name, model, training, self._rivals(training))
+        fit(self.run, name, model, training, self._rivals())
         ticket = self._ticket(model, table, np.ones(table.shape, bool))
         return self._save(name, model, ticket, training)
 
@@ -296,7 +297,7 @@ class Candidates:
         ]
         mask = np.arange(max(dims)) < np.repeat(dims, sizes)[:, None]
         ticket = self._ticket(model, np.concatenate(wide), mask)
-        fit(self.run, name, model, training, self._rivals(training), budget)
+        fit(self.run, name, model, training, self._rivals(), budget)
         return self._save(name, model, ticket, training, budget)
 
     def _one_shot(self, name: str) -> dict[str, Any]:
@@ -368,7 +369,7 @@ class Candidates:
     ) -> dict[str, Any]:
         keras.utils.set_random_seed(self.run.config.seed)
         batches, arguments = arguments_of(
-            *(self.run, name, training, self._rivals(training)),
+            *(self.run, name, training, self._rivals()),
             ticket.embedding_parameters,
         )
         small = retrain(
@@ -396,7 +397,7 @@ class Candidates:
         auc = max(row["val_auc"] for row in history)
         return {"model": name, "stage": name, "auc": auc, "kept": kept}
 
-    def _rivals(self, training: Training) -> list[list[float]]:
+    def _rivals(self) -> list[list[float]]:
         """Validation AUC over the epochs of the best candidate so far."""
         if not self.found:
             return []
@@ -456,11 +457,7 @@ class Candidates:
     ) -> dict[str, Any]:
         run, found = self.run, self.found[method]
         if found["model"].startswith("width-"):
-            training = next(
-                t
-                for t, tried in self.tuning.tried.items()
-                if tried["stage"] == found["stage"]
-            )
+            training = self.tuning.best[found["kept"] // self.rows]
             fresh = build(run, training, "dense")
             table = variables.values_of(fresh.embedding.embeddings)
             ticket = self._ticket(fresh, table, np.ones(table.shape, bool))
@@ -482,7 +479,7 @@ class Candidates:
             "candidates": dict(aucs),
             **planted_figures(run, ticket),
             **results(run, f"budget-{target}", model, kept, history),
-            "int8": quantized_figures(run, model),
+            "int8": figures(run, served_model(model, _QUANTIZED)),
         }
 
 

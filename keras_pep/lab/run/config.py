@@ -164,9 +164,16 @@ class Config(Settings):
         """
         if self.search == "paper":
             return self.adam(rate)
-        falling = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
         large = kept >= preset("large_share")
-        return self.adam(falling, 1.0 if large else preset("retraining_l2"))
+        share = 1.0 if large else preset("retraining_l2")
+        return self.falling(rate, steps, share)
+
+    def falling(
+        self, rate: float, steps: int, share_of_l2: float = 1.0
+    ) -> keras.Optimizer:
+        """The optimizer, at a rate that falls to zero in so many steps."""
+        schedule = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
+        return self.adam(schedule, share_of_l2)
 
     def adam(self, rate: Any, share_of_l2: float = 1.0) -> keras.Optimizer:
         """The optimizer, at a rate and with a share of its L2."""

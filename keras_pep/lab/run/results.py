@@ -13,8 +13,8 @@ from keras_pep.lab.run.runner import Run
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.metrics import evaluate
 from keras_pep.pruning import Ticket
-from keras_pep.serving import served_model, tables_of
-from keras_pep.serving.compact import layout_of
+from keras_pep.serving import tables_of
+from keras_pep.serving.compact import layout_of, table_weights
 from keras_pep.serving.sizes import bytes_of
 from keras_pep.sparse import SparseTable
 
@@ -39,7 +39,6 @@ def results(
     """
     epochs = run.stage.history if history is None else history
     best = max(range(len(epochs)), key=lambda n: epochs[n]["val_auc"])
-    splits = {n: run.dataset.splits[n] for n in _EVALUATED}
     return {
         "embedding_parameters": kept,
         "total_parameters": sum(
@@ -51,15 +50,14 @@ def results(
         "seconds": seconds(epochs),
         "best_epoch": best + 1,
         "seconds_to_best": seconds(epochs[: best + 1]),
-        **{n: evaluate(model, x.ids, x.labels) for n, x in splits.items()},
+        **figures(run, model),
     }
 
 
-def quantized_figures(run: Run, model: keras.Model) -> dict[str, Any]:
-    """AUC and log-loss of a model as it is exported in int8."""
-    served = served_model(model, "int8")
-    splits = {n: run.dataset.splits[n] for n in _EVALUATED}
-    return {n: evaluate(served, x.ids, x.labels) for n, x in splits.items()}
+def figures(run: Run, model: keras.Model) -> dict[str, Any]:
+    """AUC and log-loss of a model on the splits that it was not trained on."""
+    splits = {name: run.dataset.splits[name] for name in _EVALUATED}
+    return {n: evaluate(model, x.ids, x.labels) for n, x in splits.items()}
 
 
 def exported_bytes(
@@ -76,13 +74,7 @@ def exported_bytes(
         without first-order weights, and `model`, with all weights.
     """
     tables = tables_of(model)
-    counted = {
-        id(weight)
-        for layer, _ in tables.values()
-        for weight in (
-            [layer.kernel] if isinstance(layer, LinearMixin) else layer.weights
-        )
-    }
+    counted = {id(weight) for weight in table_weights(tables)}
     others = [w for w in model.weights if id(w) not in counted]
     embedding = getattr(model, "embedding", None)  # may have more than tables
     own = bytes_of(

@@ -301,11 +301,12 @@ def _optimizer(run: Run, budget: int, power: float) -> keras.Optimizer:
     """
     steps = -(-len(run.rows) // run.config.batch_size)
     if run.sizes:
-        falling = keras.optimizers.schedules.PolynomialDecay(
-            run.schedule.retrain_rate, steps * run.schedule.retrain_epochs, 0.0
-        )
         share = min(1.0, budget / run.parameters)
-        return run.config.adam(falling, share**power)
+        return run.config.falling(
+            run.schedule.retrain_rate,
+            steps * run.schedule.retrain_epochs,
+            share**power,
+        )
     return run.config.retraining_optimizer(
         run.schedule.retrain_rate,
         steps * run.schedule.retrain_epochs,

@@ -111,14 +111,14 @@ class Tuning:
 
     def _train(self, name: str, training: Training) -> dict[str, Any]:
         run = self.run
-        rivals = [
-            [row["val_auc"] for row in run.stages[result["stage"]].history]
-            for tried, result in self.tried.items()
-            # A table of other columns may be ahead, and end behind.
-            if tried == self.winner
-            and tried.epochs == training.epochs
-            and tried.columns == training.columns
-        ]
+        rivals, best = [], self.winner if self.best else None
+        # A table of other columns may be ahead, and end behind.
+        if best and (best.columns, best.epochs) == (
+            training.columns,
+            training.epochs,
+        ):
+            history = run.stages[self.tried[best]["stage"]].history
+            rivals.append([row["val_auc"] for row in history])
         model = build(run, training, "dense")
         fit(run, name, model, training, rivals)
         epochs = [row["val_auc"] for row in run.stage.history]
@@ -282,10 +282,7 @@ def build(
 def optimizer(run: Run, training: Training) -> keras.Optimizer:
     """Make the optimizer of a training: its rate falls to zero."""
     steps = -(-len(run.rows) // run.config.batch_size) * training.epochs
-    falling = keras.optimizers.schedules.PolynomialDecay(
-        training.rate, steps, 0.0
-    )
-    return replace(run.config, l2=training.l2).adam(falling)
+    return replace(run.config, l2=training.l2).falling(training.rate, steps)
 
 
 def fit(

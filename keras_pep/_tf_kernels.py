@@ -149,13 +149,7 @@ def adam(
     }
     for kind, handle in handles.items():
         tf.raw_ops.AssignVariableOp(resource=handle, value=rows[kind])
-    tf.raw_ops.ResourceApplyAdam(
-        **handles,
-        **{kind: tf.cast(number, dtype) for kind, number in numbers.items()},
-        beta1_power=tf.zeros((), dtype),
-        beta2_power=tf.zeros((), dtype),
-        grad=gradient,
-    )
+    _apply_adam(handles, numbers, gradient)
     results = []
     for handle in handles.values():
         result = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
@@ -163,6 +157,44 @@ def adam(
         results.append(result)
         tf.raw_ops.DestroyResourceOp(resource=handle)
     return results
+
+
+def adam_of_variables(
+    held: dict[str, Any], numbers: dict[str, Any], gradient: Any
+) -> bool:
+    """Make a step of Adam by the kernel that TensorFlow has for it.
+
+    Args:
+        held: `var`, `m` and `v`, variables of TensorFlow.
+        numbers: As for `adam`.
+        gradient: Of `var`.
+
+    Returns:
+        Whether it was made: a strategy has other variables, and a GPU or XLA
+        other ways.
+    """
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy() or not on_cpu():
+        return False
+    handles = {kind: variable.handle for kind, variable in held.items()}
+    _apply_adam(handles, numbers, gradient)
+    return True
+
+
+def _apply_adam(
+    handles: dict[str, Any], numbers: dict[str, Any], gradient: Any
+) -> None:
+    import tensorflow as tf
+
+    dtype = gradient.dtype
+    tf.raw_ops.ResourceApplyAdam(
+        **handles,
+        **{kind: tf.cast(number, dtype) for kind, number in numbers.items()},
+        beta1_power=tf.zeros((), dtype),
+        beta2_power=tf.zeros((), dtype),
+        grad=gradient,
+    )
 
 
 def table_of(blocks: Iterable[Any], shape: tuple[int, ...], dtype: str) -> Any:

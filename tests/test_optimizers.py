@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import keras_pep
-from keras_pep._tf_kernels import USED, on_cpu
+from keras_pep._tf_kernels import USED, is_used, on_cpu
 from keras_pep.layers import initial
 
 BY_ROW = ["LazyAdam", "RowwiseAdagrad"]
@@ -30,10 +30,18 @@ def test_decoupled_weight_decay_does_not():
     assert weight_after(optimizer, 100, -15.0) == pytest.approx(-15, abs=2e-5)
 
 
-def test_without_l2_it_is_adam():
+@pytest.mark.parametrize("trick", [False, True])
+def test_without_l2_it_is_adam(monkeypatch, trick):
+    monkeypatch.setitem(USED, "adam", trick)
     ours = keras_pep.optimizers.AdamL2(0.01, l2=0.0, epsilon=1e-7)
     theirs = keras.optimizers.Adam(0.01)
-    assert weight_after(ours, 5, 1.0, 0.3) == weight_after(theirs, 5, 1.0, 0.3)
+    found, expected = (weight_after(x, 5, 1.0, 0.3) for x in (ours, theirs))
+    if is_used("adam") and on_cpu():
+        # Its correction of the bias is rounded less.
+        assert found == pytest.approx(expected, abs=1e-6)
+        assert found == pytest.approx(0.95, abs=2e-7)
+    else:
+        assert found == expected
 
 
 @pytest.mark.parametrize("kind", ["AdamL2", "RowwiseAdagrad"])

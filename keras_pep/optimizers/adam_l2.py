@@ -5,7 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_pep._keras_compat import index_of, trained_by
+from keras_pep._keras_compat import index_of, moments_of, trained_by
+from keras_pep._tf_kernels import adam_of_variables, is_used
+from keras_pep.optimizers.idle_steps import power
 from keras_pep.runtime import EitherKeras
 
 
@@ -76,7 +78,33 @@ class AdamL2Mixin(L2Mixin):
         gradient = ops.convert_to_tensor(gradient)
         known = trained_by(self)[index_of(self, variable)]
         decay = ops.multiply(self._l2_of(known), variable)
-        super().update_step(ops.add(gradient, decay), variable, *rate)
+        gradient = ops.add(gradient, decay)
+        if not self._is_updated_at_once(gradient, variable, *rate):
+            super().update_step(gradient, variable, *rate)
+
+    def _is_updated_at_once(
+        self, gradient: Any, variable: Any, rate: Any = None
+    ) -> bool:
+        """Update a variable by one kernel, if there is one for it."""
+        if rate is None or self.amsgrad or not is_used("adam"):
+            return False  # tf_keras passes no rate
+        index, dtype = index_of(self, variable), variable.dtype
+        m, v = (moments[index].value for moments in moments_of(self))
+        step = ops.cast(self.iterations + 1, dtype)
+        numbers = {
+            "lr": ops.cast(rate, dtype) * self._correction(step),
+            "beta1": self.beta_1,
+            "beta2": self.beta_2,
+            "epsilon": self.epsilon,
+        }
+        held = {"var": variable, "m": m, "v": v}
+        return adam_of_variables(held, numbers, ops.cast(gradient, dtype))
+
+    def _correction(self, step: Any) -> Any:
+        """Adam's correction of the bias of both moments, at a step from 1."""
+        return ops.sqrt(1 - power(self.beta_2, step)) / (
+            1 - power(self.beta_1, step)
+        )
 
     def _l2_of(self, variable: Any) -> float:
         """Weight of the regularization of a variable of a layer."""

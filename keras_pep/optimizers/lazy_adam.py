@@ -119,12 +119,6 @@ class LazyAdamMixin(ByRowMixin):
             values = value, ops.concatenate(moments, axis=1)
         super()._write_rows(index, rows, values)
 
-    def _correction(self, step: Any) -> Any:
-        """Adam's correction of the bias of both moments, at a step from 1."""
-        return ops.sqrt(1 - power(self.beta_2, step)) / (
-            1 - power(self.beta_1, step)
-        )
-
     def _idle_steps(self, l2: float, last: Any, dtype: Any) -> tuple[Any, ...]:
         """The arguments of `aged` besides rows.
 

@@ -50,6 +50,8 @@ def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
     run = tmp_path / "run"
     quick = QUICK if model != "lr" else QUICK[:4]
     quick = [*quick, "--batch-size", "128", "--learning-rate", "0.03"]
+    if model != "fm":
+        quick += ["--effort", "quick"]
     result = invoke(
         *("train", "--dataset", clicks, "--label", "clicked", *quick),
         *("--model", model, "--run-dir", run),

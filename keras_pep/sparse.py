@@ -229,6 +229,21 @@ class SparseTable:
         """Return the same entries with other values."""
         return replace(self, values=values)
 
+    def reordered(self, order: np.ndarray) -> "SparseTable":
+        """Return the table with its rows in another order.
+
+        Args:
+            order: Of each row, which of the present rows it is to be.
+        """
+        splits = splits_of(np.diff(self.row_splits)[order])
+        places = np.arange(self.values.size)
+        shift = self.row_splits[:-1][order] - splits[:-1]
+        places += np.repeat(shift, np.diff(splits))
+        return SparseTable(
+            *(self.values[places], self.columns[places]),
+            *(splits, self.output_dim),
+        )
+
     def mask(self) -> np.ndarray:
         """Return which entries are kept: boolean, of the table's shape."""
         mask = np.zeros(self.shape, dtype=bool)

@@ -1,6 +1,6 @@
 """The embedding layer that stores only what was kept."""
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +12,7 @@ from keras_pep.layers import lookup, variables
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.popcount import popcount
 from keras_pep.layers.storage import (
+    PREFIX,
     STORAGES,
     Layout,
     bits_of_rows_before,
@@ -49,11 +50,14 @@ class PrunedEmbeddingMixin(TableMixin):
         storage: `"csr"`: the column of each value, in the narrowest integers,
             and where each row starts; `"bitmask"`: a bit for each column of a
             row instead; `"dense"`: values for all of them, which is trained
-            only where all are kept.
+            only where all are kept; `"prefix"`, which is not trained: rows keep
+            their first columns, and rows in order of their sizes take nothing
+            besides.
         quantize: None: values are float32. `"float16"` or `"int8"`, which is
             for serving: they are not trained.
         offset_bytes: Of `"csr"`: bytes of a row's place among its neighbours.
         row_scales: Of `"int8"`: whether each row has a scale of its own.
+        num_runs: Of `"prefix"`: runs of rows of one size.
         embeddings_regularizer: Regularizer for the kept entries.
         mask_zero: Boolean, whether id 0 is padding to be masked out.
         combiner: `"mean"`, `"sum"` or `"sqrtn"`: the vectors of the last axis
@@ -90,12 +94,17 @@ class PrunedEmbeddingMixin(TableMixin):
         offset_bytes: int = 4,
         row_scales: bool = False,
         combiner: str | None = None,
+        num_runs: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_dim, output_dim, mask_zero, combiner, **kwargs)
         self.layout = Layout(
             *(self.input_dim, self.output_dim, num_values, num_rows),
-            *(storage, quantize, offset_bytes, row_scales),
+            storage=storage,
+            quantize=quantize,
+            offset_bytes=offset_bytes,
+            row_scales=row_scales,
+            num_runs=num_runs,
         )
         self.embeddings_regularizer = keras_of(self).regularizers.get(
             embeddings_regularizer
@@ -181,7 +190,11 @@ class PrunedEmbeddingMixin(TableMixin):
         trainable: bool = True,
     ) -> Layout:
         """How `from_sparse` stores a table."""
-        storages = STORAGES if storage is None else (storage,)
+        storages: Sequence[str] = (*STORAGES, PREFIX)
+        if storage is not None:
+            storages = (storage,)
+        elif trainable and quantize is None:
+            storages = STORAGES
         layout = Layout.smallest(table, storages, quantize)
         if storage or quantize or layout.exact or not trainable:
             return layout
@@ -190,7 +203,9 @@ class PrunedEmbeddingMixin(TableMixin):
     @property
     def _learns(self) -> bool:
         """Whether the values could be trained."""
-        return self.layout.quantize is None and self.layout.exact
+        layout = self.layout
+        fixed = layout.quantize is not None or layout.storage == PREFIX
+        return layout.exact and not fixed
 
     @property
     def num_values(self) -> int:
@@ -331,6 +346,8 @@ class PrunedEmbeddingMixin(TableMixin):
             return ops.zeros((count, self.output_dim), self.variable_dtype)
         if layout.storage == "dense":
             return self._of_whole_rows(rows)
+        if layout.storage == PREFIX:
+            return self._of_prefixes(rows)
         stored, end = self._stored(rows)
         octets = None
         if layout.storage == "csr":
@@ -383,6 +400,19 @@ class PrunedEmbeddingMixin(TableMixin):
         up_to = ops.left_shift(lookup.take(self.present, word), 31 - bit)
         end = lookup.take(self.rank, word) + popcount(up_to)
         return end - ops.cast(up_to < 0, "int32"), end
+
+    def _of_prefixes(self, rows: Any) -> Any:
+        rows, first = ops.cast(rows, "int32"), ops.cast(self.run_rows, "int32")
+        run = ops.searchsorted(first, rows, side="right") - 1
+        size = ops.cast(lookup.take(self.run_sizes, run), "int32")
+        start = ops.cast(lookup.take(self.run_starts, run), "int32")
+        start = start + (rows - ops.take(first, run)) * size
+        if keras.backend.backend() == "tensorflow":
+            return self._by_bincount(start, start + size, None, rows)
+        column = ops.arange(self.output_dim, dtype="int32")
+        kept = column < size[:, None]
+        position = ops.where(kept, start[:, None] + column, 0)
+        return self._scaled(ops.where(kept, self._values(position), 0), rows)
 
     def _of_whole_rows(self, rows: Any) -> Any:
         stored, end = self._stored(rows)
@@ -441,7 +471,7 @@ class PrunedEmbeddingMixin(TableMixin):
         )
         vectors = tf.raw_ops.RaggedBincount(
             splits=splits,
-            values=self._columns(position, octets),
+            values=self._columns(position, octets, end - start),
             size=self.output_dim,
             weights=self._values(position),
         )
@@ -479,13 +509,20 @@ class PrunedEmbeddingMixin(TableMixin):
         vectors = ops.reshape(vectors, (-1, self.output_dim))
         return self._scaled(vectors, stored)
 
-    def _columns(self, position: Any, octets: Any) -> Any:
+    def _columns(self, position: Any, octets: Any, size: Any = None) -> Any:
         """The column of each of some values, int32.
 
         Args:
             position: Of the values.
             octets: None, or the bits of the rows that they are of, in order.
+            size: How many are of each of these rows.
         """
+        if self.layout.storage == PREFIX:
+            import tensorflow as tf
+
+            return tf.raw_ops.RaggedRange(
+                starts=0, limits=size, deltas=1, Tsplits=tf.int64
+            )[1]
         if octets is None:
             return ops.cast(lookup.take(self.columns, position), "int32")
         mask = ops.take(ops.convert_to_tensor(_BITS), octets, axis=0)

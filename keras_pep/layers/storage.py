@@ -9,6 +9,7 @@ from keras_pep.blocks import row_blocks
 from keras_pep.sparse import SparseTable, column_dtype, splits_of
 
 STORAGES = ("csr", "bitmask", "dense")
+PREFIX = "prefix"  # for tables of some rows alone, and not to be trained
 QUANTIZED = ("float16", "int8")
 
 _COUNTED = 8  # rows that share an offset, where bits tell what they keep
@@ -44,11 +45,17 @@ class Layout:
             bytes; where these are one or two, they lie in int32, and only
             every eighth row has an offset, for their bits tell of the others;
             `"dense"`: values for all columns of a row,
-            `(stored_rows, output_dim)`.
+            `(stored_rows, output_dim)`;
+            `"prefix"`: rows keep their first columns, and rows that follow one
+            another and keep as many are a run, of which `run_rows` has the
+            first row, `run_sizes` how many columns each keeps, and `run_starts`
+            where their values start: next to nothing, where rows are in order
+            of their sizes.
         quantize: None: values are float32; `"float16"`; or `"int8"`.
         offset_bytes: Bytes of an offset: 1, 2 or 4.
         row_scales: Whether each row has a float16 scale for its int8, and not
-            the whole table one in float32.
+            the whole table one in float32, or with `"prefix"` each column.
+        num_runs: Runs of `"prefix"`.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -62,11 +69,12 @@ class Layout:
     quantize: str | None = None
     offset_bytes: int = 4
     row_scales: bool = False
+    num_runs: int = 0
 
     def __post_init__(self) -> None:
         rows, values = self.num_rows, self.num_values
         for name, value, allowed in (
-            ("storage", self.storage, STORAGES),
+            ("storage", self.storage, (*STORAGES, PREFIX)),
             ("quantize", self.quantize, (None, *QUANTIZED)),
             ("offset_bytes", self.offset_bytes, (1, 2, 4)),
         ):
@@ -96,7 +104,12 @@ class Layout:
         Args:
             table: What is kept.
             storages: Those to choose from; the first of equals is taken.
+                `"prefix"` only where rows keep their first columns, and one
+                scale a column does not round their int8 too roughly.
             quantize: See the class.
+
+        Raises:
+            ValueError: If none is possible.
         """
         kept = table.has_kept()
         made = cls(
@@ -110,16 +123,31 @@ class Layout:
         )
         layouts = []
         for storage in storages:
+            if storage == PREFIX and not fits_prefixes(table, quantize):
+                continue
+            if storage == PREFIX:
+                runs = _run_rows(table).size
+                layout = replace(made, row_scales=False, num_runs=runs)
+                layouts.append(replace(layout, storage=storage))
+                continue
             layout = replace(made, storage=storage)
             if storage != "dense":
                 splits = _stored_splits(table, kept, layout.indexed)
                 layout = replace(layout, offset_bytes=_offset_bytes(splits))
             layouts.append(layout)
+        if not layouts:
+            raise ValueError(
+                "Rows of this table do not keep their first columns alone, or "
+                "differ too much in size for one scale a column. "
+                f"Received: storages={storages}"
+            )
         return min(layouts, key=lambda layout: layout.bytes)
 
     @property
     def indexed(self) -> bool:
         """Whether only rows of which something is kept are stored."""
+        if self.storage == PREFIX:
+            return False
         row = self._row_bytes
         if self.storage != "dense":  # what offsets take depends on this
             row -= (self.offset_bytes - 1) / self.stride
@@ -182,6 +210,7 @@ class Layout:
         return {
             "csr": self._itemsize + column,
             "bitmask": self._itemsize,
+            PREFIX: self._itemsize,
             "dense": 0,
         }[self.storage]
 
@@ -189,6 +218,8 @@ class Layout:
     def _row_bytes(self) -> float:
         """Mean bytes of a stored row besides its kept entries."""
         scale = 2 if self.row_scales else 0
+        if self.storage == PREFIX:
+            return 0
         if self.storage == "dense":
             return scale + self.output_dim * self._itemsize
         octets = self.octets if self.storage == "bitmask" else 0
@@ -201,6 +232,18 @@ class Layout:
         if self.storage == "dense":
             values = (self.stored_rows, self.output_dim)
         made = {"values": (values, self.quantize or "float32")}
+        if self.storage == PREFIX:
+            runs = (self.num_runs,)
+            for name, most in (
+                ("run_rows", self.input_dim),
+                ("run_starts", self.num_values),
+                ("run_sizes", self.output_dim),
+            ):
+                narrow = str(np.min_scalar_type(most))
+                made[name] = runs, narrow if most < 2**16 else "int32"
+            if self.quantize == "int8":
+                made["scales"] = ((self.output_dim,), "float32")
+            return made
         if self.row_scales:
             made["scales"] = ((self.stored_rows,), "float16")
         elif self.quantize == "int8":
@@ -247,6 +290,8 @@ class Layout:
         Raises:
             ValueError: If a value is too large for its type.
         """
+        if self.storage == PREFIX:
+            return self._pack_prefixes(table)
         kept = table.has_kept()
         whole = {}
         if self.quantize is None and self.storage != "dense":
@@ -281,6 +326,26 @@ class Layout:
             np.cumsum(in_word, dtype=np.int32, out=made["rank"])
             made["rank"] -= in_word
         return made
+
+    def _pack_prefixes(self, table: SparseTable) -> dict[str, np.ndarray]:
+        rows, values = _run_rows(table), table.values
+        made = {
+            "run_rows": rows,
+            "run_starts": table.row_splits[rows],
+            "run_sizes": np.diff(table.row_splits)[rows],
+        }
+        if self.quantize == "int8":
+            made["scales"] = scales = _scales(table, 0)
+            values = np.rint(
+                values / np.where(scales, scales, 1)[table.columns]
+            )
+        if self.quantize == "float16" and (np.abs(values) > _LARGEST).any():
+            raise ValueError("float16 holds values up to 65,504 alone.")
+        made["values"] = values
+        return {
+            name: made[name].astype(dtype, copy=False)
+            for name, (_, dtype) in self.arrays.items()
+        }
 
     def _pack_rows(
         self,
@@ -337,6 +402,8 @@ class Layout:
         Raises:
             ValueError: If they hold none.
         """
+        if self.storage == PREFIX:
+            return self._unpack_prefixes(arrays)
         if self.storage != "csr" or self.quantize is not None:
             shape = self.input_dim, self.output_dim
             return SparseTable.from_parts(self._parts(arrays), shape)
@@ -350,6 +417,19 @@ class Layout:
             columns=arrays["columns"],
             row_splits=row_splits,
             output_dim=self.output_dim,
+        )
+
+    def _unpack_prefixes(self, arrays: Mapping[str, np.ndarray]) -> SparseTable:
+        rows = np.diff(arrays["run_rows"], append=np.int32(self.input_dim))
+        splits = splits_of(np.repeat(arrays["run_sizes"].astype("i4"), rows))
+        places = np.arange(self.num_values)
+        columns = places - np.repeat(splits[:-1], np.diff(splits))
+        values = arrays["values"].astype(np.float32)
+        if self.quantize == "int8":
+            values *= arrays["scales"][columns]
+        dtype = column_dtype(self.output_dim)
+        return SparseTable(
+            values, columns.astype(dtype), splits, self.output_dim
         )
 
     def _splits(
@@ -460,18 +540,54 @@ def bits_of_rows_before(octets: int) -> np.ndarray:
     return (before * np.uint8(255)).view("<i4")
 
 
+def fits_prefixes(table: SparseTable, quantize: str | None) -> bool:
+    """Whether rows keep their first columns, and int8 is fine enough."""
+    sizes = np.diff(table.row_splits)
+    filled = sizes > 0
+    last = table.columns[table.row_splits[1:][filled] - 1]
+    # Columns ascend: none is left out before one that is its own number.
+    if (last != sizes[filled] - 1).any():
+        return False
+    return quantize != "int8" or not needs_row_scales(table, 0)
+
+
+def _run_rows(table: SparseTable) -> np.ndarray:
+    """The first of the rows that follow one another and keep as many."""
+    sizes = np.diff(table.row_splits)
+    return np.flatnonzero(np.append(True, sizes[1:] != sizes[:-1]))
+
+
 def _scale(values: np.ndarray) -> np.float32:
     """The unit in which the largest value is 127."""
     largest = np.abs(values).max(initial=0)
     return np.float32(largest / _LARGEST_INT8)
 
 
-def needs_row_scales(table: SparseTable) -> bool:
-    """Whether one scale for all values would round them too roughly."""
+def _scales(table: SparseTable, axis: int | None) -> np.ndarray:
+    """The unit of all values, or with axis 0 of those of each column."""
+    if axis is None:
+        return np.array([_scale(table.values)])
+    largest = np.zeros(table.output_dim, np.float32)
+    np.maximum.at(largest, table.columns, np.abs(table.values))
+    return largest / np.float32(_LARGEST_INT8)
+
+
+def needs_row_scales(table: SparseTable, axis: int | None = None) -> bool:
+    """Whether one scale for all values would round them too roughly.
+
+    Args:
+        table: What is kept.
+        axis: 0 for one scale for each column.
+    """
     values = table.values
     squares = np.square(values, dtype=np.float64).sum()
-    typical = np.sqrt(squares / max(values.size, 1))
-    return bool(_scale(values) / np.sqrt(12) > _ONE_SCALE * typical)
+    counts = (
+        np.array([values.size])
+        if axis is None
+        else np.bincount(table.columns, minlength=table.output_dim)
+    )
+    errors = np.square(_scales(table, axis), dtype=np.float64) / 12 * counts
+    return bool(errors.sum() > _ONE_SCALE**2 * squares)
 
 
 def _int8(

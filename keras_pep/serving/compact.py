@@ -68,27 +68,11 @@ def served_model(
     config = keras_of(model).saving.serialize_keras_object(model)
     if isinstance(model, FieldModelMixin) and any(without_unknown or ()):
         assert without_unknown is not None
-        sizes = model.field_sizes
-        more = np.array(without_unknown, dtype=np.int64)
-        config["config"]["field_sizes"] = (np.array(sizes) + more).tolist()
-        ends = np.cumsum(sizes)[np.array(without_unknown, dtype=bool)]
-        # An embedding may have a table for each field.
-        apart = [layer.name for layer in getattr(model.embedding, "tables", ())]
-        if apart:
-            layer = config["config"]["embedding"]["config"]
-            layer["field_sizes"] = config["config"]["field_sizes"]
-        for name, table in tables.items():
-            places, rows = ends, sum(sizes)
-            if name in apart:
-                rows = sizes[apart.index(name)]
-                places = np.repeat(rows, more[apart.index(name)])
-            if table.shape[0] != rows:
-                raise ValueError(
-                    f"A table of {table.shape[0]:,} rows has none for each of "
-                    f"the {rows:,} features. Received: model={model.name!r}"
-                )
-            kept = np.insert(np.diff(table.row_splits), places, 0)
-            tables[name] = replace(table, row_splits=splits_of(kept))
+        tables = with_unknown(model, tables, without_unknown)
+        sizes = np.add(model.field_sizes, without_unknown).tolist()
+        config["config"]["field_sizes"] = sizes
+        if hasattr(model.embedding, "tables"):  # one for each field
+            config["config"]["embedding"]["config"]["field_sizes"] = sizes
     layouts: dict[str, Layout] = {}
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name in [*tables]:
@@ -109,6 +93,40 @@ def served_model(
     weights = [w for layer in made.values() for w in layer.weights]
     copy_weights(model, served, (own, weights))
     return served
+
+
+def with_unknown(
+    model: FieldModelMixin,
+    tables: Mapping[str, SparseTable],
+    without_unknown: Sequence[bool],
+) -> dict[str, SparseTable]:
+    """Add rows of which nothing is kept, for values that are unknown.
+
+    Args:
+        model: The model.
+        tables: Its tables, by name.
+        without_unknown: See `served_model`.
+
+    Raises:
+        ValueError: If a table has no row for each feature.
+    """
+    sizes, found = model.field_sizes, {}
+    more = np.array(without_unknown, dtype=bool)
+    # An embedding may have a table for each field.
+    apart = [layer.name for layer in getattr(model.embedding, "tables", ())]
+    for name, table in tables.items():
+        places, rows = np.cumsum(sizes)[more], sum(sizes)
+        if name in apart:
+            rows = sizes[apart.index(name)]
+            places = np.repeat(rows, more[apart.index(name)])
+        if table.shape[0] != rows:
+            raise ValueError(
+                f"A table of {table.shape[0]:,} rows has none for each of "
+                f"the {rows:,} features. Received: model={model.name!r}"
+            )
+        kept = np.insert(np.diff(table.row_splits), places, 0)
+        found[name] = replace(table, row_splits=splits_of(kept))
+    return found
 
 
 def table_weights(tables: Tables) -> list[keras.Variable]:

@@ -24,6 +24,7 @@ from keras_pep.layers.variables import native
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import weights_of
 from keras_pep.serving.compact import Tables, served_model, tables_of
+from keras_pep.serving.renumbering import renumbering
 from keras_pep.serving.sizes import (
     bytes_of,
     feature_sizes,
@@ -208,10 +209,13 @@ def _write(
     sources = folder / "vocabularies"
     sources.mkdir()
     fields: list[dict[str, Any]] = []
+    root.numberings = {}
     if vocabularies is not None:
         assert isinstance(model, FieldModelMixin)
+        numbers_now = _renumber(model, found, quantize)
         root.numberings, fields = _numberings(
-            model, found, vocabularies, quantize, keep_vocabulary, sources
+            *(model, found, vocabularies, quantize, keep_vocabulary),
+            *(sources, numbers_now),
         )
     without_unknown = [not v.unknown for v in (vocabularies or {}).values()]
     served = served_model(model, quantize, without_unknown, found)
@@ -223,7 +227,9 @@ def _write(
     ]
     made: dict[str, signatures.SavedFunction] = {}
     if isinstance(model, FieldModelMixin):
-        made[IDS] = made[RAW] = signatures.by_ids(served, model)
+        made[IDS] = made[RAW] = signatures.by_ids(
+            served, model, root.numberings
+        )
         if vocabularies is not None:
             made[RAW] = signatures.by_raw_values(served, root.numberings)
     elif _is_of_tfrs(served, "RetrievalModel"):
@@ -266,6 +272,25 @@ def _write(
     return report
 
 
+def _renumber(
+    model: FieldModelMixin, found: Tables, quantize: str | None
+) -> np.ndarray | None:
+    """Reorder tables if that saves bytes.
+
+    Returns:
+        Of each row, which row it is now; None if it is the same.
+    """
+    order = renumbering(
+        model, {name: table for name, (_, table) in found.items()}, quantize
+    )
+    if order is None:
+        return None
+    for name, (layer, table) in found.items():
+        if table.shape[0] == order.size:
+            found[name] = layer, table.reordered(order)
+    return np.argsort(order)
+
+
 def _numberings(
     model: FieldModelMixin,
     found: Tables,
@@ -273,19 +298,25 @@ def _numberings(
     quantize: str | None,
     keep_vocabulary: bool | None,
     folder: Path,
+    numbers_now: np.ndarray | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Make the numbering of raw values, and the description, of each field."""
     from keras_pep.serving.raw import Numbering, input_of, write_vocabulary
 
     tables = {name: table for name, (_, table) in found.items()}
     kept = feature_sizes(model, tables)
+    ends = np.cumsum(model.field_sizes)
+    if numbers_now is not None:
+        kept = kept[numbers_now]
     numberings = {}
     fields = field_sizes(model, list(vocabularies), tables, quantize)
     # What an embedding of another kind keeps is not known.
     known = any(layer is model.embedding for layer, _ in found.values())
-    ends = np.cumsum(model.field_sizes)[:-1]
     for place, (field, vocabulary, sizes) in enumerate(
-        zip(fields, vocabularies.values(), np.split(kept, ends), strict=True)
+        zip(
+            *(fields, vocabularies.values(), np.split(kept, ends[:-1])),
+            strict=True,
+        )
     ):
         gone = (sizes == 0) & (np.arange(sizes.size) >= vocabulary.unknown)
         changes = bool(vocabulary.unknown and sizes[0])
@@ -294,9 +325,13 @@ def _numberings(
             gone[:] = False
         plain = re.sub("[^a-zA-Z0-9_-]", "_", field["name"])[:40]
         path = folder / f"vocabulary-{place}-{plain}.tsv"
-        size = write_vocabulary(vocabulary, path, gone)
-        unknown = 0 if vocabulary.unknown else len(vocabulary)
-        numberings[field["name"]] = Numbering(vocabulary, path, unknown)
+        ids, unknown = None, 0 if vocabulary.unknown else len(vocabulary)
+        if numbers_now is not None:
+            start = ends[place] - len(vocabulary)
+            ids = numbers_now[start : ends[place]] - start
+            unknown = int(ids[0]) if vocabulary.unknown else unknown
+        size = write_vocabulary(vocabulary, path, gone, ids)
+        numberings[field["name"]] = Numbering(vocabulary, path, unknown, ids)
         field.update(
             column=vocabulary.field.column,
             kind=vocabulary.field.kind,

@@ -55,9 +55,15 @@ def input_of(vocabulary: Vocabulary) -> tf.DType:
 
 
 def write_vocabulary(
-    vocabulary: Vocabulary, path: Path, gone: np.ndarray
+    vocabulary: Vocabulary,
+    path: Path,
+    gone: np.ndarray,
+    numbers_now: np.ndarray | None = None,
 ) -> int:
     r"""Writes a line for each value: itself, a tab, and its id.
+
+    If ids are others now, those follow the tab, and after another tab those
+    before.
 
     In a value `\n`, `\r`, `\t` and `\\` stand for what would divide lines. A
     value that is spelled in another way now, as in a vocabulary that an earlier
@@ -67,6 +73,7 @@ def write_vocabulary(
         vocabulary: The values of a field.
         path: Where to.
         gone: Of each id, whether it is left out.
+        numbers_now: What each id is now, if it is another.
 
     Returns:
         Bytes of the file.
@@ -84,7 +91,10 @@ def write_vocabulary(
         if not gone[number]:
             for raw, escaped in _ESCAPES:
                 text = text.replace(raw, escaped)
-            lines.append(f"{text}\t{number}\n")
+            ids = f"{number}"
+            if numbers_now is not None:
+                ids = f"{numbers_now[number]}\t{number}"
+            lines.append(f"{text}\t{ids}\n")
     path.write_bytes("".join(lines).encode())
     return path.stat().st_size
 
@@ -104,6 +114,7 @@ class Numbering(tf.Module):
         vocabulary: The values of the field.
         path: What `write_vocabulary` has written, if that is not empty.
         unknown: Id of what is not there.
+        numbers_now: What each id is now, if it is another.
 
     Attributes:
         input: Type of raw values.
@@ -111,7 +122,11 @@ class Numbering(tf.Module):
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, path: Path, unknown: int
+        self,
+        vocabulary: Vocabulary,
+        path: Path,
+        unknown: int,
+        numbers_now: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self._field = vocabulary.field
@@ -131,13 +146,14 @@ class Numbering(tf.Module):
             and self.input == tf.string
             and not self._several
         )
-        self._table = None
-        if path.stat().st_size:  # TensorFlow takes no file of nothing
-            key = tf.int64 if self.input == tf.int64 else tf.string
-            self._table = tf.lookup.StaticHashTable(
-                _File(str(path), key, 0, tf.int64, 1, delimiter="\t"),
-                default_value=unknown,
-            )
+        key = tf.int64 if self.input == tf.int64 else tf.string
+        self._table = _table(path, key, 0, self._unknown)
+        self._renumbered = None
+        if numbers_now is not None:
+            # Those that are not there keep nothing, as the last one does; or
+            # are the unknown.
+            self._size, self._has_unknown = len(vocabulary), vocabulary.unknown
+            self._renumbered = _table(path, tf.int64, 2, self._size - 1)
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """Ids of raw values `(batch,)`: int32 `(batch, length)`.
@@ -152,6 +168,16 @@ class Numbering(tf.Module):
         elif field.kind in ("hour", "weekday"):
             raw = _time(field, raw)
         return self._ids(raw)[:, None]
+
+    def numbers_now(self, ids: tf.Tensor) -> tf.Tensor:
+        """Ids as they are now, for those of before; others stay."""
+        if self._renumbered is None:
+            return ids
+        now = self._renumbered.lookup(tf.cast(ids, tf.int64))
+        now = tf.cast(now, ids.dtype)
+        if self._has_unknown:
+            now = tf.where(ids == 0, self._unknown, now)
+        return tf.where((ids >= 0) & (ids < self._size), now, ids)
 
     def _ids(self, values: tf.Tensor) -> tf.Tensor:
         if self._table is None:
@@ -287,6 +313,16 @@ def _in_utc(texts: tf.Tensor) -> tf.Tensor:
     return tf.where(valid, utc, texts)
 
 
+def _table(
+    path: Path, key: tf.DType, column: int, default: int
+) -> tf.lookup.StaticHashTable | None:
+    """A vocabulary, by the values of a column; None if it is empty."""
+    if not path.stat().st_size:  # TensorFlow takes no file of nothing
+        return None
+    file = _File(str(path), key, column, tf.int64, 1, delimiter="\t")
+    return tf.lookup.StaticHashTable(file, default_value=default)
+
+
 class _File(tf.lookup.TextFileInitializer):
     """A vocabulary that is known by its content, not by where it was written.
 
@@ -297,7 +333,7 @@ class _File(tf.lookup.TextFileInitializer):
     def _shared_name(self) -> str:
         content = Path(self._filename_arg).read_bytes()
         digest = hashlib.sha256(content).hexdigest()[:16]
-        return f"vocabulary-{self.key_dtype.name}-{digest}"
+        return f"vocabulary-{self._key_index}-{self.key_dtype.name}-{digest}"
 
 
 def _binned(field: Field, raw: tf.Tensor) -> tf.Tensor:

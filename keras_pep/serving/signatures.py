@@ -56,7 +56,11 @@ def saved_function(
         return SavedFunction(score.get_concrete_function(**specs), named)
 
 
-def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> SavedFunction:
+def by_ids(
+    served: FieldModelMixin,
+    model: FieldModelMixin,
+    numberings: Mapping[str, Numbering],
+) -> SavedFunction:
     """Take ids, int32 `(batch, columns)`; score rows out of range NaN.
 
     An error would end a batch that a server has merged of the requests of
@@ -65,6 +69,7 @@ def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> SavedFunction:
     Args:
         served: What computes.
         model: Whose ids are in range.
+        numberings: Which number some features anew.
     """
     ends = np.repeat(model.field_sizes, model.field_lengths).astype(np.int32)
 
@@ -73,6 +78,17 @@ def by_ids(served: FieldModelMixin, model: FieldModelMixin) -> SavedFunction:
         if served.field_sizes != model.field_sizes:
             # The served model has an id more, for values that are unknown.
             ids = tf.where(ids < ends, ids, np.iinfo(np.int32).max)
+        if numberings:
+            fields = tf.split(ids, model.field_lengths, axis=1)
+            ids = tf.concat(
+                [
+                    numbering.numbers_now(each)
+                    for numbering, each in zip(
+                        numberings.values(), fields, strict=True
+                    )
+                ],
+                axis=1,
+            )
         return {"probability": _probability(served, ids)}
 
     return saved_function([Input("ids", tf.int32, (None, len(ends)))], answer)

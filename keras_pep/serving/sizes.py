@@ -56,12 +56,12 @@ def feature_sizes(
 ) -> np.ndarray:
     """Kept entries of each feature, in all tables: int32 `(features,)`."""
     sizes = np.zeros(sum(model.field_sizes), dtype=np.int32)
-    for table in _of_features(model, tables).values():
+    for table in of_features(model, tables).values():
         sizes += np.diff(table.row_splits)
     return sizes
 
 
-def _of_features(
+def of_features(
     model: FieldModelMixin, tables: Mapping[str, SparseTable]
 ) -> dict[str, SparseTable]:
     """Select the tables that have a row for each feature."""
@@ -76,7 +76,7 @@ def field_sizes(
     quantize: str | None,
 ) -> list[dict[str, Any]]:
     """Count what each field keeps, and its share of the tables' bytes."""
-    tables = _of_features(model, tables)
+    tables = of_features(model, tables)
     kept = feature_sizes(model, tables)
     layouts = {name: layout_of(t, quantize) for name, t in tables.items()}
     ends = np.cumsum(model.field_sizes)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_pep
-from keras_pep.layers.storage import STORAGES, Layout
+from keras_pep.layers.storage import PREFIX, STORAGES, Layout
 from keras_pep.sparse import SparseTable
 from tests.backends import run_on, skip_without
 
@@ -40,6 +40,22 @@ TABLES = {
 QUANTIZE = [None, "float16", "int8"]
 
 
+def prefixes(sizes, columns, seed=0):
+    table = table_of(len(sizes), columns, 1.0, seed)
+    return table * (np.arange(columns) < np.reshape(sizes, (-1, 1)))
+
+
+PREFIXES = {
+    "in order": prefixes([5] * 40 + [3] * 7 + [1] * 50 + [0] * 30, 5),
+    "fields": prefixes([300, 300, 2, 0, 0, 299, 1, 1, 0], 300),
+    "one run": prefixes([3] * 9, 3),
+    "one each": prefixes(np.arange(70) % 9, 8),
+    "nothing": prefixes([0] * 5, 2),
+    # A scale for each column is fine enough for it.
+    "small columns": prefixes([4, 4, 3, 1, 1, 0], 4) * 0.01 ** np.arange(4),
+}
+
+
 @pytest.fixture(params=TABLES.values(), ids=TABLES)
 def table(request):
     return request.param
@@ -53,7 +69,7 @@ def error_of(layout, table):
     if quantize == "float16":
         return np.abs(table) * 2**-11 + 2**-25
     # Half a unit; a unit is a 127th of the largest, of a row's rounded up.
-    axis = 1 if layout.row_scales else None
+    axis = 0 if layout.storage == PREFIX else 1 if layout.row_scales else None
     largest = np.abs(table).max(axis=axis, keepdims=True)
     return np.broadcast_to(0.501 * largest / 127, table.shape)
 
@@ -90,6 +106,53 @@ def test_what_is_looked_up_is_the_table(storage, quantize, trainable, table):
         assert (error <= error_of(layer.layout, table)[ids]).all()
     every = layer(np.arange(len(table))).numpy()
     np.testing.assert_array_equal(every, layer.sparse().to_dense())
+
+
+@pytest.mark.parametrize("quantize", QUANTIZE)
+@pytest.mark.parametrize("name", PREFIXES)
+def test_prefixes_are_stored_by_runs_of_rows(name, quantize):
+    table = np.float32(PREFIXES[name])
+    sparse = SparseTable.from_dense(table)
+    layout = Layout.smallest(sparse, (PREFIX,), quantize)
+    arrays = layout.pack(sparse)
+    found = {name: (a.shape, str(a.dtype)) for name, a in arrays.items()}
+    assert found == layout.arrays
+    assert layout.bytes == sum(array.nbytes for array in arrays.values())
+    back = layout.unpack(arrays).to_dense()
+    assert (np.abs(back - table) <= error_of(layout, table)).all()
+    layer = keras_pep.PrunedEmbedding.from_dense(
+        table, storage=PREFIX, quantize=quantize
+    )
+    assert not layer.trainable
+    every = layer(np.arange(len(table)))
+    every = keras.ops.convert_to_numpy(every)
+    np.testing.assert_array_equal(every, back)
+    again = type(layer).from_config(layer.get_config())
+    again.build()
+    again.assign_sparse(sparse)
+    ids = np.array([[len(table) - 1, 0], [1, 1]])
+    again = keras.ops.convert_to_numpy(again(ids))
+    np.testing.assert_array_equal(again, back[ids])
+
+
+def test_prefixes_in_order_of_their_sizes_take_their_values_alone():
+    table = SparseTable.from_dense(PREFIXES["in order"])
+    kept = 40 * 5 + 7 * 3 + 50
+    layout = keras_pep.PrunedEmbedding.layout_of(
+        table, quantize="int8", trainable=False
+    )
+    # Four runs, of 1 + 2 + 1 bytes; a scale for each of five columns.
+    assert (layout.storage, layout.bytes) == (PREFIX, kept + 4 * 4 + 5 * 4)
+    assert keras_pep.PrunedEmbedding.layout_of(table).storage != PREFIX
+
+
+def test_what_is_no_prefix_is_not_stored_as_one():
+    with pytest.raises(ValueError, match="first columns alone"):
+        keras_pep.PrunedEmbedding.from_dense([[0.0, 1.0]], storage=PREFIX)
+    rough = np.ones((400, 2)) * np.where(np.arange(400)[:, None] == 0, 1e3, 1)
+    table = SparseTable.from_dense(rough)
+    with pytest.raises(ValueError, match="differ too much"):
+        Layout.smallest(table, (PREFIX,), "int8")
 
 
 def test_the_smallest_is_chosen_by_its_bytes():
@@ -204,7 +267,9 @@ def test_int8_has_one_scale_unless_it_is_too_rough():
     table = np.ones((400, 2))
     for largest, row_scales in ((10.0, False), (20.0, True)):
         table[7, 1] = largest
-        layer = keras_pep.PrunedEmbedding.from_dense(table, quantize="int8")
+        layer = keras_pep.PrunedEmbedding.from_dense(
+            table, storage="dense", quantize="int8"
+        )
         assert layer.layout.row_scales == row_scales
         size = 400 * 2 + (400 * 2 if row_scales else 4)
         assert layer.layout.bytes == size

@@ -1,7 +1,6 @@
 """Figures of a trained model, and its bytes as it would be exported."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -12,11 +11,12 @@ from keras_pep.data.fields import Vocabulary
 from keras_pep.lab.run.runner import Run
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.metrics import evaluate
+from keras_pep.models import FieldModel
 from keras_pep.pruning import Ticket
 from keras_pep.serving import tables_of
-from keras_pep.serving.compact import layout_of, table_weights
+from keras_pep.serving.compact import layout_of, table_weights, with_unknown
+from keras_pep.serving.renumbering import renumbering
 from keras_pep.serving.sizes import bytes_of
-from keras_pep.sparse import SparseTable
 
 _EVALUATED = ("validation", "test")
 
@@ -80,11 +80,22 @@ def exported_bytes(
     own = bytes_of(
         w for w in getattr(embedding, "weights", ()) if id(w) not in counted
     )
+    parts = {name: table for name, (_, table) in tables.items()}
+    without_unknown = [not each.unknown for each in vocabularies.values()]
     found = {}
     for quantize in (None, "int8"):
+        order = renumbering(model, parts, quantize)
+        served = {
+            name: table
+            if order is None or table.shape[0] != order.size
+            else table.reordered(order)
+            for name, table in parts.items()
+        }
+        if isinstance(model, FieldModel) and any(without_unknown):
+            served = with_unknown(model, served, without_unknown)
         sizes = {
-            name: layout_of(_served(table, vocabularies), quantize).bytes
-            for name, (_, table) in tables.items()
+            name: layout_of(table, quantize).bytes
+            for name, table in served.items()
         }
         of_tables = own + sum(
             size
@@ -96,18 +107,6 @@ def exported_bytes(
             "model": bytes_of(others) + sum(sizes.values()),
         }
     return found
-
-
-def _served(
-    table: SparseTable, vocabularies: Mapping[str, Vocabulary]
-) -> SparseTable:
-    """Add the rows of unknown values, one a field that has none of its own."""
-    fields = [v for v in vocabularies.values() if not v.unknown]
-    whole = sum(map(len, vocabularies.values())) == table.shape[0]
-    more = len(fields) if whole else bool(fields)  # of a field's own table
-    return replace(
-        table, row_splits=np.pad(table.row_splits, (0, int(more)), "edge")
-    )
 
 
 def planted_figures(run: Run, ticket: Ticket) -> dict[str, float]:

@@ -20,6 +20,9 @@ GRANULARITIES = (
     "field_dimension",
 )
 
+# By how much the threshold of a prefix rises from one column to the next.
+GROWTH = 1.25
+
 
 def soft_threshold(values: Any, thresholds: Any) -> Any:
     """Moves values towards zero by their threshold; what crosses it is zero.
@@ -64,6 +67,56 @@ def _moved(values: Any, thresholds: Any) -> tuple[Any, Any]:
         return _summed_to(outwards * sign, values), inwards
 
     return moved, gradient
+
+
+def prefix_threshold(values: Any, thresholds: Any) -> Any:
+    """Keeps the first entries of each row, as many as are worth it.
+
+    ```
+    S(V, s)[j] = V[j] * relu(1 - g(s) * GROWTH**j / norm(V[j:]))
+    ```
+
+    The norm of what follows in a row falls, and what it is compared with rises
+    from column to column: where an entry is zero, all after it are. The
+    gradient of `V` passes straight through what is kept; that of the threshold
+    is the formula's.
+
+    Args:
+        values: Float tensor, `(rows, columns)`.
+        thresholds: Float tensor, not negative, that broadcasts to `values` and
+            is the same for all columns.
+
+    Returns:
+        Tensor with the shape of `values`.
+    """
+    values = ops.convert_to_tensor(values)
+    return _cut(values, ops.convert_to_tensor(thresholds, values.dtype))
+
+
+def suffix_norms(values: Any) -> Any:
+    """Norm of each entry and those after it in its row, by `GROWTH**column`.
+
+    Args:
+        values: Float tensor, `(rows, columns)`.
+    """
+    squares = ops.flip(ops.square(values), axis=1)
+    norms = ops.sqrt(ops.flip(ops.cumsum(squares, axis=1), axis=1))
+    columns = ops.arange(values.shape[1], dtype=norms.dtype)
+    return norms * ops.power(ops.cast(1 / GROWTH, norms.dtype), columns)
+
+
+@with_gradient
+def _cut(values: Any, thresholds: Any) -> tuple[Any, Any]:
+    norms = suffix_norms(values)
+    there = norms > thresholds
+    part = values / ops.where(there, norms, 1)
+    cut = ops.where(there, values - thresholds * part, 0)
+
+    def gradient(upstream: Any) -> tuple[Any, Any]:
+        kept = ops.where(cut != 0, upstream, 0)
+        return kept, _summed_to(-kept * part, thresholds)
+
+    return cut, gradient
 
 
 def thresholds(logits: Any, clock: Any) -> Any:

@@ -24,11 +24,14 @@ from keras_pep.thresholds import (
     GRANULARITIES,
     field_of,
     logit_shape,
+    prefix_threshold,
     soft_threshold,
+    suffix_norms,
     thresholds,
 )
 
 _LARGEST_LOGIT = 80
+_STRUCTURES = ("free", "prefix")
 
 
 class PEPEmbeddingMixin(TableMixin):
@@ -77,6 +80,13 @@ class PEPEmbeddingMixin(TableMixin):
             `"dimension"`: a column, `"feature"`: a row, `"feature_dimension"`:
             none, as in most of the paper's tables; `"field"`: the rows of a
             field, `"field_dimension"`: a column within a field.
+        structure: What may be kept of a row. `"free"`: any of its entries;
+            `"prefix"`: its first ones, by the norm of what follows, see
+            `keras_pep.thresholds.prefix_threshold`. Then a row's size is all
+            that has to be stored of where they are, which suits a table whose
+            first columns matter most, such as a trained one rotated by the
+            eigenvectors of its second moments. Without granularities that have
+            thresholds for dimensions.
         field_sizes: Number of features of each field, in the order of their
             rows. Needed by the two granularities per field.
         threshold_init: Float. Initial value of `s`. Where L2 in Adam pulls
@@ -126,6 +136,7 @@ class PEPEmbeddingMixin(TableMixin):
         weights: Any = None,
         *,
         granularity: str = "global",
+        structure: str = "free",
         field_sizes: Sequence[int] | None = None,
         threshold_init: float = -15.0,
         combiner: str | None = None,
@@ -142,7 +153,14 @@ class PEPEmbeddingMixin(TableMixin):
                 f"`granularity` must be one of {', '.join(GRANULARITIES)}. "
                 f"Received: granularity={granularity!r}"
             )
-        self.granularity = granularity
+        by_column = granularity.endswith("dimension")
+        if structure not in _STRUCTURES[: 2 - by_column]:
+            raise ValueError(
+                "`structure` must be 'free', or 'prefix' with a granularity "
+                "that all columns share. Received: "
+                f"structure={structure!r}, granularity={granularity!r}"
+            )
+        self.granularity, self.structure = granularity, structure
         self._per_feature = granularity.startswith("feature")
         self.field_sizes = _checked_field_sizes(
             granularity, field_sizes, input_dim
@@ -246,6 +264,8 @@ class PEPEmbeddingMixin(TableMixin):
     ) -> np.ndarray:
         """The clock at which every entry is pruned, `log(|V| / sigmoid(s))`.
 
+        Of prefixes it is the norm that counts, and not `|V|`.
+
         Args:
             rows: Integer array of row numbers, `(rows,)`; by default all.
             take: What reads rows of `V`, such as `LazyAdam.take`.
@@ -271,7 +291,9 @@ class PEPEmbeddingMixin(TableMixin):
             else self._of_fields(self.threshold_logits, rows)
         )
         # The logarithm reaches where a sigmoid is zero, from -104 on.
-        size = ops.abs(take(self.embeddings, rows))
+        values = take(self.embeddings, rows)
+        prefix = self.structure == "prefix"
+        size = suffix_norms(values) if prefix else ops.abs(values)
         lifetimes = ops.log(size) - ops.log_sigmoid(logits)
         return np.asarray(ops.convert_to_numpy(lifetimes))
 
@@ -460,6 +482,7 @@ class PEPEmbeddingMixin(TableMixin):
         return {
             **super().get_config(),
             "granularity": self.granularity,
+            "structure": self.structure,
             "field_sizes": self.field_sizes and list(self.field_sizes),
             "threshold_init": self.threshold_init,
             "embeddings_initializer": keras.initializers.serialize(
@@ -475,13 +498,15 @@ class PEPEmbeddingMixin(TableMixin):
 
     def _vectors(self, rows: Any) -> Any:
         values = lookup.take(self.embeddings, rows)
+        prefix = self.structure == "prefix"
+        pruned = prefix_threshold if prefix else soft_threshold
         if self._per_feature:
             logits = lookup.take(self.threshold_logits, rows)
-            return soft_threshold(values, thresholds(logits, self.clock))
+            return pruned(values, thresholds(logits, self.clock))
         # Few enough to compute all, and gathering afterwards keeps the
         # gradient dense: the rows of one field would be duplicates.
         shared = thresholds(self.threshold_logits, self.clock)
-        return soft_threshold(values, self._of_fields(shared, rows))
+        return pruned(values, self._of_fields(shared, rows))
 
     def _of_fields(self, shared: Any, rows: Any) -> Any:
         """What rows share with others, to broadcast against them."""

@@ -153,13 +153,25 @@ def test_keras_adam_is_right_with_an_id_that_fills_the_batch():
     assert not moved[[0, 2]].any()
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_the_clock_prunes_an_entry_when_its_lifetime_ends(granularity):
-    layer = layer_of(granularity, logit=-9.0)
+@pytest.mark.parametrize(
+    ("granularity", "structure"),
+    [
+        *((granularity, "free") for granularity in GRANULARITIES),
+        *((owner, "prefix") for owner in ("global", "feature", "field")),
+    ],
+)
+def test_the_clock_prunes_an_entry_when_its_lifetime_ends(
+    granularity, structure
+):
+    layer = layer_of(granularity, logit=-9.0, structure=structure)
     lifetimes = layer.lifetimes()
     for clock in np.quantile(lifetimes, [0.11, 0.53, 0.91]):
         layer.clock.assign(clock)
-        np.testing.assert_array_equal(layer.mask(), lifetimes > clock)
+        mask = layer.mask()
+        np.testing.assert_array_equal(mask, lifetimes > clock)
+        if structure == "prefix":
+            assert (mask[:, 1:] <= mask[:, :-1]).all()
+    assert type(layer).from_config(layer.get_config()).structure == structure
 
 
 def test_lifetimes_by_hand():
@@ -303,6 +315,11 @@ def test_regularizer_and_constraint_act_on_the_table():
         ({"input_dim": True}, "input_dim"),
         ({"granularity": "row"}, "granularity='row'"),
         ({"granularity": "field"}, "field_sizes=None"),
+        ({"structure": "suffix"}, "structure='suffix'"),
+        (
+            {"structure": "prefix", "granularity": "dimension"},
+            "that all columns share",
+        ),
         ({"field_sizes": [4, 4]}, r"field_sizes=\[4, 4\]"),
         ({"threshold_init": float("nan")}, "threshold_init=nan"),
         (

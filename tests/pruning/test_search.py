@@ -62,6 +62,19 @@ def test_every_budget_is_met_exactly_in_the_epochs_given(batches, granularity):
     assert (large & small).sum() > 0.8 * small.sum()
 
 
+def test_prefixes_are_searched_and_retrained(batches):
+    model = fm(structure="prefix")
+    (ticket,) = keras_pep.search(model, batches, budgets=[50], epochs=4)
+    assert 49 <= ticket.embedding_parameters <= 50
+    mask = next(iter(ticket.tables.values())).mask()
+    assert (mask[:, 1:] <= mask[:, :-1]).all()
+    assert len({*mask.sum(axis=1)}) > 1
+    small = keras_pep.retrain(model, ticket, batches, epochs=8)
+    ids, labels = next(iter(batches.unbatch().batch(2000)))
+    assert keras_pep.metrics.evaluate(small, ids, labels)["auc"] > 0.95
+    np.testing.assert_array_equal(small.embedding.sparse().mask(), mask)
+
+
 def test_schedule_reaches_its_budget_when_epochs_are_very_short(batches):
     tickets = keras_pep.search(
         fm(), batches.take(1), budgets=[10], epochs=3, method="budget"

@@ -21,7 +21,7 @@ GRANULARITIES = (
 )
 
 # By how much the threshold of a prefix rises from one column to the next.
-GROWTH = 1.25
+GROWTH = 1.1
 
 
 def soft_threshold(values: Any, thresholds: Any) -> Any:

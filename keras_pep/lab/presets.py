@@ -109,21 +109,27 @@ PRESETS: Sequence[Preset] = (
     Preset("warm_share", 0.3, f"{_LOG}: the default run"),
     Preset(
         "source_columns",
-        {"one-shot": 2, "warm-search": 4},
+        {
+            "one-shot": 2,
+            "wide-one-shot": 4,
+            "prefix-search": 4,
+            "warm-search": 4,
+        },
         f"{_LOG}: the default run; in those of a uniform table",
     ),
     Preset("warm_search_rate", 0.5, f"{_LOG}: the default run"),
+    Preset("warm_search_epochs", 0.5, f"{_LOG}: prefixes"),
     Preset(
         "candidates",
         {
             "quick": ("warm-uniform", "one-shot"),
             "normal": (
-                *("warm-uniform", "mixed-dimension", "one-shot"),
-                *("warm-search", "search"),
+                *("warm-uniform", "one-shot", "wide-one-shot"),
+                *("prefix-search",),
             ),
             "thorough": (
                 *("uniform", "warm-uniform", "mixed-dimension", "one-shot"),
-                *("warm-search", "search"),
+                *("wide-one-shot", "prefix-search", "warm-search", "search"),
             ),
         },
         f"{_LOG}: the default run",

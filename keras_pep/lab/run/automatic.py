@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from keras_pep.lab.presets import preset
-from keras_pep.lab.run.candidates import Candidates, Size, search_table
+from keras_pep.lab.run.candidates import Candidates, search_table
 from keras_pep.lab.run.results import figures, results
 from keras_pep.lab.run.runner import Run
+from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tuning import Training, Tuning, tune
 from keras_pep.pruning import Ticket
 from keras_pep.pruning.sizes import number_of_bytes
@@ -36,8 +37,10 @@ def search_for_best(run: Run) -> dict[str, Any]:
     if not given:
         parts = preset("parts_of_dense")
         sizes = [Size(bytes=whole // part) for part in parts]
-    unknown = [each.unknown for each in run.dataset.vocabularies.values()]
-    sizes = [replace(size, more_rows=unknown.count(False)) for size in sizes]
+    vocabularies = run.dataset.vocabularies.values()
+    more = tuple(int(not each.unknown) for each in vocabularies)
+    fields = run.dataset.field_sizes
+    sizes = [replace(size, fields=fields, more=more) for size in sizes]
     searches = _Searches(run, best, sizes)
     budgets: list[dict[str, Any]] = []
     tried, too_small = [], []

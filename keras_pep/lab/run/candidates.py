@@ -6,7 +6,6 @@ are as good, the simplest.
 """
 
 import math
-import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.lab.baselines import BudgetTooSmallError, mixed_dimensions
+from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.artifacts import TICKET
@@ -27,129 +26,29 @@ from keras_pep.lab.run.results import (
 )
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.searching import search_by_stage
+from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tuning import (
     Training,
     Tuning,
-    arguments_of,
     build,
     fit,
     optimizer,
     tell,
 )
 from keras_pep.layers import variables
-from keras_pep.layers.storage import Layout
 from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
-from keras_pep.pruning import Ticket, retrain
-from keras_pep.pruning.sizes import entries_in_bytes
-from keras_pep.pruning.ticket import other_weights, values_of
+from keras_pep.pruning import Ticket, pruned_model
+from keras_pep.pruning.ticket import other_weights, pep_layers, values_of
 from keras_pep.serving import served_model
 from keras_pep.sparse import SparseTable
 
 # From the simplest to the least simple.
 METHODS = (
     *("uniform", "warm-uniform", "mixed-dimension", "one-shot"),
-    *("warm-search", "search"),
+    *("wide-one-shot", "prefix-search", "warm-search", "search"),
 )
 _TABLE = "embedding"
 _QUANTIZED = "int8"
-
-
-@dataclass(frozen=True)
-class Size:
-    """The most that a small table may have.
-
-    Attributes:
-        entries: How many entries, or None.
-        bytes: How many bytes as exported in int8, or None.
-        row_bytes: How many of them a row takes for a scale of its own, if one
-            for the whole table would round too roughly.
-        more_rows: Rows that an exported table has besides: see `served_model`.
-    """
-
-    entries: int | None = None
-    bytes: int | None = None
-    row_bytes: int = 0
-    more_rows: int = 0
-
-    @property
-    def name(self) -> str:
-        """For stages and files."""
-        if self.entries is not None:
-            return f"{self.entries}"
-        return f"{self.bytes}B" + "-scaled" * bool(self.row_bytes)
-
-    @property
-    def most(self) -> int:
-        """How many entries, or bytes."""
-        found = self.bytes if self.entries is None else self.entries
-        assert found is not None
-        return found
-
-    def holds(self, table: SparseTable) -> bool:
-        """Whether a table is no larger."""
-        if self.entries is not None:
-            return bool(table.values.size <= self.entries)
-        assert self.bytes is not None
-        splits = np.pad(table.row_splits, (0, self.more_rows), "edge")
-        table = replace(table, row_splits=splits)
-        return Layout.smallest(table, quantize=_QUANTIZED).bytes <= self.bytes
-
-    def columns(self, rows: int) -> int:
-        """How many columns a uniform table may have."""
-        if self.entries is not None:
-            return self.entries // rows
-        assert self.bytes is not None
-        # 4 of the scale of the table.
-        found = max(self.bytes - 4, 0) // (rows + self.more_rows)
-        return max(found - self.row_bytes, min(found, 1))
-
-    def per_row(self, rows: int) -> float:
-        """Entries of a row in the mean, or bytes, which hold one each."""
-        return self.most / rows
-
-    def dims(self, run: Run, dim: int) -> tuple[int, ...] | None:
-        """Widths of fields by their popularity; None if none fit.
-
-        Args:
-            run: The run.
-            dim: What they are projected to.
-        """
-        sizes = [n + bool(self.more_rows) for n in run.dataset.field_sizes]
-        allowed = budget = self.most
-        try:
-            while True:
-                dims = mixed_dimensions(sizes, dim, budget)
-                # Of projections, which stay in float32, and scales.
-                more = sum(4 * d * dim for d in dims if d < dim) + 4 * len(dims)
-                excess = sum(map(operator.mul, sizes, dims)) + more - allowed
-                if self.entries is not None or excess <= 0:
-                    return dims
-                budget = parameters_of_mixed(sizes, dims, dim) - 1
-        except BudgetTooSmallError:
-            return None
-
-    def budget_of(self, method: str, run: Run) -> int:
-        """How many parameters a method may use; 0 if there is no room."""
-        rows, columns = run.dataset.feature_count, run.config.columns()
-        if method == "uniform":
-            return min(self.columns(rows), columns) * rows
-        if method == "mixed-dimension":
-            dim, sizes = run.told.columns(), run.dataset.field_sizes
-            dims = self.dims(run, dim)
-            return parameters_of_mixed(sizes, dims, dim) if dims else 0
-        return self.searched(rows, columns)
-
-    def searched(self, rows: int, columns: int) -> int:
-        """How many entries a search may keep, wherever they are; 0 if none."""
-        if self.entries is not None:
-            return min(self.entries, rows * columns - 1)
-        try:
-            served = rows + self.more_rows
-            allowed = (self.bytes or 0) - self.row_bytes * served
-            found = entries_in_bytes(allowed, [(served, columns)], _QUANTIZED)
-        except ValueError:
-            return 0
-        return min(found, rows * columns - 1)
 
 
 @dataclass
@@ -194,17 +93,41 @@ class Candidates:
             None if none can be made, or none fits.
         """
         run = self.run
+        trainings = {}
         for method, train in self._trainings():
-            name = f"try-{method}-{self.size.name}"
-            part = partial(run.do, name, partial(train, name))
-            if (result := run.attempt(name, part)) is not None:
-                self.found[method] = result
+            trainings[method] = train
+            self._try(method, f"try-{method}", train)
+        longest = max(training.epochs for training in self.tuning.tried)
+        while self.found and 2 * self.dense.epochs <= longest:
+            best = max(self.found, key=lambda method: self.found[method]["auc"])
+            if not self._grows_to_its_end(best):
+                break
+            # What is small overfits later, or never.
+            self.dense = replace(self.dense, epochs=2 * self.dense.epochs)
+            longer = f"try-{best}-{self.dense.epochs}"
+            self._try(best, longer, trainings[best])
         stage, result = f"budget-{self.size.name}", None
         if self.found:
             result = run.attempt(stage, partial(run.do, stage, self._take))
         if stage not in run.failures:
             run.directory.remove_tried(self.size.name)
         return result or None
+
+    def _try(self, method: str, name: str, train: Callable[[str], Any]) -> None:
+        """Train a candidate, and keep its figures if it is the best so far."""
+        name = f"{name}-{self.size.name}"
+        part = partial(self.run.do, name, partial(train, name))
+        result = self.run.attempt(name, part)
+        before = self.found.get(method, {"auc": 0.0})
+        if result is not None and result["auc"] > before["auc"]:
+            self.found[method] = result
+
+    def _grows_to_its_end(self, method: str) -> bool:
+        """Whether a candidate was at its best after its last epoch."""
+        model, stage = (self.found[method][key] for key in ("model", "stage"))
+        aucs = [row["val_auc"] for row in self.run.stages[stage].history]
+        grows = len(aucs) == self.dense.epochs and max(aucs) == aucs[-1]
+        return grows and not model.startswith("width-")
 
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
         """The candidates, cheapest first, as long as they may be needed."""
@@ -218,17 +141,27 @@ class Candidates:
         if self.uniform and "warm-uniform" in tried:
             yield "warm-uniform", self._warm_uniform
         dim = self.dense.columns
-        if "mixed-dimension" in tried and self.size.dims(self.run, dim):
+        if "mixed-dimension" in tried and self.size.dims(dim):
             yield "mixed-dimension", self._mixed_dimension
         if self.run.config.effort == "quick" and self._full_is_as_good():
             return  # little can be gained by pruning
-        some = self.size.searched(self.rows, self._source("one-shot"))
-        if "one-shot" in tried and some:
-            yield "one-shot", self._one_shot
-        if "warm-search" in tried and (found := self._warm_search()):
-            yield "warm-search", partial(self._of_search, *found)
+        narrow, wide = "one-shot", "wide-one-shot"
+        for method in (narrow, wide):
+            same = method == wide and self._source(wide) == self._source(narrow)
+            if method in tried and not same and self._room(method):
+                yield method, partial(self._one_shot, method)
+        for method in ("prefix-search", "warm-search"):
+            if method in tried and (found := self._warm_search(method)):
+                yield method, partial(self._of_search, *found)
         if "search" in tried and (found := self.searched(self.size)):
             yield "search", partial(self._of_search, *found)
+
+    def _room(self, method: str) -> bool:
+        """Whether a single entry fits."""
+        columns = self._source(method)
+        if self.size.row_bytes:
+            return self.size.searched(self.rows, columns) > 0
+        return self.size.holds_prefixes(np.eye(1, self.rows)[0] > 0, columns)
 
     def _full_is_as_good(self) -> bool:
         """Whether a narrower table is within noise of the dense one."""
@@ -281,7 +214,7 @@ class Candidates:
     def _mixed_dimension(self, name: str) -> dict[str, Any]:
         """Train a table for each field, as wide as the field is popular."""
         dim, sizes = self.dense.columns, self.run.dataset.field_sizes
-        dims = self.size.dims(self.run, dim)
+        dims = self.size.dims(dim)
         assert dims is not None
         share = min(1.0, self.size.per_row(self.rows) / dim)
         training = self.dense.narrowed(dim, share)
@@ -300,54 +233,70 @@ class Candidates:
         fit(self.run, name, model, training, self._rivals(), budget)
         return self._save(name, model, ticket, training, budget)
 
-    def _one_shot(self, name: str) -> dict[str, Any]:
+    def _one_shot(self, method: str, name: str) -> dict[str, Any]:
         """Cut the rows of the dense table where little is left of them."""
-        columns = self._source("one-shot")
+        columns = self._source(method)
         table = self._main_columns(columns)
-        norms = suffix_norms(table)
-        mask = norms >= self._smallest_kept(norms, table)
+        mask = self._largest(norms_of(table))
         training = self.dense.narrowed(columns, float(mask.mean()))
         model = build(self.run, training, "pep")
-        start = preset("warm_share") * table
-        ticket = self._ticket(model, start, mask)
+        ticket = self._ticket(model, preset("warm_share") * table, mask)
         return self._retrain(name, model, ticket, training)
 
-    def _smallest_kept(self, norms: np.ndarray, table: np.ndarray) -> float:
-        """The norm of the last entry of which all before it fit."""
-        falling = np.sort(norms, axis=None)[::-1]
+    def _largest(self, norms: np.ndarray) -> np.ndarray:
+        """The entries with the largest norms, as many as fit; all prefixes."""
+        falling = np.sort(norms[norms > 0])[::-1]
 
         def fits(count: int) -> bool:
             mask = norms >= falling[count - 1]
-            return self.size.holds(SparseTable.from_dense(table, mask))
+            if self.size.row_bytes:  # by a scale for each row
+                return self.size.holds(SparseTable.from_dense(norms, mask))
+            return self.size.holds_prefixes(mask.sum(axis=1), norms.shape[1])
 
-        low, high = 1, falling.size
+        low, high = 0, falling.size
         while low < high:
             middle = -(-(low + high) // 2)
             low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        return float(falling[low - 1])
+        mask: np.ndarray = norms >= (falling[low - 1] if low else np.inf)
+        return mask
 
-    def _warm_search(self) -> tuple[Any, Ticket] | None:
+    def _warm_search(self, method: str) -> tuple[Any, Ticket] | None:
         """Search the dense table as it was trained: a model and its ticket."""
-        columns = self._source("warm-search")
+        columns, run = self._source(method), self.run
         training = self.dense.narrowed(columns)
+        table = self._main_columns(columns)
+        prefix = method == "prefix-search"
         budget = self.size.searched(self.rows, columns)
-        if not budget:
+        if prefix:
+            budget = int(self._largest(norms_of(table)).sum())
+        if not 0 < budget < table.size:
             return None
-        rate = preset("warm_search_rate") * training.rate
-        stage = f"search-warm-{self.size.name}"
-        found = self.run.attempt(
+        stage = f"search-{method.removesuffix('-search')}-{self.size.name}"
+        found = run.attempt(
             stage,
             lambda: search_table(
-                self.run,
+                run,
                 stage,
-                replace(training, rate=rate),
+                replace(
+                    training,
+                    rate=preset("warm_search_rate") * training.rate,
+                    epochs=math.ceil(
+                        preset("warm_search_epochs") * training.epochs
+                    ),
+                ),
                 [budget],
-                self._main_columns(columns),
+                table,
+                "prefix" if prefix else "pep",
             ),
         )
         if found is None:
             return None
         model, (ticket,) = found
+        if prefix:
+            # Sizes decide how many bytes it takes, and norms are not needed.
+            model = build(run, training, "pep")
+            kept = np.where(ticket.tables[_TABLE].mask(), norms_of(table), 0)
+            ticket = self._ticket(model, table, self._largest(kept))
         share = np.float32(preset("warm_share"))
         tables = {
             name: table.with_values(share * table.values)
@@ -367,19 +316,21 @@ class Candidates:
     def _retrain(
         self, name: str, model: Any, ticket: Ticket, training: Training
     ) -> dict[str, Any]:
-        keras.utils.set_random_seed(self.run.config.seed)
-        batches, arguments = arguments_of(
-            *(self.run, name, training, self._rivals()),
-            ticket.embedding_parameters,
-        )
-        small = retrain(
-            model,
-            ticket,
-            batches,
-            optimizer=optimizer(self.run, training),
-            **arguments,
-        )
-        return self._save(name, small, ticket, training)
+        run = self.run
+        keras.utils.set_random_seed(run.config.seed)
+        # A full table with zeros, which stay so, is trained faster than a
+        # compact one.
+        for layer in pep_layers(model):
+            layer.assign_sparse(ticket.tables[layer.name])
+        others = other_weights(model, ticket.tables)
+        for weight, value in zip(others, ticket.weights, strict=True):
+            variables.assign(weight, value)
+        with run.workers.scope():
+            run.config.compile_model(model, optimizer(run, training))
+        prepare(model)
+        kept = ticket.embedding_parameters
+        fit(run, name, model, training, self._rivals(), kept)
+        return self._save(name, pruned_model(model), ticket, training)
 
     def _save(
         self,
@@ -489,11 +440,12 @@ def search_table(
     training: Training,
     budgets: Sequence[int],
     table: np.ndarray | None = None,
+    embedding: str = "pep",
 ) -> tuple[Any, list[Ticket]]:
     """Search a table, from its initial values or those given."""
 
     def made() -> Any:
-        model = build(run, training, "pep", falling=False)
+        model = build(run, training, embedding, falling=False)
         if table is not None:
             model.embedding.begin_with(table)
         return model
@@ -525,7 +477,7 @@ def main_columns(table: np.ndarray, columns: int) -> np.ndarray:
     return table @ rotation.astype(np.float32)
 
 
-def suffix_norms(table: np.ndarray) -> np.ndarray:
+def norms_of(table: np.ndarray) -> np.ndarray:
     """Norm of what follows each entry in its row, with the entry itself."""
     squares = np.square(table[:, ::-1], dtype=np.float64)
     norms: np.ndarray = np.sqrt(np.cumsum(squares, axis=1)[:, ::-1])

@@ -83,9 +83,10 @@ class Config(Settings):
 
         Args:
             dataset: Whose fields the model takes.
-            embedding: `"dense"`, `"pep"`, or a kind of table that is made to
-                fit a budget: `"uniform"`, the full one with fewer columns, or
-                `"mixed-dimension"`.
+            embedding: `"dense"`; `"pep"`; `"prefix"`, of which a search keeps
+                the first columns of each row; or a kind of table that is made
+                to fit a budget: `"uniform"`, the full one with fewer columns,
+                or `"mixed-dimension"`.
             budget: Parameters of such a table.
             optimizer: What to train with; by default as the dense model.
 
@@ -96,12 +97,14 @@ class Config(Settings):
         features, dim = dataset.feature_count, self.columns()
         if budget is not None and self.linear == "pep":
             budget -= features  # which buys first-order weights
-        if embedding == "pep":
+        searched = embedding in ("pep", "prefix")
+        if searched:
             dim = self.dim_of_search()
             layer: Any = PEPEmbedding(
                 features,
                 dim,
                 granularity=self.shared_by(),
+                structure="prefix" if embedding == "prefix" else "free",
                 field_sizes=dataset.field_sizes,
                 threshold_init=self.threshold_init,
                 embeddings_initializer="glorot_uniform",
@@ -128,7 +131,7 @@ class Config(Settings):
         kind, arguments = _MODELS[self.model + "+" * self.deep]
         settings = {name: preset(name) for name in arguments}
         if issubclass(kind, FM):
-            settings["linear"] = self.linear if embedding == "pep" else "dense"
+            settings["linear"] = self.linear if searched else "dense"
         model = kind(
             dataset.field_sizes,
             dim,

@@ -190,7 +190,7 @@ def tune(run: Run) -> Tuning:
         _tune_columns(tuning)
         if tuning.winner.columns != first.columns:
             _shorten(tuning)
-    if config.l2 is None and config.effort != "quick":
+    if config.l2 is None and config.effort == "thorough":
         _tune_l2(tuning, math.sqrt(factor))
     return tuning
 

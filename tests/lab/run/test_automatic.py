@@ -11,12 +11,12 @@ from keras_pep.lab.run.automatic import choice
 from keras_pep.lab.run.candidates import (
     METHODS,
     Candidates,
-    Size,
     main_columns,
-    suffix_norms,
+    norms_of,
 )
 from keras_pep.lab.run.models import chosen_model
 from keras_pep.lab.run.progress import DivergedError
+from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.table import advice
 from keras_pep.lab.run.tuning import DroppedIfBehind, Tuning
 from keras_pep.sparse import SparseTable
@@ -149,10 +149,10 @@ def test_what_fails_takes_nothing_along(tmp_path, monkeypatch):
     def planted(kind, method):
         work = getattr(kind, method)
 
-        def do(self, name, *arguments):
-            if name in failing:
-                raise DivergedError(f"planted in {name}")
-            return work(self, name, *arguments)
+        def do(self, *arguments):
+            if names := failing.intersection(arguments):
+                raise DivergedError(f"planted in {names.pop()}")
+            return work(self, *arguments)
 
         monkeypatch.setattr(kind, method, do)
 
@@ -230,7 +230,7 @@ def test_the_main_columns_keep_inner_products():
 
 def test_norms_of_what_follows():
     table = np.array([[3.0, 0.0, 4.0], [0.0, 2.0, 0.0]])
-    np.testing.assert_allclose(suffix_norms(table), [[5, 4, 4], [2, 2, 0]])
+    np.testing.assert_allclose(norms_of(table), [[5, 4, 4], [2, 2, 0]])
 
 
 def test_a_size_says_what_fits():
@@ -244,6 +244,15 @@ def test_a_size_says_what_fits():
     assert not Size(bytes=1003).holds(full)
     assert not Size(entries=999).holds(full)
     assert 0 < size.searched(100, 64) < 1004
+    # In order, its features are two runs of each field, the second of them
+    # with a row more, of 1 + 1 + 1 bytes; there are ten scales, and 70 values.
+    sizes = np.array([0, 2] * 10 + [1] * 50 + [0] * 30)
+    fields = {"fields": (15, 5, 80), "more": (0, 1, 0)}
+    assert sizes.sum() == 70
+    assert Size(bytes=6 * 3 + 40 + 70, **fields).holds_prefixes(sizes, 10)
+    assert not Size(bytes=6 * 3 + 40 + 69, **fields).holds_prefixes(sizes, 10)
+    assert Size(entries=70).holds_prefixes(sizes, 10)
+    assert not Size(entries=69).holds_prefixes(sizes, 10)
     assert Size(bytes=3).searched(100, 64) == 0
 
 

@@ -1,0 +1,146 @@
+"""The size that is asked for of a small table, in entries or bytes."""
+
+import operator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_pep.lab.baselines import BudgetTooSmallError, mixed_dimensions
+from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
+from keras_pep.lab.run.runner import Run
+from keras_pep.layers.storage import PREFIX, Layout
+from keras_pep.pruning.sizes import entries_in_bytes
+from keras_pep.serving.renumbering import by_size
+from keras_pep.sparse import SparseTable
+
+_QUANTIZED = "int8"
+
+
+@dataclass(frozen=True)
+class Size:
+    """The most that a small table may have.
+
+    Attributes:
+        entries: How many entries, or None.
+        bytes: How many bytes as exported in int8, or None.
+        row_bytes: How many of them a row takes for a scale of its own, if one
+            for the whole table would round too roughly.
+        fields: Features of each field.
+        more: Of each field, how many rows an exported table has besides: see
+            `served_model`.
+    """
+
+    entries: int | None = None
+    bytes: int | None = None
+    row_bytes: int = 0
+    fields: tuple[int, ...] = ()
+    more: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For stages and files."""
+        if self.entries is not None:
+            return f"{self.entries}"
+        return f"{self.bytes}B" + "-scaled" * bool(self.row_bytes)
+
+    @property
+    def more_rows(self) -> int:
+        """Rows that an exported table has besides."""
+        return sum(self.more)
+
+    @property
+    def most(self) -> int:
+        """How many entries, or bytes."""
+        found = self.bytes if self.entries is None else self.entries
+        assert found is not None
+        return found
+
+    def holds(self, table: SparseTable) -> bool:
+        """Whether a table is no larger."""
+        if self.entries is not None:
+            return bool(table.values.size <= self.entries)
+        assert self.bytes is not None
+        splits = np.pad(table.row_splits, (0, self.more_rows), "edge")
+        table = replace(table, row_splits=splits)
+        return Layout.smallest(table, quantize=_QUANTIZED).bytes <= self.bytes
+
+    def holds_prefixes(self, sizes: np.ndarray, columns: int) -> bool:
+        """Whether a table is no larger whose rows keep their first entries.
+
+        As it is exported, with its features in order.
+
+        Args:
+            sizes: Kept entries of each row.
+            columns: Of the table.
+        """
+        kept = int(sizes.sum())
+        if self.entries is not None:
+            return kept <= self.entries
+        assert self.bytes is not None
+        ends = np.cumsum(self.fields).repeat(self.more)
+        served = np.insert(sizes.astype(np.int64), ends, 0)
+        fields = np.add(self.fields, self.more).tolist()
+        served = served[by_size(fields, served)]
+        layout = Layout(
+            *(served.size, columns, kept, int(np.count_nonzero(served))),
+            storage=PREFIX,
+            quantize=_QUANTIZED,
+            num_runs=1 + int(np.count_nonzero(np.diff(served))),
+        )
+        return layout.bytes <= self.bytes
+
+    def columns(self, rows: int) -> int:
+        """How many columns a uniform table may have."""
+        if self.entries is not None:
+            return self.entries // rows
+        assert self.bytes is not None
+        # 4 of the scale of the table.
+        found = max(self.bytes - 4, 0) // (rows + self.more_rows)
+        return max(found - self.row_bytes, min(found, 1))
+
+    def per_row(self, rows: int) -> float:
+        """Entries of a row in the mean, or bytes, which hold one each."""
+        return self.most / rows
+
+    def dims(self, dim: int) -> tuple[int, ...] | None:
+        """Widths of fields by their popularity; None if none fit.
+
+        Args:
+            dim: What they are projected to.
+        """
+        sizes = np.add(self.fields, self.more).tolist()
+        allowed = budget = self.most
+        try:
+            while True:
+                dims = mixed_dimensions(sizes, dim, budget)
+                # Of projections, which stay in float32, and scales.
+                more = sum(4 * d * dim for d in dims if d < dim) + 4 * len(dims)
+                excess = sum(map(operator.mul, sizes, dims)) + more - allowed
+                if self.entries is not None or excess <= 0:
+                    return dims
+                budget = parameters_of_mixed(sizes, dims, dim) - 1
+        except BudgetTooSmallError:
+            return None
+
+    def budget_of(self, method: str, run: Run) -> int:
+        """How many parameters a method may use; 0 if there is no room."""
+        rows, columns = run.dataset.feature_count, run.config.columns()
+        if method == "uniform":
+            return min(self.columns(rows), columns) * rows
+        if method == "mixed-dimension":
+            dim, sizes = run.told.columns(), self.fields
+            dims = self.dims(dim)
+            return parameters_of_mixed(sizes, dims, dim) if dims else 0
+        return self.searched(rows, columns)
+
+    def searched(self, rows: int, columns: int) -> int:
+        """How many entries a search may keep, wherever they are; 0 if none."""
+        if self.entries is not None:
+            return min(self.entries, rows * columns - 1)
+        try:
+            served = rows + self.more_rows
+            allowed = (self.bytes or 0) - self.row_bytes * served
+            found = entries_in_bytes(allowed, [(served, columns)], _QUANTIZED)
+        except ValueError:
+            return 0
+        return min(found, rows * columns - 1)

@@ -104,7 +104,7 @@ PRESETS: Sequence[Preset] = (
     Preset("first_columns", 8, f"{_LOG}: the default run"),
     Preset("l2_share", 0.015, f"{_LOG}: the default run"),
     Preset("l2_factor", 3.0, _NOT_VARIED),
-    Preset("l2_by_width", 0.4, f"{_LOG}: the default run"),
+    Preset("l2_by_width", 0.6, f"{_LOG}: the default run"),
     Preset("l2_by_share", 0.25, f"{_LOG}: the default run"),
     Preset("warm_share", 0.3, f"{_LOG}: the default run"),
     Preset(

@@ -7,7 +7,8 @@ A table of 1 M x 64 of which 1 % is kept, at random; look-ups of 1 x 39 and
 1,024 x 39 ids, uniform or by Zipf's law. Each SavedModel is run by TensorFlow's
 C API, as TensorFlow Serving runs it, in a process of its own; the processes
 take turns, a block of calls each. Beside what keras-pep exports there are other
-formulations of the same look-up by standard ops.
+formulations of the same look-up by standard ops. "Prefixes": rows keep as many
+entries, but their first ones, and are in order of size.
 """
 
 import functools
@@ -26,7 +27,7 @@ from keras_pep.sparse import SparseTable
 from tests.serving import c_runtime
 
 FIELDS = 39
-DENSE, EXPORTED = "dense", "keras-pep"
+DENSE, EXPORTED, PREFIXES = "dense", "keras-pep", "prefixes"
 _LAWS = ("uniform", "Zipf")
 _BATCHES = (1, 1024)
 _CALLS = {1: 1000, 1024: 40}  # in a block
@@ -64,6 +65,15 @@ def random_table(rows: int, columns: int, density: float) -> SparseTable:
     )
 
 
+def _prefixes(table: SparseTable) -> SparseTable:
+    """A table of rows as large, of their first columns, in order of size."""
+    sizes = -np.sort(-np.diff(table.row_splits))
+    splits = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    places = np.arange(splits[-1]) - np.repeat(splits[:-1], sizes)
+    columns = places.astype(table.columns.dtype)
+    return SparseTable(table.values, columns, splits, table.output_dim)
+
+
 def _write(table: SparseTable, folder: Path) -> None:
     """A SavedModel of each variant."""
     import keras
@@ -71,14 +81,15 @@ def _write(table: SparseTable, folder: Path) -> None:
 
     import keras_pep
 
-    for quantize in (None, "float16", "int8"):
-        ids = keras.Input((FIELDS,), dtype="int32", name="ids")
-        layer = keras_pep.PrunedEmbedding.from_sparse(table)
-        keras_pep.export_saved_model(
-            keras.Model(ids, layer(ids)),
-            folder / " ".join(filter(None, (EXPORTED, quantize))),
-            quantize=quantize,
-        )
+    for kind, each in (None, table), (PREFIXES, _prefixes(table)):
+        for quantize in (None, "float16", "int8"):
+            ids = keras.Input((FIELDS,), dtype="int32", name="ids")
+            layer = keras_pep.PrunedEmbedding.from_sparse(each)
+            keras_pep.export_saved_model(
+                keras.Model(ids, layer(ids)),
+                folder / " ".join(filter(None, (EXPORTED, kind, quantize))),
+                quantize=quantize,
+            )
     spec = tf.TensorSpec([None, FIELDS], tf.int32, name="ids")
     for name, variables, vectors in _formulations(table):
         module = tf.Module()

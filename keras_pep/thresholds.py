@@ -20,7 +20,8 @@ GRANULARITIES = (
     "field_dimension",
 )
 
-# By how much the threshold of a prefix rises from one column to the next.
+# By how much the threshold of a prefix rises from one column to the next: see
+# apps/reproduce/LOG.md.
 GROWTH = 1.1
 
 

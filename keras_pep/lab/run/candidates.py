@@ -455,7 +455,8 @@ def search_table(
         run, stage, stage, made, "budget", budgets, training.epochs
     )
     if not done:
-        tell(stage, training, run.stage.history, tickets[-1].budget)
+        kept = tickets[-1].budget
+        tell(stage, training, run.stage.history, kept, search=True)
     return model, tickets
 
 

@@ -141,6 +141,8 @@ def tell(
     training: Training,
     history: Sequence[Mapping[str, Any]],
     kept: int | None = None,
+    *,
+    search: bool = False,
 ) -> None:
     """Log a line of a training that is done.
 
@@ -149,10 +151,11 @@ def tell(
         training: How it was trained.
         history: Rows of its epochs.
         kept: Entries of the table, if not all are kept.
+        search: Whether it was a search, of which the last epoch counts.
     """
     if name == "dense-1":
         logger.info(f"{'':28}{_TITLES}")
-    auc = max(row["val_auc"] for row in history)
+    auc = max(row["val_auc"] for row in history[-1 if search else 0 :])
     took = clock_time(sum(row["seconds"] for row in history))
     logger.info(
         f"{name:<28}{training.columns:>10}{training.l2:>9.1e}"

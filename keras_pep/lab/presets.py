@@ -140,6 +140,7 @@ PRESETS: Sequence[Preset] = (
         "not varied; of those of retraining",
     ),
     Preset("parts_of_dense", (2, 4, 8), _NOT_VARIED),
+    Preset("worth_saving", 0.1, "not varied; of the bytes of a model"),
     Preset(
         "as_good",
         0.3,

@@ -22,7 +22,8 @@ def search_for_best(run: Run) -> dict[str, Any]:
     """Tune the dense model, and take the best small one of each size.
 
     Without a size that is asked for, those of half the dense table's bytes, a
-    quarter and so on, as long as one is as good as the dense model.
+    quarter and so on, as long as one is as good as the dense model, and half of
+    it is a part of the model that is worth saving.
 
     Returns:
         Of `metrics.json`, what this finds.
@@ -61,8 +62,8 @@ def search_for_best(run: Run) -> dict[str, Any]:
             logger.info(f"{size.most:,}: the model of {entry['target']:,}")
         else:
             budgets.append(entry)
-            go_on = not (given or sizes) and _as_good(run, entry, dense)
-            if go_on:
+            last = not (given or sizes)
+            if last and _as_good(run, entry, dense) and _is_large(entry):
                 sizes.append(replace(size, bytes=size.most // 2))
     run.sizes = tried
     failed_sizes = {
@@ -172,6 +173,12 @@ def _as_good(
 ) -> bool:
     least = _validation_auc(dense) - run.config.tolerance
     return _validation_auc(entry) >= least
+
+
+def _is_large(entry: Mapping[str, Any]) -> bool:
+    """Whether half a table is a part of the model that is worth saving."""
+    size = entry["exported_bytes"]["int8"]
+    return bool(size["table"] / 2 >= preset("worth_saving") * size["model"])
 
 
 def _validation_auc(entry: Mapping[str, Any]) -> float:

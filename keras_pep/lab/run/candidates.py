@@ -6,7 +6,14 @@ are as good, the simplest.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -28,6 +35,7 @@ from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.searching import search_by_stage
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tuning import (
+    DroppedIfBehind,
     Training,
     Tuning,
     build,
@@ -75,6 +83,7 @@ class Candidates:
     def __post_init__(self) -> None:
         self.rows = self.run.dataset.feature_count
         self.dense = self.tuning.winner
+        self.dense_auc = self.tuning.auc(self.dense)
         self.uniform = self.size.columns(self.rows)  # columns of such a table
 
     def _source(self, method: str) -> int:
@@ -92,9 +101,12 @@ class Candidates:
         Returns:
             None if none can be made, or none fits.
         """
-        run = self.run
-        trainings = {}
-        for method, train in self._trainings():
+        run, trainings = self.run, {}
+        found: Iterable[tuple[str, Callable[[str], Any]]] = self._trainings()
+        if run.config.effort != "quick":
+            # The best is often the last, and others are dropped beside it.
+            found = reversed([*found])
+        for method, train in found:
             trainings[method] = train
             self._try(method, f"try-{method}", train)
         longest = max(training.epochs for training in self.tuning.tried)
@@ -130,7 +142,7 @@ class Candidates:
         return grows and not model.startswith("width-")
 
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
-        """The candidates, cheapest first, as long as they may be needed."""
+        """The candidates, simplest first, as long as they may be needed."""
         tried = preset("candidates")[self.run.config.effort]
         if [each for each in self.tuning.best if each <= self.uniform]:
             yield "uniform", self._uniform_of_tuning
@@ -166,12 +178,12 @@ class Candidates:
     def _full_is_as_good(self) -> bool:
         """Whether a narrower table is within noise of the dense one."""
         best = max((r["auc"] for r in self.found.values()), default=0.0)
-        return self._is_noise(self.tuning.auc(self.dense) - best)
+        return self._is_noise(self.dense_auc - best)
 
     def _is_noise(self, difference: float) -> bool:
         """Whether one AUC is no more ahead than chance has it."""
         labels = self.run.dataset.validation.labels
-        error = auc_error(labels, self.tuning.auc(self.dense))
+        error = auc_error(labels, self.dense_auc)
         return bool(difference <= preset("as_good") * error)
 
     def _uniform_of_tuning(self, name: str) -> dict[str, Any]:
@@ -189,6 +201,7 @@ class Candidates:
             "stage": stage,
             "auc": auc,
             "kept": self.rows * columns,
+            "epochs": training.epochs,
         }
 
     def _uniform(self, name: str) -> dict[str, Any]:
@@ -207,7 +220,7 @@ class Candidates:
 
     def _fit(self, name: str, model: Any, training: Training) -> dict[str, Any]:
         table = variables.values_of(model.embedding.embeddings)
-        fit(self.run, name, model, training, self._rivals())
+        fit(self.run, name, model, training, self._dropping(training))
         ticket = self._ticket(model, table, np.ones(table.shape, bool))
         return self._save(name, model, ticket, training)
 
@@ -230,7 +243,7 @@ class Candidates:
         ]
         mask = np.arange(max(dims)) < np.repeat(dims, sizes)[:, None]
         ticket = self._ticket(model, np.concatenate(wide), mask)
-        fit(self.run, name, model, training, self._rivals(), budget)
+        fit(self.run, name, model, training, self._dropping(training), budget)
         return self._save(name, model, ticket, training, budget)
 
     def _one_shot(self, method: str, name: str) -> dict[str, Any]:
@@ -329,7 +342,7 @@ class Candidates:
             run.config.compile_model(model, optimizer(run, training))
         prepare(model)
         kept = ticket.embedding_parameters
-        fit(run, name, model, training, self._rivals(), kept)
+        fit(run, name, model, training, self._dropping(training), kept)
         return self._save(name, pruned_model(model), ticket, training)
 
     def _save(
@@ -346,15 +359,31 @@ class Candidates:
         history = self.run.stage.history
         tell(name, training, history, kept)
         auc = max(row["val_auc"] for row in history)
-        return {"model": name, "stage": name, "auc": auc, "kept": kept}
+        return {
+            "model": name,
+            "stage": name,
+            "auc": auc,
+            "kept": kept,
+            "epochs": training.epochs,
+        }
 
-    def _rivals(self) -> list[list[float]]:
-        """Validation AUC over the epochs of the best candidate so far."""
-        if not self.found:
-            return []
-        best = max(self.found.values(), key=lambda result: result["auc"])
-        history = self.run.stages[best["stage"]].history
-        return [[row["val_auc"] for row in history]]
+    def _dropping(self, training: Training) -> DroppedIfBehind:
+        """What ends a training that is behind the best candidate so far."""
+        run = self.run
+        # The rate falls in another way in a training of another length.
+        alike = [
+            result
+            for result in self.found.values()
+            if result["epochs"] == training.epochs
+        ]
+        rivals = []
+        if alike:
+            best = max(alike, key=lambda result: result["auc"])
+            history = run.stages[best["stage"]].history
+            rivals.append([row["val_auc"] for row in history])
+        labels = run.dataset.validation.labels
+        error = auc_error(labels, self.dense_auc)
+        return DroppedIfBehind(rivals, run.stage.history, error)
 
     def _ticket(
         self, model: Any, table: np.ndarray, mask: np.ndarray

@@ -120,7 +120,8 @@ class Tuning:
             history = run.stages[self.tried[best]["stage"]].history
             rivals.append([row["val_auc"] for row in history])
         model = build(run, training, "dense")
-        fit(run, name, model, training, rivals)
+        dropping = DroppedIfBehind(rivals, run.stage.history)
+        fit(run, name, model, training, dropping)
         epochs = [row["val_auc"] for row in run.stage.history]
         if self._is_best(training.columns, max(epochs)):
             run.directory.save_model(f"width-{training.columns}", model)
@@ -293,55 +294,43 @@ def fit(
     name: str,
     model: keras.Model,
     training: Training,
-    rivals: Sequence[Sequence[float]] = (),
+    dropping: keras.callbacks.Callback,
     kept: int | None = None,
 ) -> None:
-    """Train a model to its best epoch, unless it is behind at half-time."""
-    batches, arguments = arguments_of(run, name, training, rivals, kept)
-    model.fit(batches, verbose=0, **arguments)
-
-
-def arguments_of(
-    run: Run,
-    name: str,
-    training: Training,
-    rivals: Sequence[Sequence[float]] = (),
-    kept: int | None = None,
-) -> tuple[Any, dict[str, Any]]:
-    """Batches and arguments of `fit`; see `fit`."""
-    return run.training(
-        *(
-            name,
-            run.rows,
-            training.epochs,
-            DroppedIfBehind(rivals, run.stage.history),
-        ),
+    """Train a model to its best epoch, unless a callback ends it before."""
+    batches, arguments = run.training(
+        *(name, run.rows, training.epochs, dropping),
         kept=run.dataset.feature_count * training.columns
         if kept is None
         else kept,
         # While the rate falls, an AUC can fall and rise again.
         patience=max(training.epochs // 2, 1),
     )
+    model.fit(batches, verbose=0, **arguments)
 
 
 class DroppedIfBehind(keras.callbacks.Callback):
     """Ends a training that is behind another one for two epochs.
 
     Only from its half on: what learns faster is not always what ends higher.
+    From a quarter on if it is far behind.
 
     Args:
         rivals: Validation AUC after each epoch, of others of the same length.
         history: Rows of the epochs before this one.
+        far: By how much that is.
     """
 
     def __init__(
         self,
         rivals: Sequence[Sequence[float]],
         history: Sequence[Mapping[str, Any]],
+        far: float = math.inf,
     ) -> None:
         super().__init__()
         self.rivals = rivals
         self.history = history
+        self.far = far
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -349,10 +338,13 @@ class DroppedIfBehind(keras.callbacks.Callback):
         """Compare this epoch and the last one with theirs."""
         aucs = [row["val_auc"] for row in self.history][:epoch]
         aucs.append((logs or {})["val_auc"])
-        last = (epoch - 1, epoch)
-        behind = epoch > 0 and any(
-            len(rival) > epoch and all(aucs[n] < rival[n] for n in last)
+        done = (epoch + 1) / self.params["epochs"]
+        if not epoch or done < 1 / 4:
+            return
+        least = 0.0 if done >= 1 / 2 else self.far
+        if any(
+            len(rival) > epoch
+            and all(rival[n] - aucs[n] > least for n in (epoch - 1, epoch))
             for rival in self.rivals
-        )
-        if behind and 2 * (epoch + 1) >= self.params["epochs"]:
+        ):
             self.model.stop_training = True

@@ -113,7 +113,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path):
     config = Config(**SHORT, embedding_dim=8, l2=1e-4, max_bytes=("4kB",))
     expected = train(config, RunDirectory(tmp_path / "whole"))
     directory = RunDirectory(tmp_path / "broken")
-    with pytest.raises(InterruptedHereError), saying(interrupting(9)):
+    with pytest.raises(InterruptedHereError), saying(interrupting(7)):
         train(config, directory)
     done = directory.read_stages()
     assert any(name.startswith("try-") for name in done)
@@ -261,12 +261,17 @@ class Model:
 
 
 @pytest.mark.parametrize(
-    ("aucs", "stopped"),
-    [([0.5, 0.6, 0.6, 0.6], 3), ([0.5, 0.6, 0.8, 0.6], None)],
+    ("aucs", "far", "stopped"),
+    [
+        ([0.5, 0.6, 0.6, 0.6], 0.2, 3),
+        ([0.5, 0.6, 0.6, 0.6], 0.09, 2),
+        ([0.5, 0.6, 0.8, 0.6], 0.2, None),
+    ],
 )
-def test_what_is_behind_for_two_epochs_is_dropped(aucs, stopped):
+def test_what_is_behind_for_two_epochs_is_dropped(aucs, far, stopped):
     history = []
-    callback = DroppedIfBehind([[0.6, 0.7, 0.7, 0.7, 0.7, 0.7]], history)
+    rival = [0.6, 0.7, 0.7, 0.7, 0.7, 0.7]
+    callback = DroppedIfBehind([rival], history, far)
     callback.set_params({"epochs": 6})
     callback.set_model(Model())
     ended = None

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keras_pep.data.stored import StoredColumns
 
 
+ENDS = (0.8, 0.9)  # where the shares of train and validation end
 _COUNTED = 1 << 20  # rows that are counted at once
 
 
@@ -45,6 +46,18 @@ class Split:
         return len(self.labels)
 
 
+class Unseen(NamedTuple):
+    """Values of a field that test has and training has not.
+
+    Attributes:
+        distinct: How many there are.
+        share: Of all values of the field in test, each as often as it occurs.
+    """
+
+    distinct: int
+    share: float
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset for click-through models, split three ways.
@@ -59,6 +72,8 @@ class Dataset:
         malformed: How many rows of the source were left out as malformed.
         unknown: For every split and field, the share of values that have no
             id of their own; of all 0 if not given.
+        unseen: For every field, how many values of test training has not
+            seen, and their share of test's values, however often one occurs.
         notes: A line for each column that was taken in a way that somebody
             might not expect, or left out, and how to say otherwise.
         stored_fingerprint: What `fingerprint` returns, where it is known.
@@ -74,6 +89,7 @@ class Dataset:
     vocabularies: Mapping[str, Vocabulary]
     malformed: int = 0
     unknown: Mapping[str, np.ndarray] = field(default_factory=dict)
+    unseen: Mapping[str, "Unseen"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     stored_fingerprint: str | None = None
     planted_sizes: np.ndarray | None = None
@@ -156,6 +172,15 @@ class Dataset:
                 for name, share in self.unknown.items()
             )
             lines.append(f"values without an id of their own: {shares}")
+        if self.unseen:
+            unseen = ", ".join(
+                f"{name} {found.distinct:,} ({found.share:.2%} of its values)"
+                for name, found in self.unseen.items()
+                if found.distinct
+            )
+            lines.append(
+                f"test values that training has not seen: {unseen or 'none'}"
+            )
         return "\n".join(lines)
 
     def table(self) -> str:
@@ -213,6 +238,69 @@ def encode(
         )
     rows = Split(np.stack(ids, axis=1), np.asarray(labels, dtype=np.float32))
     return rows, vocabularies
+
+
+def first_shares(rows: np.ndarray) -> np.ndarray:
+    """Compute for each of some groups the share of rows before it.
+
+    Args:
+        rows: Of every group, in order.
+    """
+    return np.asarray((rows.cumsum() - rows) / max(rows.sum(), 1))
+
+
+def time_split(rows: Split, times: np.ndarray) -> tuple[Split, Split, Split]:
+    """Splits rows by time: the first are for training, the last for test.
+
+    Args:
+        rows: All rows.
+        times: Of each. Rows of one time stay together, in the split of the
+            first of them.
+    """
+    _, groups, sizes = np.unique(times, return_inverse=True, return_counts=True)
+    places = np.searchsorted(ENDS, first_shares(sizes), "right")[groups]
+    train, validation, test = (
+        Split(rows.ids[places == n], rows.labels[places == n]) for n in range(3)
+    )
+    return train, validation, test
+
+
+def unseen_ids(
+    train: Split, test: Split, fields: Sequence[str]
+) -> dict[str, Unseen]:
+    """Find what training has not seen, where every value has an id."""
+    found = {}
+    for place, name in enumerate(fields):
+        ids = test.ids[:][:, place]
+        new = ids[~np.isin(ids, train.ids[:][:, place])]
+        found[name] = Unseen(np.unique(new).size, new.size / max(len(ids), 1))
+    return found
+
+
+def of_training(
+    splits: tuple[Split, Split, Split], vocabularies: Mapping[str, Vocabulary]
+) -> tuple[tuple[Split, Split, Split], dict[str, Vocabulary]]:
+    """Number the values of training rows alone; 0 is for all others.
+
+    Args:
+        splits: Of which the first is for training.
+        vocabularies: Of every field, with an id for each value.
+    """
+    made = [np.empty_like(split.ids) for split in splits]
+    kept = {}
+    for place, (name, vocabulary) in enumerate(vocabularies.items()):
+        seen = np.unique(splits[0].ids[:][:, place])
+        numbers = np.zeros(len(vocabulary), dtype=np.int32)
+        numbers[seen] = np.arange(1, seen.size + 1)
+        for ids, split in zip(made, splits, strict=True):
+            ids[:, place] = numbers[split.ids[:][:, place]]
+        values = vocabulary.values[seen]  # noqa: PD011 (not of pandas)
+        kept[name] = Vocabulary(vocabulary.field, values, unknown=True)
+    train, validation, test = (
+        Split(ids, split.labels)
+        for ids, split in zip(made, splits, strict=True)
+    )
+    return (train, validation, test), kept
 
 
 def random_split(

@@ -32,12 +32,13 @@ def load(
     fields: Sequence[str] = (),
     delimiter: str | None = None,
     min_count: int = 10,
+    split: str = "random",
     seed: int = 0,
     max_bad_rows: float = 0.001,
     in_memory: int = IN_MEMORY,
     cache_dir: str | Path | None = None,
 ) -> Dataset:
-    """Loads a dataset and splits it 80/10/10 at random.
+    """Loads a dataset and splits it, by default 80/10/10 at random.
 
     The `notes` of the dataset say which columns were taken in a way that
     somebody might not expect.
@@ -58,7 +59,13 @@ def load(
         delimiter: Of these, what divides columns.
         min_count: Values in fewer training rows share one id of their field.
             Not of MovieLens, where every value has an id.
-        seed: Of the split, and of all that `"synthetic"` makes up.
+        split: `"random"`; of files of one's own `"time:COLUMN"`, by numbers or
+            times, which may have a format, `"time:when(%m/%d/%Y %H:%M)"`: the
+            first 80 % of rows train, the last 10 % test, and rows of one time
+            (to the second, unless it is a number) stay together; or
+            `"column:NAME"`, where a column says train, validation or test. Of
+            MovieLens `"time"`.
+        seed: Of the random split, and of all that `"synthetic"` makes up.
         max_bad_rows: Share of malformed rows that is tolerated.
         in_memory: Bytes of ids up to which a prepared dataset is held in
             memory; a larger one stays on disk.
@@ -69,9 +76,10 @@ def load(
         DataError: If there is no such dataset, or its files are missing or
             not as they should be.
     """
+    check_split(str(name), split)
     if name in ("movielens", "movielens-100k"):
         dataset = movielens.load(
-            str(name), data_dir, features, seed, max_bad_rows
+            str(name), data_dir, features, seed, max_bad_rows, split
         )
     elif name == "synthetic":
         dataset = synthetic.generate(seed)
@@ -82,21 +90,49 @@ def load(
             describe = kaggle.criteo if name == "criteo" else kaggle.avazu
             source = describe(data_dir, features, min_count)
         elif Path(name).exists() or Path(name).parent != Path():
-            source = tabular.source(name, label, fields, delimiter, min_count)
+            source = tabular.source(
+                name, label, fields, delimiter, min_count, split
+            )
         else:
             raise DataError(
                 f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
                 "files and folders."
             )
         dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
-    for split_name, split in dataset.splits.items():
-        if not 0 < split.labels.sum() < len(split):
+    for split_name, rows in dataset.splits.items():
+        if not 0 < rows.labels.sum() < len(rows):
             raise DataError(
-                f"{dataset.name}: found {len(split):,} rows for {split_name}, "
-                f"{int(split.labels.sum()):,} of them positive, expected some "
+                f"{dataset.name}: found {len(rows):,} rows for {split_name}, "
+                f"{int(rows.labels.sum()):,} of them positive, expected some "
                 "of either kind: there is nothing to learn or to measure."
             )
     return dataset
+
+
+def check_split(name: str, split: str) -> None:
+    """Refuse a split that a dataset cannot have.
+
+    Args:
+        name: As `load` takes it.
+        split: As `load` takes it.
+
+    Raises:
+        DataError: If it has no such split.
+    """
+    known, what = ["random"], name
+    if name in ("movielens", "movielens-100k"):
+        known.append("time")
+    elif name not in NAMES:
+        known += ["time:COLUMN", "column:NAME"]
+        what = "files of your own"
+        by, _, column = split.partition(":")
+        if by in ("time", "column") and column:
+            return
+    if split not in known:
+        raise DataError(
+            f"found the split {split!r}, expected {' or '.join(known)} for "
+            f"{what}."
+        )
 
 
 def usual_form(name: str, delimiter: str | None) -> "Files | None":

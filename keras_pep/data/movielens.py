@@ -7,6 +7,7 @@ of 3 are dropped, above is positive, below negative.
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from keras_pep.data import movielens_files, movielens_tfds
@@ -15,9 +16,13 @@ from keras_pep.data.dataset import (
     Dataset,
     encode,
     features_of,
+    of_training,
     random_split,
+    time_split,
+    unseen_ids,
 )
 from keras_pep.data.fields import log_bins
+from keras_pep.data.stored import SPLITS
 
 _NAMES = {"movielens": "movielens-1m", "movielens-100k": "movielens-100k"}
 
@@ -28,6 +33,7 @@ def load(
     features: str | None = None,
     seed: int = 0,
     max_bad_rows: float = 0.001,
+    split: str = "random",
 ) -> Dataset:
     """Reads ratings, users and movies from their folder or by TFDS.
 
@@ -42,6 +48,9 @@ def load(
         seed: Of the random 80/10/10 split.
         max_bad_rows: Share of malformed lines in a file that is tolerated;
             they are left out and counted.
+        split: `"random"`; or `"time"`: the first 80 % of ratings are for
+            training, which alone decides what has an id, and the last 10 % for
+            test.
 
     Raises:
         DataError: If a file is missing, or has too many malformed lines.
@@ -85,7 +94,19 @@ def load(
     if features == "paper":
         del columns["user_id"], columns["movie_id"]
     rows, vocabularies = encode(columns, decided["rating"] > 3)
-    train, validation, test = random_split(rows, seed)
+    if split == "time":
+        splits = time_split(rows, decided["timestamp"].to_numpy())
+    else:
+        splits = random_split(rows, seed)
+    unseen = unseen_ids(splits[0], splits[2], tuple(vocabularies))
+    unknown: dict[str, np.ndarray] = {}
+    if split == "time":
+        splits, vocabularies = of_training(splits, vocabularies)
+        unknown = {
+            name: np.mean(each.ids[:] == 0, axis=0)
+            for name, each in zip(SPLITS, splits, strict=True)
+        }
+    train, validation, test = splits
     return Dataset(
         name=name,
         features=features,
@@ -94,4 +115,6 @@ def load(
         test=test,
         vocabularies=vocabularies,
         malformed=tables.malformed,
+        unknown=unknown,
+        unseen=unseen,
     )

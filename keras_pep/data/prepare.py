@@ -20,7 +20,7 @@ import pyarrow.compute
 
 from keras_pep.data import rows as raw
 from keras_pep.data import stored
-from keras_pep.data.dataset import DataError
+from keras_pep.data.dataset import DataError, Unseen
 from keras_pep.data.fields import (
     LONGEST_LIST,
     Field,
@@ -30,6 +30,7 @@ from keras_pep.data.fields import (
 )
 from keras_pep.data.rows import Block, Column, Files, Malformed
 from keras_pep.data.spelling import spelled
+from keras_pep.data.splits import Rule
 from keras_pep.data.stored import SPLITS, ColumnWriter
 from keras_pep.data.times import FORMS, numbers
 from keras_pep.files import whole_folder
@@ -38,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 BINS = 32  # of a number, as far as its values allow
 
-_ENDS = (0.8, 0.9)  # where the shares of train and validation end
 _SAMPLE = 1 << 20  # values of a number from which its bins are made
 _PENDING = 1 << 18  # values that are counted before counts are added up
 
@@ -54,6 +54,7 @@ class Source:
         label: The column of labels, 0 or 1.
         fields: The fields.
         min_count: Values that occur in fewer training rows share one id.
+        split: Which rows are for training, validation and test.
         guessed: Whether the columns were not named, so that those of no use
             are left out.
         notes: What somebody might not expect of how columns are taken.
@@ -65,6 +66,7 @@ class Source:
     label: str
     fields: tuple[Field, ...]
     min_count: int = 10
+    split: Rule = field(default_factory=Rule)
     guessed: bool = False
     notes: tuple[str, ...] = ()
 
@@ -72,7 +74,12 @@ class Source:
     def columns(self) -> tuple[str, ...]:
         """The columns that are read, each once."""
         names = (self.label, *(field.column for field in self.fields))
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys((*names, *self.split_columns)))
+
+    @property
+    def split_columns(self) -> tuple[str, ...]:
+        """The column that rows are split by, if there is one."""
+        return (self.split.column,) if self.split.column else ()
 
 
 def prepare(
@@ -80,13 +87,13 @@ def prepare(
 ) -> None:
     """Writes a folder that `stored.open_folder` reads.
 
-    The folder appears when it is complete. Rows are split at random, each by
-    its own, 80/10/10.
+    The folder appears when it is complete. Rows that are split at random are
+    split each by its own, 80/10/10.
 
     Args:
         source: What to prepare.
         folder: Where to; must not exist.
-        seed: Of the split.
+        seed: Of the random split.
         max_bad_rows: Share of malformed rows that is tolerated.
 
     Raises:
@@ -114,6 +121,9 @@ def prepare(
 def _write(
     source: Source, folder: Path, seed: int, max_bad_rows: float
 ) -> None:
+    if source.split.by == "time":
+        logger.info(f"{source.name}: looking at times")
+        source = replace(source, split=source.split.fitted(source.files))
     if any(field.kind in ("number", "list") for field in source.fields):
         logger.info(f"{source.name}: looking at numbers and lists")
         source = replace(source, fields=_fitted(source, seed))
@@ -125,7 +135,7 @@ def _write(
     for split, _, columns in _rows(source, seed, malformed, marks):
         sizes += np.bincount(split, minlength=len(SPLITS))
         for count, made in zip(counts, columns, strict=True):
-            count.add(made, split == 0)
+            count.add(made, split)
     rows = int(sizes.sum())
     every = rows + malformed.rows
     if malformed.first and malformed.rows > max_bad_rows * every:
@@ -157,9 +167,12 @@ def _write(
                 + f"{as_text} written." * (each.kind == "category")
             )
     source = replace(source, notes=tuple(notes))
+    unseen = [count.unseen for count in counts]
     del counts
     logger.info(f"{source.name}: numbering {rows:,} rows")
-    _number_rows(source, folder, seed, vocabularies, sizes, malformed.rows)
+    _number_rows(
+        source, folder, seed, vocabularies, unseen, sizes, malformed.rows
+    )
 
 
 def _rows(
@@ -182,14 +195,16 @@ def _rows(
     """
     random = np.random.default_rng(seed)
     for block in raw.blocks(source.files, source.columns, malformed):
-        split = np.searchsorted(
-            _ENDS, random.random(len(block)), side="right"
-        ).astype(np.int8)
+        split, misplaced = source.split.split(block, random)
         label = block.columns[source.label]
         positive, bad = _labels(label.values.to_numpy(False))
         labels = positive[label.codes]
         wrong = np.zeros(len(block), dtype=bool)
         wrong |= _wrong(block, source.label, bad, _LABEL, malformed)
+        if misplaced is not None:
+            wanted = source.split.expected
+            name = source.split.column
+            wrong |= _wrong(block, name, misplaced, wanted, malformed)
         for name, column in block.columns.items():
             lines = block.lines(name)
             bad = lines > 0
@@ -278,44 +293,62 @@ def _wrong(
 
 @dataclass
 class _Count:
-    """In how many training rows each value of a field occurs.
+    """In how many rows each value of a field occurs: of training, of test.
 
     Attributes:
         spelled: Whether values are spelled in one way.
         merged: Says which values were written in several ways, once they have
             been counted.
+        unseen: What test has and training has not, then too.
         tables: Of values and their rows: the sum of some blocks, and those that
             came after.
     """
 
     spelled: bool = True
     merged: str = ""
+    unseen: Unseen | None = None
     tables: list[Any] = field(default_factory=list)
 
-    def add(self, made: Column, training: np.ndarray) -> None:
-        """Counts the training rows of a block."""
-        times = np.bincount(
-            made.codes[training], minlength=len(made.values)
-        ).astype(np.int64)
+    def add(self, made: Column, split: np.ndarray) -> None:
+        """Counts the rows of a block."""
         text = _text(made.values).cast(pa.large_string())
-        times = np.repeat(times, len(text) // max(len(made.values), 1))
-        table = pa.table({"value": text, "times": times})
-        self.tables.append(table.filter(pa.array(times > 0)))
+        length = len(text) // max(len(made.values), 1)
+        times, tested = (
+            np.bincount(made.codes[split == n], minlength=len(made.values))
+            .astype(np.int64)
+            .repeat(length)
+            for n in (0, SPLITS.index("test"))
+        )
+        table = pa.table({"value": text, "times": times, "tested": tested})
+        self.tables.append(table.filter(pa.array(times + tested > 0)))
         counted, *pending = (each.num_rows for each in self.tables)
         if sum(pending) > max(_PENDING, counted):
             self.tables = [self._sum()]
 
     def _sum(self) -> Any:
         table = pa.concat_tables(self.tables)
-        table = table.group_by("value").aggregate([("times", "sum")])
-        return table.rename_columns(["value", "times"]).combine_chunks()
+        table = table.group_by("value").aggregate(
+            [("times", "sum"), ("tested", "sum")]
+        )
+        names = ["value", "times", "tested"]
+        return table.rename_columns(names).combine_chunks()
 
     def values(self, min_count: int) -> np.ndarray:
-        """Return the values that occur often enough, sorted."""
+        """Return the values that occur often enough in training, sorted."""
         table = self._sum()
         table = table.filter(pa.compute.is_valid(table["value"]))
+        trained = pa.compute.greater(table["times"], 0)
+        others = table.filter(pa.compute.invert(trained))
+        tested = pa.compute.sum(table["tested"]).as_py()
+        table = table.filter(trained).select(["value", "times"])
+        new = others["value"].combine_chunks()
         if self.spelled:
-            table = self._merged(table)
+            table, new = self._merged(table), spelled(new)
+        unseen = pa.compute.invert(pa.compute.is_in(new, table["value"]))
+        rows = pa.compute.sum(others["tested"].filter(unseen)).as_py()
+        self.unseen = Unseen(
+            len(new.filter(unseen).unique()), (rows or 0) / (tested or 1)
+        )
         often = pa.compute.greater_equal(table["times"], min_count)
         table = table.filter(often).sort_by("value")
         return np.asarray(table["value"].to_numpy())
@@ -408,9 +441,9 @@ def _fitted(source: Source, seed: int) -> tuple[Field, ...]:
             longest[place] = 1
     random = np.random.default_rng(seed)
     columns = {p: source.fields[p].column for p in (*samples, *longest)}
-    names = tuple(dict.fromkeys(columns.values()))
+    names = tuple(dict.fromkeys([*columns.values(), *source.split_columns]))
     for block in raw.blocks(source.files, names, Malformed()):
-        training = random.random(len(block)) < _ENDS[0]
+        training = source.split.split(block, random)[0] == 0
         for place, name in columns.items():
             column = block.columns[name]
             if place in samples:
@@ -468,6 +501,7 @@ def _number_rows(
     folder: Path,
     seed: int,
     vocabularies: Sequence[Vocabulary],
+    unseen: Sequence[Unseen | None],
     sizes: np.ndarray,
     malformed: int,
 ) -> None:
@@ -520,6 +554,9 @@ def _number_rows(
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
             "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),
             "fields": [vocabularies[place].to_dict() for place in kept],
+            "unseen": {
+                source.fields[place].name: unseen[place] for place in kept
+            },
             "notes": notes,
         },
     )

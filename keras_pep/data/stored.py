@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pep.data.dataset import DataError, Dataset, Split
+from keras_pep.data.dataset import DataError, Dataset, Split, Unseen
 from keras_pep.data.fields import Vocabulary
 
 # The layout above, and how values are spelled and read. Another one gets
@@ -174,7 +174,8 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
 
 def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
     """Compute the SHA-256 of all files and settings, without the notes."""
-    content = {k: v for k, v in description.items() if k != "notes"}
+    told = ("notes", "unseen")
+    content = {k: v for k, v in description.items() if k not in told}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in sorted(folder.glob("*/*.npy")):
         digest.update(path.relative_to(folder).as_posix().encode())
@@ -225,6 +226,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             vocabularies={v.field.name: v for v in vocabularies},
             malformed=content["malformed"],
             unknown={k: np.array(v) for k, v in content["unknown"].items()},
+            unseen={k: Unseen(*v) for k, v in content["unseen"].items()},
             notes=tuple(content["notes"]),
             stored_fingerprint=known,
         )

@@ -9,7 +9,7 @@ that popularity alone does not give the sizes away.
 
 import numpy as np
 
-from keras_pep.data.dataset import Dataset, Split, random_split
+from keras_pep.data.dataset import Dataset, Split, random_split, unseen_ids
 from keras_pep.data.fields import Field, Vocabulary
 
 FIELDS = {"user": 600, "item": 400, "zip": 300, "genres": 120, "age": 7}
@@ -67,6 +67,7 @@ def generate(seed: int = 0, rows: int = 250_000) -> Dataset:
             )
             for name, count in FIELDS.items()
         },
+        unseen=unseen_ids(train, test, tuple(FIELDS)),
         planted_sizes=np.concatenate(sizes),
     )
 

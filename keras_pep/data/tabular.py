@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from keras_pep.data.fields import KINDS, Field, of_kind
 from keras_pep.data.guess import check_times, guess
 from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Column, Files, Malformed
+from keras_pep.data.splits import rule_of
 from keras_pep.data.times import pattern_of
 
 
@@ -24,6 +26,7 @@ def source(
     fields: Sequence[str] = (),
     delimiter: str | None = None,
     min_count: int = 10,
+    split: str = "random",
 ) -> Source:
     """Describe the files to prepare.
 
@@ -42,6 +45,7 @@ def source(
         delimiter: Between columns; by default `,`, and a tab for `.tsv` and
             `.txt`.
         min_count: Values in fewer training rows share one id of their field.
+        split: How rows are split; see `load`.
 
     Raises:
         DataError: If the files or the columns are not as described.
@@ -59,7 +63,9 @@ def source(
             f"{path}: which column is the label? Name it with --label (in "
             f"Python: label=); there are {rows.listed(columns)}."
         )
-    missing = [name for name in (label, *kinds) if name not in columns]
+    rule = rule_of(split, columns, label, tuple(kinds))
+    used = (label, *kinds, *filter(None, [rule.column]))
+    missing = [name for name in used if name not in columns]
     if missing:
         raise rows.no_column(files, missing, columns)
     if label in kinds:
@@ -67,8 +73,13 @@ def source(
             f"{label!r} is the label, and cannot be a field as well."
         )
     guessed = not kinds
-    kinds = kinds or _all_others(files, columns, label, notes.append)
+    if guessed:
+        others = [c for c in columns if (rule.by, c) != ("column", rule.column)]
+        kinds = _all_others(files, others, label, notes.append)
     made = _fields(files, kinds, notes.append)
+    if rule.by == "time" and not rule.time_format:
+        formats = [f.time_format for f in made if f.column == rule.column]
+        rule = replace(rule, time_format=next(iter(formats), ""))
     return Source(
         name=Path(path).name.split(".")[0],
         features="own",
@@ -76,6 +87,7 @@ def source(
         label=label,
         fields=made,
         min_count=min_count,
+        split=rule,
         guessed=guessed,
         notes=tuple(notes),
     )

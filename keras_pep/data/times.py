@@ -1,5 +1,6 @@
 """Times that are written as text or as numbers: minutes since 1970, in UTC."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -189,6 +190,51 @@ def of_numbers(whole: Any, where: Any) -> tuple[Any, Any]:
     return found, valid
 
 
+def instants(texts: Any, time_format: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read numbers, or times to the second, to put rows in order.
+
+    Args:
+        texts: A PyArrow array of text, `(n,)`.
+        time_format: As `minutes` takes it; with one there are no numbers.
+
+    Returns:
+        float64 `(n,)`, of times the seconds since 1970, NaN for neither number
+        nor time; and whether each is a time that is no number.
+    """
+    found = np.full(len(texts), np.nan)
+    if not time_format:
+        found = np.array(numbers(texts))
+        found[np.isinf(found)] = np.nan
+    left = np.isnan(found)
+    some = texts.filter(pa.array(left))
+    whole, valid = minutes(some, time_format)
+    seconds = 60.0 * whole + _seconds(some, time_format)
+    found[left] = np.where(valid, seconds, np.nan)
+    return found, left & ~np.isnan(found)
+
+
+_SECOND = "[ T](?:[0-9]{1,2}:[0-9]{2}:|[0-9]{4})(?P<g0>[0-9]{2})"
+
+
+def _seconds(texts: Any, time_format: str) -> np.ndarray:
+    """Read what times have beyond whole minutes."""
+    named, place = _SECOND, 0
+    if time_format:
+        pattern, parts = pattern_of(time_format)
+        place = parts.find("S")
+        if place < 0:
+            return np.zeros(len(texts), dtype=np.int64)
+        named = f"^(?:{_named(pattern)})$"
+    groups = pa.compute.extract_regex(texts, named)
+    return _whole("S", pa.compute.fill_null(groups.field(place), ""))
+
+
+def _named(pattern: str) -> str:
+    """Name the groups of a pattern, as PyArrow wants it."""
+    names = itertools.count()
+    return GROUP.sub(lambda _: f"(?P<g{next(names)}>", pattern)
+
+
 _FIXED = (
     "[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9]{2}:[0-9]{2}(?::[0-5][0-9]"
     "(?:[.][0-9]+)?)?(?: ?(?:Z|UTC|[+-][0-9]{2}:?[0-5][0-9]))?)?"
@@ -227,9 +273,7 @@ def _of_fixed_width(texts: Any) -> tuple[np.ndarray, np.ndarray]:
 def _by_pattern(
     texts: Any, pattern: str, parts: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    names = iter(range(len(parts)))
-    named = GROUP.sub(lambda _: f"(?P<g{next(names)}>", pattern)
-    groups = pa.compute.extract_regex(texts, f"^(?:{named})$")
+    groups = pa.compute.extract_regex(texts, f"^(?:{_named(pattern)})$")
     found: dict[str, Any] = {}
     for place, part in enumerate(parts):
         group = pa.compute.fill_null(groups.field(place), "")

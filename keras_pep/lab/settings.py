@@ -42,6 +42,10 @@ class Settings:
             .txt: a tab]
         min_count: Values in fewer training rows share one id of their field.
             Not of movielens and synthetic.
+        split: Which rows train (80 %), validate and test: at random; own
+            files: time:COLUMN, the last by time for test, or column:NAME, where
+            a column says train, validation or test; movielens: time. A time
+            may have a format, as in 'time:when(%m/%d/%Y %H:%M)'.
         max_bad_rows: Share of malformed rows that is left out and counted.
         cache_dir: Where prepared data are kept. [default: $KERAS_PEP_CACHE, or
             ~/.cache/keras-pep]
@@ -99,7 +103,7 @@ class Settings:
             [default: tuned; with options of a search 1e-05]
         max_epochs: Longest training of the dense and of each small model.
         patience: Stop after so many epochs without a better validation AUC.
-        seed: Of the split, the initial values and the order of rows.
+        seed: Of the random split, the initial values and the order of rows.
         baseline: Whether to train the dense model too.
         compare: Train a baseline of each budget too: a full table with fewer
             columns, columns by popularity, the largest entries, the paper's
@@ -118,6 +122,7 @@ class Settings:
     fields: tuple[str, ...] = ()
     delimiter: str | None = None
     min_count: int = preset("min_count")
+    split: str = "random"
     max_bad_rows: float = preset("max_bad_rows")
     cache_dir: str | None = None
     model: str = "fm"
@@ -169,6 +174,7 @@ class Settings:
         Raises:
             KeyError: If one is missing.
         """
+        settings = {"split": "random", **settings}  # as earlier runs have it
         return cls.from_dict(
             {each.name: settings[each.name] for each in fields(cls)}
         )

@@ -66,6 +66,7 @@ _OPTIONS: Table = {
     "fields": Text("A,B,C"),
     "delimiter": Delimiter("CHARACTER"),
     "min_count": click.IntRange(min=1),
+    "split": Text("random|time:COLUMN|column:NAME"),
     "max_bad_rows": FiniteFloat(0, 1),
     "cache_dir": _FOLDER,
 }
@@ -97,6 +98,13 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
             raise click.BadParameter(
                 f"not an option of {what}.", param_hint=flag
             )
+    from keras_pep.data import DataError
+    from keras_pep.data.load import check_split
+
+    try:
+        check_split(dataset, settings["split"])
+    except DataError as error:
+        raise click.BadParameter(str(error), param_hint="--split") from error
     # As a line of CSV, so that a name may hold a comma; a format may anyway.
     line = _FORMAT.sub(r'"\1"', settings["fields"] or "")
     fields = next(csv.reader([line], skipinitialspace=True))

@@ -40,7 +40,7 @@ _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
 # Arguments of `data.load`.
 _DATA = (
     *("data_dir", "features", "label", "fields", "delimiter", "min_count"),
-    *("seed", "max_bad_rows", "cache_dir"),
+    *("split", "seed", "max_bad_rows", "cache_dir"),
 )
 _OPTIMIZERS = {
     # `auto` is one of them, as soon as the data are known.

@@ -56,6 +56,10 @@ def do_all(run: Run) -> dict[str, Any]:
         "seed": config.seed,
         "rows": {name: len(rows) for name, rows in dataset.splits.items()},
         "malformed_rows": dataset.malformed,
+        "split": config.split,
+        "unseen_in_test": {
+            name: found._asdict() for name, found in dataset.unseen.items()
+        },
         "fields": len(dataset.fields),
         "feature_count": dataset.feature_count,
         "schedule": asdict(run.schedule),

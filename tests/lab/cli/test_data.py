@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -133,6 +134,31 @@ def test_prepare_says_what_there_is(clicks, tmp_path):
     assert again.output in result.output
 
 
+@pytest.mark.slow
+def test_train_takes_the_split_that_prepare_has_made(clicks, tmp_path):
+    frame = pd.read_csv(clicks)
+    frame["day"] = np.arange(3000) // 100
+    frame.to_csv(clicks, index=False)
+    data = ("--dataset", clicks, "--label", "clicked", "--fields", "user")
+    data += ("--split", "time:day", "--cache-dir", tmp_path / "cache")
+    prepared = invoke("prepare", *data, "--quiet")
+    assert prepared.exit_code == 0, prepared.output
+    assert "rows: train 2,400 (" in prepared.output
+    # Every tenth user is there once.
+    said = "test values that training has not seen: user 30 (10.00% of its"
+    assert said in prepared.output
+    run = tmp_path / "run"
+    result = invoke("train", *data, *QUICK, "--run-dir", run)
+    assert result.exit_code == 0, result.output
+    assert "counting" not in result.output
+    assert said in result.output
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["unseen_in_test"] == {"user": {"distinct": 30, "share": 0.1}}
+    assert metrics["rows"] == {"train": 2400, "validation": 300, "test": 300}
+    again = invoke("train", "--resume", run, "--split", "random")
+    assert "settings it has begun with; leave --split out" in again.output
+
+
 def test_prepare_says_how_rows_are_taken(tmp_path):
     rows = [f"{n},u{n % 7},{n % 3 // 2}," for n in range(300)]
     path = tmp_path / "clicks.csv"
@@ -171,7 +197,7 @@ def test_a_format_may_have_commas(tmp_path, fields):
         *("--fields", fields, "--cache-dir", tmp_path / "cache", "-q"),
     )
     assert result.exit_code == 0, result.output
-    table = [line.split() for line in result.output.splitlines()[6:]]
+    table = [line.split() for line in result.output.splitlines()[7:]]
     assert sorted(line[:3] for line in table[:3]) == [
         ["item", "category", "4"],
         ["when_hour", "hour", "2"],
@@ -187,6 +213,10 @@ def test_a_format_may_have_commas(tmp_path, fields):
         (["--dataset", "avazu", "--fields", "a"], "--fields: not an option of"),
         (["--dataset", "OWN", "--data-dir", "."], "not an option of files of"),
         (["--min-count", "0"], "--min-count"),
+        (["--dataset", "OWN", "--split", "time"], "--split: found the split"),
+        (["--dataset", "avazu", "--split", "time"], "expected random for avaz"),
+        (["--split", "time:a"], "expected random for synthetic"),
+        (["--dataset", "movielens", "--split", "a"], "expected random or time"),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "prepare"])
@@ -232,3 +262,36 @@ def test_nothing_to_download_from(tmp_path, monkeypatch):
     )
     assert result.exit_code == 1
     assert "--data-dir" in result.stderr
+
+
+@pytest.mark.slow
+def test_movielens_by_time_is_trained_evaluated_and_exported(
+    small_movielens, tmp_path
+):
+    run = tmp_path / "run"
+    result = invoke(
+        *("train", "--dataset", "movielens", "--data-dir", small_movielens),
+        *("--split", "time", *QUICK, "--run-dir", run, "--export"),
+    )
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["split"] == "time"
+    assert {*metrics["unseen_in_test"]} >= {"user_id", "time_bin"}
+    evaluated = invoke("evaluate", run, "--json")
+    assert evaluated.exit_code == 0, evaluated.output
+    found = json.loads(evaluated.output)[0]["auc"]
+    assert found == metrics["dense"]["test"]["auc"]
+    # Training has not seen the last user, nor any other value.
+    (tmp_path / "rows.csv").write_text(
+        "user_id,movie_id,time_bin,gender,age,occupation,zip,year,genres\n"
+        "1,2,100,F,18,1,00001,1982,Comedy\n"
+        "999,999,999,X,99,99,x,1900,x\n"
+    )
+    predicted = invoke(
+        *("predict", run, "--input", tmp_path / "rows.csv"),
+        *("--output", tmp_path / "scores.csv"),
+    )
+    assert predicted.exit_code == 0, predicted.output
+    scores = np.loadtxt(tmp_path / "scores.csv", skiprows=1)
+    assert scores.shape == (2,)
+    assert ((scores > 0) & (scores < 1)).all()

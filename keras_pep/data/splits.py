@@ -1,0 +1,148 @@
+"""Which rows are for training, for validation and for test."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from keras_pep.data.dataset import ENDS, DataError, first_shares
+from keras_pep.data.rows import Block, Files, Malformed, blocks
+from keras_pep.data.stored import SPLITS
+from keras_pep.data.times import FORMS, instants, pattern_of
+
+_PENDING = 1 << 18  # times that are counted before counts are added up
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How rows are split.
+
+    Attributes:
+        by: `"random"`, `"time"` or `"column"`.
+        column: Of the times, or of the names of splits.
+        time_format: Of times, as a `Field` has it.
+        cuts: The first times of validation and of test, once they are known.
+    """
+
+    by: str = "random"
+    column: str = ""
+    time_format: str = ""
+    cuts: tuple[float, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        """Say what values of the column have to be, for an error."""
+        if self.by == "column":
+            return f"{', '.join(SPLITS[:-1])} or {SPLITS[-1]}"
+        if self.time_format:
+            return f"a time as {self.time_format} has it"
+        return (
+            f"a number or a time to split by: {FORMS}; for others a format, as "
+            f"in --split 'time:{self.column}(%m/%d/%Y %H:%M)'"
+        )
+
+    def split(
+        self, block: Block, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Split the rows of a block.
+
+        Args:
+            block: With the rule's column.
+            random: What rows are split by at random.
+
+        Returns:
+            For each row a place in `SPLITS`, int8; and for each value of the
+            column whether it is malformed, bool, if there is a column.
+        """
+        if self.by == "random":
+            drawn = random.random(len(block))
+            return np.searchsorted(ENDS, drawn, "right").astype(np.int8), None
+        column = block.columns[self.column]
+        if self.by == "time":
+            times, _ = instants(column.values, self.time_format)
+            places = np.searchsorted(self.cuts, times, "right")
+            malformed = np.isnan(times)
+        else:
+            words = pa.compute.utf8_trim_whitespace(column.values)
+            words = pa.compute.utf8_lower(words)
+            found = pa.compute.index_in(words, pa.array(SPLITS, words.type))
+            places = found.fill_null(-1).to_numpy(zero_copy_only=False)
+            malformed = places < 0
+        return places.astype(np.int8)[column.codes], malformed
+
+    def fitted(self, files: Files) -> "Rule":
+        """Find the times at which validation and test begin.
+
+        Rows of one time stay together, in the split of the first of them.
+
+        Raises:
+            DataError: If some times are numbers, and others are not.
+        """
+        times, rows = [np.empty(0)], [np.empty(0, np.int64)]
+        kinds = set()
+        for block in blocks(files, (self.column,), Malformed()):
+            column = block.columns[self.column]
+            found, written = instants(column.values, self.time_format)
+            valid = ~np.isnan(found)
+            kinds |= {*written[valid].tolist()}
+            if len(kinds) > 1:
+                raise DataError(
+                    f"{block.path}: found numbers and written times in column "
+                    f"{self.column!r}, expected one or the other to split by."
+                )
+            times.append(found[valid])
+            rows.append(np.bincount(column.codes, minlength=valid.size)[valid])
+            if sum(map(len, times[1:])) > max(_PENDING, len(times[0])):
+                each, sums = _sum(times, rows)
+                times, rows = [each], [sums]
+        each, sums = _sum(times, rows)
+        starts = np.searchsorted(first_shares(sums), ENDS)
+        return replace(self, cuts=tuple(np.append(each, np.inf)[starts]))
+
+
+def _sum(
+    times: Sequence[np.ndarray], rows: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add up the rows of each time, ascending."""
+    each, places = np.unique(np.concatenate(times), return_inverse=True)
+    sums = np.zeros(each.size, dtype=np.int64)
+    np.add.at(sums, places, np.concatenate(rows))
+    return each, sums
+
+
+def rule_of(
+    split: str, columns: Sequence[str], label: str, fields: Sequence[str]
+) -> Rule:
+    """Read how rows are to be split.
+
+    Args:
+        split: `"random"`, `"time:COLUMN"`, `"time:COLUMN(FORMAT)"` or
+            `"column:NAME"`.
+        columns: Those that there are.
+        label: The column of labels.
+        fields: The columns that were named to learn from.
+
+    Raises:
+        DataError: If the column has another purpose, or there cannot be such
+            a format.
+    """
+    if split == "random":
+        return Rule()
+    by, _, column = split.partition(":")
+    time_format = ""
+    written = re.fullmatch(r"(.+?)\((.*%.*)\)", column)
+    if by == "time" and column not in columns and written:
+        column, time_format = written.groups()
+        try:
+            pattern_of(time_format)
+        except ValueError as error:
+            raise DataError(f"{error}.") from error
+    if column == label or (by == "column" and column in fields):
+        what = "the label" if column == label else "a field"
+        raise DataError(
+            f"{column!r} is {what}, and cannot say how rows are split as well."
+        )
+    return Rule(by, column, time_format)

@@ -1,0 +1,96 @@
+"""A run keeps to the rows it has begun with, however they are split."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_pep.lab.run import (
+    Config,
+    RunDirectory,
+    evaluate_run,
+    resume,
+    train,
+)
+from keras_pep.lab.settings import Settings
+from tests.lab.run.results import without_times
+from tests.lab.run.test_resume import (
+    SHORT,
+    InterruptedHereError,
+    interrupting,
+)
+from tests.said import saying
+
+
+@pytest.fixture
+def clicks(tmp_path):
+    """Clicks of users who come and go."""
+    random = np.random.default_rng(0)
+    user = np.arange(2000) // 40 + random.integers(0, 25, 2000)
+    frame = pd.DataFrame(
+        {
+            "user": user,
+            "when": np.arange(2000) // 2,
+            "part": random.choice(["train", "validation", "test"], 2000),
+            "clicked": (user + random.integers(0, 2, 2000)) % 3 // 2,
+        }
+    )
+    path = tmp_path / "clicks.csv"
+    frame.sample(frac=1, random_state=0).to_csv(path, index=False)
+    return path, frame
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["time:when", "column:part"])
+def test_a_run_goes_on_and_is_evaluated_by_its_own_split(
+    clicks, tmp_path, split
+):
+    path, frame = clicks
+    config = Config(
+        **SHORT,
+        dataset=str(path),
+        label="clicked",
+        fields=("user",),
+        split=split,
+        min_count=1,
+        sparsity=(0.5,),
+        cache_dir=str(tmp_path / "cache"),
+    )
+    whole, broken = (RunDirectory(tmp_path / name) for name in "ab")
+    said = []
+    with saying(said.append):
+        expected = train(config, whole)
+    parts = frame["part"]
+    if split == "time:when":
+        parts = pd.Series(
+            np.repeat(["train", "validation", "test"], [1600, 200, 200])
+        )
+    users = frame["user"]
+    new = users[parts == "test"]
+    new = new[~new.isin(users[parts == "train"])]
+    share = len(new) / (parts == "test").sum()
+    assert expected["split"] == split
+    assert expected["rows"] == parts.value_counts().to_dict()
+    assert expected["unseen_in_test"] == {
+        "user": {"distinct": new.nunique(), "share": pytest.approx(share)}
+    }
+    line = "test values that training has not seen: " + (
+        f"user {new.nunique()} ({share:.2%} of its values)"
+        if len(new)
+        else "none"
+    )
+    assert line in "\n".join(said).splitlines()
+
+    with pytest.raises(InterruptedHereError), saying(interrupting(3)):
+        train(config, broken)
+    assert without_times(resume(broken)) == without_times(expected)
+    assert (
+        evaluate_run(broken, "test")["dense"]["test"]
+        == (expected["dense"]["test"])
+    )
+
+
+def test_earlier_runs_were_split_at_random():
+    settings = Settings(dataset="own.csv").to_dict()
+    assert Settings.of_run({**settings, "split": "time:a"}).split == "time:a"
+    del settings["split"]
+    assert Settings.of_run(settings) == Settings(dataset="own.csv")

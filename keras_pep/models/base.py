@@ -1,4 +1,4 @@
-"""What the recommenders share: ids per field in, one shared table."""
+"""Base of the recommenders: ids per field in, one shared table."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -205,7 +205,7 @@ class FieldModelMixin(IdsMixin):
         return max(self.field_lengths) > 1
 
     def shares(self, ids: Any) -> Any:
-        """What each column counts within its field, `(batch, columns)`.
+        """Weight each column within its field, `(batch, columns)`.
 
         None if no field is a list: each counts 1.
         """

@@ -1,4 +1,4 @@
-"""What a search finds: which entries stay, and where they started."""
+"""The result of a search: which entries stay, and where they started."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence

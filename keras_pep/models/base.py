@@ -68,6 +68,14 @@ class FieldModelMixin(IdsMixin):
         ValueError: If an argument is not as described, or, in an eager call, an
             id is outside its field: on TensorFlow it is an
             `InvalidArgumentError`, on its CPU in graphs, too.
+
+    Example:
+
+    ```python
+    model = keras_pep.models.FM([6040, 3706], embedding_dim=16)
+    isinstance(model, keras_pep.models.FieldModel)  # True
+    model.table_rows(np.array([[12, 7]]))  # [[12, 6047]]
+    ```
     """
 
     built: bool

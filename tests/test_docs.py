@@ -1,8 +1,10 @@
 """The front page and the site: their length, code, links and English."""
 
 import ast
+import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -156,3 +158,38 @@ def test_no_foreign_idiom():
     texts = {str(p): p.read_text() for p in [*PAGES, ROOT / "README.md"]}
     bad = [w for w, t in [*docstrings(), *texts.items()] if idiom.search(t)]
     assert not bad, bad
+
+
+def test_the_figure_has_every_method_and_point(tmp_path):
+    """Drawn from a run of two sizes and one baseline."""
+    click_testing = pytest.importorskip("click.testing")
+    from docs.figure import curves, main
+
+    def model(size, auc, **more):
+        return {
+            **{"exported_bytes": {"int8": {"table": size}}, **more},
+            "test": {"auc": auc},
+        }
+
+    metrics = {
+        "dataset": "clicks <1>",
+        "dense": model(4_000, 0.8),
+        "budgets": [model(2_000, 0.81), model(1_000, 0.79)],
+        "baselines": [model(1_500, 0.7, method="uniform")],
+    }
+    assert curves(metrics) == {
+        "dense": [(4.0, 0.8)],
+        "keras-pep": [(1.0, 0.79), (2.0, 0.81)],
+        "uniform": [(1.5, 0.7)],
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    out = tmp_path / "figure.svg"
+    done = click_testing.CliRunner().invoke(
+        main, [str(tmp_path), "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    root = ElementTree.parse(out).getroot()
+    circles = root.findall("{http://www.w3.org/2000/svg}circle")
+    assert len(circles) == 3
+    # 1 kB is a quarter of the way from the left edge to the dense table.
+    assert circles[0].get("cx") == "231.0"

@@ -96,7 +96,7 @@ def svg(metrics: dict[str, Any]) -> str:
             f'<circle cx="{x(s):.1f}" cy="{y(a):.1f}" r="4" fill="{color}"/>'
             for s, a in curve
         ]
-        at = WIDTH - RIGHT - 120, HEIGHT - BOTTOM - 76 + 20 * number
+        at = WIDTH - RIGHT - 140, HEIGHT - BOTTOM - 76 + 20 * number
         drawn.append(text(at, f"● {name}", f'fill="{color}"'))
     return "\n".join([*drawn, "</svg>", ""])
 

@@ -1,1 +1,1 @@
-"""What is timed, and against whom."""
+"""Timings, and the programs they are compared with."""

@@ -275,7 +275,7 @@ print(pages * resource.getpagesize())
 
 
 def _memory(folder: Path, rows: int) -> str:
-    """Of a process that serves, without Python TensorFlow."""
+    """Measure a process that serves, without Python TensorFlow."""
     runtime = Path(c_runtime.__file__).parent
 
     def resident(name: str) -> int:

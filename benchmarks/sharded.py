@@ -1,4 +1,4 @@
-"""What each device holds of a table whose rows they share.
+"""Bytes on each device of a table whose rows they share.
 
 Example:
     python -m benchmarks.sharded

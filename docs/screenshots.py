@@ -129,7 +129,7 @@ def _picture(page: Page, path: Path, top: float, bottom: float) -> None:
 
 
 def terminal(arguments: list[str], folder: Path) -> str:
-    """What a command leaves on the screen of a terminal, as a drawing of it.
+    """Draw what a command leaves on the screen of a terminal.
 
     Of each line that is what was written after the last return to its start.
     """

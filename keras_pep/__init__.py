@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from keras_pep.lazy import attach, register
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from keras_pep import (

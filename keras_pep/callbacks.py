@@ -25,6 +25,14 @@ class ExactValidationMixin(EitherKeras):
             `keras_pep.data.Split`.
         labels: 0 or 1, `(rows,)`.
         batch_size: Rows to predict at once.
+
+    Example:
+
+    ```python
+    ids, labels = validation
+    judge = keras_pep.callbacks.ExactValidation(ids, labels[:, 0])
+    model.fit(*train, callbacks=[judge])  # logs val_auc and val_logloss
+    ```
     """
 
     def __init__(

@@ -57,7 +57,7 @@ EitherKeras: Any = object
 
 
 class LayerMixin(EitherKeras):
-    """What layers and models of either Keras are."""
+    """Type of the layers and models of either Keras."""
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls the layer, if it is a model of its own Keras that does so."""

@@ -121,7 +121,7 @@ def _cut(values: Any, thresholds: Any) -> tuple[Any, Any]:
 
 
 def thresholds(logits: Any, clock: Any) -> Any:
-    """What is subtracted: `sigmoid(s) * exp(clock)`.
+    """Compute the threshold that is subtracted: `sigmoid(s) * exp(clock)`.
 
     Computed as `exp(s + clock) * sigmoid(-s)`, which is the same, but does not
     lose a sigmoid too small for a float, from -104 on in float32, before the

@@ -1,1 +1,1 @@
-"""Repeats the figures of the README."""
+"""Repeats the figures of docs/results.md."""

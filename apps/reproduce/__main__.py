@@ -1,4 +1,4 @@
-"""Repeats `keras-pep train` over seeds and prints the table of the README.
+"""Repeats `keras-pep train` over seeds and prints a table of docs/results.md.
 
 Example:
     python -m apps.reproduce --seeds 0,1,2 -- --dataset movielens
@@ -163,7 +163,7 @@ def _auc(entries: Sequence[dict[str, Any]]) -> float:
 
 
 def costs(runs: Sequence[dict[str, Any]]) -> str:
-    """What the stages take, in times of training dense to its best epoch."""
+    """Compare times of stages with training dense to its best epoch."""
     searches, retrainings = [], []
     for run in runs:
         if run["dense"] and run["search"]["seconds"] is not None:

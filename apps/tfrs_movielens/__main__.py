@@ -18,7 +18,7 @@ def main() -> None:
 
 
 def _options(command: Any) -> Any:
-    """What both commands take."""
+    """Add the options of both commands."""
     for option in (
         click.option(
             "--data-dir",

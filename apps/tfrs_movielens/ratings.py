@@ -1,4 +1,4 @@
-"""Who has rated what: MovieLens-1M as the retrieval tutorial takes it."""
+"""Ratings of MovieLens-1M, as the retrieval tutorial takes them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Ratings:
     test: Pairs
 
     def seen(self) -> np.ndarray:
-        """What each user has rated in training, boolean `(users, movies)`."""
+        """Mark the training ratings of each user, boolean `(users, movies)`."""
         seen = np.zeros((self.users.size, self.movies.size), dtype=bool)
         seen[self.train.users, self.train.movies] = True
         return seen

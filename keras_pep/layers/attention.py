@@ -35,6 +35,13 @@ class InteractingLayerMixin(LayerMixin):
     Raises:
         ValueError: If `num_heads` does not divide `units`.
 
+    Example:
+
+    ```python
+    layer = keras_pep.layers.InteractingLayer(64, num_heads=2)
+    layer(np.ones((2, 7, 16)))  # (2, 7, 64)
+    ```
+
     Reference:
         - [Song et al., 2019](https://arxiv.org/abs/1810.11921), equations 5-8
     """

@@ -32,7 +32,7 @@ _STRIDE = 0x9E3779B1  # odd: blocks of a table have different seeds
 def initial_blocks(
     initializer: Any, shape: tuple[int, int], dtype: str
 ) -> Iterator[Any]:
-    """What a table is made of, by `row_blocks`.
+    """The initial values of a table, by `row_blocks`.
 
     A table of more than 2**24 entries is drawn about 2**22 at a time, each time
     from a seed that the seed of the table and its place make, if it is a Keras
@@ -150,7 +150,7 @@ def _is_divided(initializer: Any, shape: tuple[int, int]) -> bool:
 def _of_block(
     initializer: Any, number: int, count: int, shape: tuple[int, int]
 ) -> Any:
-    """What draws a block of some rows."""
+    """Return the function that draws a block of rows."""
     if not hasattr(initializer, "seed"):
         return initializer
     if isinstance(initializer, initializers.VarianceScaling):
@@ -169,6 +169,6 @@ def _of_block(
 
 
 def _fan(mode: str, rows: int, columns: int) -> float:
-    """What `VarianceScaling` divides its scale by."""
+    """Compute the number that `VarianceScaling` divides its scale by."""
     fans = {"fan_in": rows, "fan_out": columns}
     return fans.get(mode, (rows + columns) / 2)

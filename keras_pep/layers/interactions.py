@@ -25,6 +25,13 @@ class FactorizationMachineMixin(LayerMixin):
     Output shape:
         `(batch, 1)`.
 
+    Example:
+
+    ```python
+    vectors = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    keras_pep.layers.FactorizationMachine()(vectors)  # [[11.0]]
+    ```
+
     Reference:
         - [Rendle, 2010](https://doi.org/10.1109/ICDM.2010.127)
     """
@@ -71,6 +78,13 @@ class FieldPairInteractionMixin(LayerMixin):
 
     Raises:
         ValueError: If there are fewer than two fields.
+
+    Example:
+
+    ```python
+    layer = keras_pep.layers.FieldPairInteraction()
+    layer(np.ones((2, 3, 4)))  # (2, 1)
+    ```
 
     Reference:
         - [Pan et al., 2018](https://arxiv.org/abs/1806.03514), one number for
@@ -132,6 +146,13 @@ class CrossLayerMixin(LayerMixin):
 
     Output shape:
         `(batch, units)`.
+
+    Example:
+
+    ```python
+    first = np.ones((2, 8))
+    vectors = keras_pep.layers.CrossLayer(8)(first, first)  # (2, 8)
+    ```
 
     Reference:
         - [Wang et al., 2021](https://arxiv.org/abs/2008.13535), equation 1

@@ -30,6 +30,13 @@ class LinearMixin(IdsMixin):
 
     Output shape:
         `(batch, 1)`.
+
+    Example:
+
+    ```python
+    layer = keras_pep.layers.Linear(10_000)
+    layer(np.array([[1, 2, 3]]))  # (1, 1)
+    ```
     """
 
     built: bool

@@ -31,6 +31,13 @@ class MLPMixin(LayerMixin):
 
     Output shape:
         `(batch, 1)`.
+
+    Example:
+
+    ```python
+    layer = keras_pep.layers.MLP([100, 100], dropout=0.2)
+    layer(np.ones((2, 4, 8)))  # (2, 1)
+    ```
     """
 
     def __init__(

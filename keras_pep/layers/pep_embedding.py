@@ -235,7 +235,7 @@ class PEPEmbeddingMixin(TableMixin):
         return joined(self._blocks(), self.input_dim)
 
     def sparse(self) -> SparseTable:
-        """What is kept, as it is looked up."""
+        """The pruned table, as it is looked up."""
         shape = self.input_dim, self.output_dim
         return SparseTable.from_blocks(self._blocks(), shape)
 
@@ -509,7 +509,7 @@ class PEPEmbeddingMixin(TableMixin):
         return pruned(values, self._of_fields(shared, rows))
 
     def _of_fields(self, shared: Any, rows: Any) -> Any:
-        """What rows share with others, to broadcast against them."""
+        """Gather what rows share with others, to broadcast against them."""
         if self.field_sizes and self.granularity.startswith("field"):
             return ops.take(shared, field_of(rows, self.field_sizes), axis=0)
         return shared

@@ -17,6 +17,13 @@ class RowEmbedding(keras.layers.Embedding):
     On TensorFlow Keras' own reads the whole table in every step. Arguments,
     input and output are the same, but for ids outside the table, which are an
     error or whose vector is NaN, as with `PEPEmbedding`.
+
+    Example:
+
+    ```python
+    layer = keras_pep.layers.RowEmbedding(10_000, 64)
+    layer(np.array([[1, 2, 3]]))  # (1, 3, 64)
+    ```
     """
 
     def add_weight(self, shape: Any, initializer: Any, **kwargs: Any) -> Any:

@@ -25,6 +25,13 @@ class AutoIntMixin(FieldModelMixin):
         dropout: Share of its hidden units that is dropped in training.
         **kwargs: Those of `FieldModel`.
 
+    Example:
+
+    ```python
+    model = keras_pep.models.AutoInt([6040, 3706], embedding_dim=16)
+    model(np.array([[12, 7]]))  # (1, 1)
+    ```
+
     Reference:
         - [Song et al., 2019](https://arxiv.org/abs/1810.11921)
     """

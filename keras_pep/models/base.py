@@ -1,4 +1,4 @@
-"""What the recommenders share: ids per field in, one shared table."""
+"""Base of the recommenders: ids per field in, one shared table."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +68,14 @@ class FieldModelMixin(IdsMixin):
         ValueError: If an argument is not as described, or, in an eager call, an
             id is outside its field: on TensorFlow it is an
             `InvalidArgumentError`, on its CPU in graphs, too.
+
+    Example:
+
+    ```python
+    model = keras_pep.models.FM([6040, 3706], embedding_dim=16)
+    isinstance(model, keras_pep.models.FieldModel)  # True
+    model.table_rows(np.array([[12, 7]]))  # [[12, 6047]]
+    ```
     """
 
     built: bool
@@ -205,7 +213,7 @@ class FieldModelMixin(IdsMixin):
         return max(self.field_lengths) > 1
 
     def shares(self, ids: Any) -> Any:
-        """What each column counts within its field, `(batch, columns)`.
+        """Weight each column within its field, `(batch, columns)`.
 
         None if no field is a list: each counts 1.
         """

@@ -23,6 +23,13 @@ class DeepFMMixin(FMMixin):
         dropout: Share of hidden units that is dropped in training.
         **kwargs: Those of `FieldModel`.
 
+    Example:
+
+    ```python
+    model = keras_pep.models.DeepFM([6040, 3706], embedding_dim=16)
+    model(np.array([[12, 7]]))  # (1, 1)
+    ```
+
     Reference:
         - [Guo et al., 2017](https://arxiv.org/abs/1703.04247)
     """

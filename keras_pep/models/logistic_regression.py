@@ -18,6 +18,13 @@ class LogisticRegressionMixin(FieldModelMixin):
     The weights are an embedding table with one column, so that pruning it is
     feature selection. Arguments, input and output are those of `FieldModel`,
     with an `embedding_dim` of 1 and nothing else.
+
+    Example:
+
+    ```python
+    model = keras_pep.models.LogisticRegression([6040, 3706])
+    model(np.array([[12, 7]]))  # (1, 1)
+    ```
     """
 
     def __init__(

@@ -57,6 +57,15 @@ class AdamL2Mixin(L2Mixin):
     Raises:
         ValueError: If `l2` is negative, or `weight_decay` is given.
 
+    Example:
+
+    ```python
+    model.compile(
+        keras_pep.optimizers.AdamL2(1e-3, l2=1e-5),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    ```
+
     Reference:
         - [Loshchilov & Hutter, 2019](https://arxiv.org/abs/1711.05101), on
           the difference between the two

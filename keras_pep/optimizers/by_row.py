@@ -185,21 +185,45 @@ class ByRowMixin(L2Mixin):
 
 
 def parts(optimizer: Any) -> Iterator[Any]:
-    """An optimizer and those within it, as a `LossScaleOptimizer` has one."""
+    """An optimizer and those within it, as a `LossScaleOptimizer` has one.
+
+    Example:
+
+    ```python
+    optimizer = keras_pep.optimizers.LazyAdam(1e-3)
+    scaled = keras.optimizers.LossScaleOptimizer(optimizer)
+    len([*keras_pep.optimizers.parts(scaled)])  # 2
+    ```
+    """
     yield optimizer
     for each in optimizers_within(optimizer):
         yield from parts(each)
 
 
 def catch_up(optimizer: Any) -> None:
-    """Brings rows up to date, if the optimizer leaves any behind."""
+    """Brings rows up to date, if the optimizer leaves any behind.
+
+    Example:
+
+    ```python
+    keras_pep.optimizers.catch_up(model.optimizer)
+    ```
+    """
     for part in parts(optimizer):
         if isinstance(part, ByRowMixin):
             part.catch_up()
 
 
 def taken_by(optimizer: Any) -> Callable[[Any, Any], Any]:
-    """`take`, or that of the optimizer that updates a variable by row."""
+    """`take`, or that of the optimizer that updates a variable by row.
+
+    Example:
+
+    ```python
+    take = keras_pep.optimizers.taken_by(model.optimizer)
+    rows = take(model.embedding.embeddings, np.array([0, 2]))  # (2, 16)
+    ```
+    """
     lazy = [x for x in parts(optimizer) if isinstance(x, ByRowMixin)]
 
     def take(variable: keras.Variable, rows: Any) -> Any:

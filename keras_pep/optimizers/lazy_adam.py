@@ -52,6 +52,17 @@ class LazyAdamMixin(ByRowMixin):
 
     Raises:
         ValueError: If an argument makes gradients dense, or `l2` is negative.
+
+    Example:
+
+    ```python
+    optimizer = keras_pep.optimizers.LazyAdam(1e-3, l2=1e-5)
+    model.compile(
+        optimizer, keras.losses.BinaryCrossentropy(from_logits=True)
+    )
+    model.fit(*train)
+    optimizer.catch_up()  # before the table is read
+    ```
     """
 
     _aged = staticmethod(aged)

@@ -77,6 +77,15 @@ class RowwiseAdagradMixin(ByRowMixin):
     Raises:
         ValueError: If an argument makes gradients dense, or `l2` is negative.
 
+    Example:
+
+    ```python
+    model.compile(
+        keras_pep.optimizers.RowwiseAdagrad(0.05),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    ```
+
     Reference:
         - [Naumov et al., 2019](https://arxiv.org/abs/1906.00091), DLRM, whose
           code has it as `RWSAdagrad`

@@ -27,6 +27,15 @@ class Schedule:
     Raises:
         ValueError: If an argument is not as described.
 
+    Example:
+
+    ```python
+    schedule = keras_pep.pruning.Schedule(shape="cubic")
+    tickets = keras_pep.search(
+        model, train, budgets=[30_000], schedule=schedule, epochs=2
+    )
+    ```
+
     Reference:
         - [Zhu & Gupta, 2017](https://arxiv.org/abs/1710.01878), on the cubic
           shape

@@ -109,7 +109,7 @@ class PEPRetrainingMixin(EitherKeras):
 
     ```python
     retraining = keras_pep.callbacks.PEPRetraining(budget=50_000, patience=2)
-    model.fit(train, validation_data=validation, epochs=40,
+    model.fit(*train, validation_data=validation, epochs=40,
               callbacks=[retraining])
     keras_pep.pruned_model(model).save("small.keras")
     ```

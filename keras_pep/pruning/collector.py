@@ -1,4 +1,4 @@
-"""What the searches have in common: taking tickets while a model is fitted."""
+"""Common part of the searches: taking tickets while a model is fitted."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -100,7 +100,7 @@ class TicketCollector(keras.callbacks.Callback):
         self.model.optimizer.build(self.model.trainable_variables)
 
     def state(self) -> dict[str, Any]:
-        """What an interrupted search needs to go on, as JSON.
+        """The state that an interrupted search resumes from, as JSON.
 
         Tickets are not part of it, only their budgets.
         """

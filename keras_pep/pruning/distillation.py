@@ -35,6 +35,14 @@ def soft_labels(
         ValueError: If `share` is not from 0 to 1, or the model does not give
             one logit for each label.
 
+    Example:
+
+    ```python
+    ids, labels = train
+    soft = keras_pep.soft_labels(dense, ids, labels)
+    model.fit(ids, soft, epochs=2)
+    ```
+
     Reference:
         - [Hinton et al., 2015](https://arxiv.org/abs/1503.02531)
     """

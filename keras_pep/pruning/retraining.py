@@ -62,6 +62,13 @@ def retrain(
 
     Raises:
         ValueError: If the model is not compiled; and see `pruned_model`.
+
+    Example:
+
+    ```python
+    (ticket,) = keras_pep.search(model, train, budgets=[30_000], epochs=2)
+    small = keras_pep.retrain(model, ticket, train, validation, epochs=2)
+    ```
     """
     refuse_legacy(model)
     if not model.compiled:
@@ -109,6 +116,13 @@ def pruned_model(
     Raises:
         ValueError: If the ticket is not of this model, or the model's layers
             are not part of its configuration.
+
+    Example:
+
+    ```python
+    small = keras_pep.pruned_model(model)
+    small.save("small.keras")
+    ```
 
     Reference:
         - [Frankle & Carbin, 2019](https://arxiv.org/abs/1803.03635), on

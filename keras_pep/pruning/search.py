@@ -25,7 +25,18 @@ METHODS = ("budget", "paper", "magnitude")
 
 
 class BudgetNotReachedWarning(UserWarning):
-    """A search ended before as many entries were pruned as asked for."""
+    """A search ended before as many entries were pruned as asked for.
+
+    Example:
+
+    ```python
+    import warnings
+
+    warnings.simplefilter(
+        "error", keras_pep.pruning.BudgetNotReachedWarning
+    )
+    ```
+    """
 
 
 def search(

@@ -37,6 +37,13 @@ def entries_of(
     Raises:
         ValueError: If not just one of the three is given, or a size is out of
             range.
+
+    Example:
+
+    ```python
+    layers = keras_pep.pruning.pep_layers(model)
+    keras_pep.pruning.entries_of(layers, sparsity=0.95)
+    ```
     """
     name, sizes = only_size(
         budget=budget, sparsity=sparsity, max_bytes=max_bytes
@@ -79,6 +86,12 @@ def check_budgets(budgets: Sequence[int], parameters: int) -> None:
 
     Raises:
         ValueError: If there is no budget, or one is out of range.
+
+    Example:
+
+    ```python
+    keras_pep.pruning.check_budgets([9_000, 3_000], parameters=96_000)
+    ```
     """
     if not budgets:
         raise ValueError("A search needs at least one budget.")
@@ -107,6 +120,12 @@ def number_of_bytes(text: int | str) -> int:
 
     Raises:
         ValueError: If it is none.
+
+    Example:
+
+    ```python
+    keras_pep.pruning.number_of_bytes("2 MiB")  # 2_097_152
+    ```
     """
     if isinstance(text, str):
         found = _BYTES.fullmatch(text)

@@ -1,4 +1,4 @@
-"""What a search finds: which entries stay, and where they started."""
+"""The result of a search: which entries stay, and where they started."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -35,6 +35,15 @@ class Ticket:
         learned_weights: The other weights likewise.
         budget: How many entries were allowed to stay.
         step: Training step of the search at which so few were left.
+
+    Example:
+
+    ```python
+    (ticket,) = keras_pep.search(model, train, budgets=[30_000], epochs=2)
+    ticket.save("30000.ticket.npz")
+    ticket = keras_pep.Ticket.load("30000.ticket.npz")
+    print(ticket.embedding_parameters)  # 30_000
+    ```
 
     Reference:
         - [Frankle & Carbin, 2019](https://arxiv.org/abs/1803.03635)
@@ -199,6 +208,13 @@ def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
 
     Raises:
         ValueError: If there is none, or two have the same name.
+
+    Example:
+
+    ```python
+    for layer in keras_pep.pruning.pep_layers(model):
+        print(layer.name, layer.nonzero_parameters())
+    ```
     """
     layers = [
         layer

@@ -61,6 +61,13 @@ def served_model(
     Raises:
         ValueError: If two tables have the same name, or the layers are not
             part of the configuration.
+
+    Example:
+
+    ```python
+    served = keras_pep.serving.served_model(model, quantize="int8")
+    served(train[0][:2])  # (2, 1)
+    ```
     """
     found = tables_of(model) if found is None else found
     own = table_weights(found)
@@ -145,6 +152,12 @@ def tables_of(model: keras.Model) -> Tables:
 
     Raises:
         ValueError: If two have the same name, or one is not built.
+
+    Example:
+
+    ```python
+    tables = keras_pep.serving.tables_of(model)
+    ```
     """
     tables: Tables = {}
     kinds = (TableMixin, LinearMixin, keras_of(model).layers.Embedding)

@@ -41,6 +41,14 @@ class Description:
         signatures: By name.
         report: What `export_saved_model` has said of it; empty if another has
             written it.
+
+    Example:
+
+    ```python
+    keras_pep.export_saved_model(model, "saved_models/fm/1")
+    found = keras_pep.serving.describe(Path("saved_models/fm/1"))
+    print([*found.signatures])
+    ```
     """
 
     path: Path
@@ -49,7 +57,15 @@ class Description:
 
 
 def find_saved_model(path: Path) -> Path | None:
-    """Find a SavedModel: a version, or the last version of a model."""
+    """Find a SavedModel: a version, or the last version of a model.
+
+    Example:
+
+    ```python
+    keras_pep.export_saved_model(model, "saved_models/fm/1")
+    keras_pep.serving.find_saved_model(Path("saved_models/fm"))
+    ```
+    """
     if (path / "saved_model.pb").is_file():
         return path
     versions = [
@@ -68,6 +84,14 @@ def describe(path: Path) -> Description:
 
     Raises:
         ExportError: If it is damaged.
+
+    Example:
+
+    ```python
+    keras_pep.export_saved_model(model, "saved_models/fm/1")
+    found = keras_pep.serving.describe(Path("saved_models/fm/1"))
+    print(found.report["table_bytes"])
+    ```
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -149,7 +173,16 @@ _SIZES = ("table_bytes_dense", "table_bytes", "vocabulary_bytes", "other_bytes")
 
 
 def signature_lines(signatures: Mapping[str, Signature]) -> list[str]:
-    """Inputs and outputs of each signature, as a person reads them."""
+    """Inputs and outputs of each signature, as a person reads them.
+
+    Example:
+
+    ```python
+    keras_pep.export_saved_model(model, "saved_models/fm/1")
+    found = keras_pep.serving.describe(Path("saved_models/fm/1"))
+    print(*keras_pep.serving.signature_lines(found.signatures), sep="\\n")
+    ```
+    """
     lines = []
     for name, signature in signatures.items():
         lines.append(f"signature {name}")

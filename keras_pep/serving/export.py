@@ -44,7 +44,18 @@ _WARM_UP = "tf_serving_warmup_requests"
 
 
 class ExportError(RuntimeError):
-    """A model cannot be exported; says why, and what to do."""
+    """A model cannot be exported; says why, and what to do.
+
+    Example:
+
+    ```python
+    keras_pep.export_saved_model(model, "saved_models/fm/1")
+    try:
+        keras_pep.export_saved_model(model, "saved_models/fm/1")
+    except keras_pep.serving.ExportError as error:
+        print(error)  # ... exists: choose another version, or remove it.
+    ```
+    """
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,13 @@ class Export:
         path: The version's directory.
         report: What it holds, by tables, fields and bytes. It is in the
             directory too, as `assets.extra/keras_pep.json`.
+
+    Example:
+
+    ```python
+    made = keras_pep.export_saved_model(model, "saved_models/fm/1")
+    print(made.path, made.report["table_bytes"])
+    ```
     """
 
     path: Path
@@ -106,6 +124,15 @@ def export_saved_model(
         ExportError: If there is something at `path`, or it cannot be written,
             or Keras does not run on TensorFlow.
         ValueError: If the model cannot be stored, or the dataset is another's.
+
+    Example:
+
+    ```python
+    made = keras_pep.export_saved_model(
+        model, "saved_models/fm/1", quantize="int8"
+    )
+    print(made.report["table_bytes"])
+    ```
     """
     path = Path(path)
     if keras.backend.backend() != "tensorflow":
@@ -151,7 +178,14 @@ def _is_of_tfrs(model: keras.Model, name: str) -> bool:
 
 
 def next_version(folder: Path) -> int:
-    """Return the version after the last in a model's folder, from 1 on."""
+    """Return the version after the last in a model's folder, from 1 on.
+
+    Example:
+
+    ```python
+    keras_pep.serving.next_version(Path("saved_models/new"))  # 1
+    ```
+    """
     names = [each.name for each in folder.glob("*")] if folder.is_dir() else []
     return max((int(name) for name in names if name.isdecimal()), default=0) + 1
 

@@ -98,7 +98,15 @@ def field_sizes(
 
 
 def size_table(report: Mapping[str, Any]) -> str:
-    """Write a table of bytes: tables, vocabularies and the rest."""
+    """Write a table of bytes: tables, vocabularies and the rest.
+
+    Example:
+
+    ```python
+    made = keras_pep.export_saved_model(model, "saved_models/fm/1")
+    print(keras_pep.serving.size_table(made.report))
+    ```
+    """
     lines = [
         f"{name}: {table['storage']} of {table['values']}, "
         f"{table['kept_parameters']:,} of {table['rows']:,} x "

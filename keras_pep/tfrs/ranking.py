@@ -95,7 +95,7 @@ class RankingModel(tfrs.Model):
         return cls(**{**config, "scorer": scorer})
 
     def get_build_config(self) -> dict[str, Any]:
-        """That of the scorer."""
+        """Return the scorer's value."""
         config: dict[str, Any] = self.scorer.get_build_config()
         return config
 

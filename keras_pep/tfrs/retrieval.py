@@ -210,7 +210,7 @@ class RetrievalModel(tfrs.Model):
 
 
 def _names(items: Any) -> np.ndarray:
-    """What items are called: int64 or strings.
+    """Names of the items: int64 or strings.
 
     Raises:
         ValueError: If they are not, or two are called the same.

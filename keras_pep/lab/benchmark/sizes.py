@@ -1,4 +1,4 @@
-"""What a pruned table takes, in memory and in a file."""
+"""Bytes of a pruned table, in memory and in a file."""
 
 import tempfile
 from pathlib import Path

@@ -21,7 +21,7 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Measured:
-    """What a program has shown.
+    """The measurements of one program.
 
     Attributes:
         milliseconds: Per step, one figure for each block.

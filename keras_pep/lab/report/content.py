@@ -1,4 +1,4 @@
-"""What a run directory says, checked, as a page can show it.
+"""The checked contents of a run directory, as a page shows them.
 
 Nothing that is read is trusted: a figure is a number or None, and everything
 else is text, which the page has to escape.
@@ -162,7 +162,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[RunContent]:
 
 
 def _names(paths: Sequence[str | Path]) -> list[str]:
-    """Of the directories, or their whole paths where that is ambiguous."""
+    """Name directories, by their whole paths where names are ambiguous."""
     places: dict[Path, str | Path] = {}
     for path in paths:
         place = Path(path).resolve()
@@ -178,7 +178,7 @@ def _names(paths: Sequence[str | Path]) -> list[str]:
 
 
 def _run_content(directory: RunDirectory, name: str, drawn: int) -> RunContent:
-    """Of a run that may be going on: every file is whole, but may be new."""
+    """Read a run that may be going on: every file is whole, but may be new."""
     if not directory.finished:
         try:
             content = _read(directory, name, drawn, finished=False)
@@ -354,7 +354,7 @@ def _features(
     tickets: Mapping[int, int | None],
     drawn: int,
 ) -> FeatureContent:
-    """What the tickets keep of each feature.
+    """Count the entries of each feature that the tickets keep.
 
     Args:
         directory: Of the run.

@@ -16,7 +16,7 @@ _NAMES = 20_000  # of these, of all budgets and fields together
 
 @dataclass(frozen=True)
 class FeatureContent:
-    """What budgets leave of features.
+    """Embedding sizes of features, by budget.
 
     A table may have millions of rows. Sums and means are of all of them; drawn
     are some, those that keep the most among them.
@@ -119,7 +119,7 @@ def _top(
 def _best(
     sizes: np.ndarray, counts: np.ndarray, tops: list[np.ndarray]
 ) -> np.ndarray:
-    """Those of all fields."""
+    """Return the values of all fields."""
     return _sorted(np.concatenate(tops), sizes, counts)[:_TOP]
 
 

@@ -47,7 +47,7 @@ def short(value: Any) -> str:
 
 
 def feature_name(vocabulary: Vocabulary, number: int) -> str:
-    """What a feature stands for: the raw value, or the range of a number."""
+    """Name a feature: its raw value, or the range of a number."""
     value = vocabulary[number]
     if value is None:
         return "(any other value)"

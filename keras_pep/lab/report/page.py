@@ -183,7 +183,7 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def _tiles(run: RunContent) -> str:
-    """What each budget costs and saves, at a glance."""
+    """Show at a glance what each budget costs and saves."""
     tiles = ""
     for model in [m for m in run.models if m.kind in ("dense", "search")][:7]:
         _, kept, sparsity, auc, less, *_ = model_figures(run, model)

@@ -1,4 +1,4 @@
-"""What an unfinished run knows so far."""
+"""Results of an unfinished run so far."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ def results_so_far(
     config: Config,
     vocabularies: Mapping[str, Vocabulary] | None,
 ) -> dict[str, Any]:
-    """What `metrics.json` would have, of the stages that are finished.
+    """Collect what `metrics.json` would have of the finished stages.
 
     What is not known is None or empty. Besides there are `tickets`, the budgets
     that the search has reached, and the names of all finished `stages`.

@@ -6,13 +6,14 @@ import pytest
 import keras_pep
 from keras_pep.data import synthetic
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
 
 
 @pytest.mark.slow
 def test_the_section_on_tfrs_runs(tmp_path, monkeypatch, capsys):
     """As written, on fewer rows; it has at most 30 lines."""
-    section = README.partition("## In TFRS models\n")[2].partition("\n## ")[0]
+    title = "## TensorFlow Recommenders\n"
+    section = PAGE.partition(title)[2].partition("\n## ")[0]
     assert len(section.splitlines()) < 30
     (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     generate = synthetic.generate
@@ -21,7 +22,7 @@ def test_the_section_on_tfrs_runs(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, "model.md", "exec"), names)
     kept = names["retraining"].ticket.embedding_parameters
     assert 8_990 <= kept <= 9_000
     assert names["retraining"].best > 0.6

@@ -1,0 +1,95 @@
+"""Every public name has an example in its docstring, and every example runs.
+
+An example may use what its reader has: `model`, a compiled FM; `dense`, one
+without thresholds; `train` and `validation`, arrays of ids and labels.
+"""
+
+import importlib
+import inspect
+import re
+import textwrap
+import types
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_pep
+
+PACKAGES = [
+    *("keras_pep", "keras_pep.callbacks", "keras_pep.distribution"),
+    *("keras_pep.layers", "keras_pep.models", "keras_pep.optimizers"),
+    *("keras_pep.pruning", "keras_pep.serving"),
+]
+# Take what other functions of their package return, or an environment of
+# several devices, which `tests/distribution` has.
+NO_EXAMPLE = {"check_fields", "field_rows", "field_sizes", "table_sizes"}
+NOT_RUN_HERE = {"RowParallel"}
+
+
+def public():
+    found = {}
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            if name in ("data", "tfrs") or name.endswith("Mixin"):
+                continue
+            value = getattr(module, name)
+            if not isinstance(value, (types.ModuleType, tuple, str, dict)):
+                found[name] = value
+    return found
+
+
+def example(value):
+    doc = inspect.getdoc(value) or ""
+    _, _, section = doc.partition("Example:\n")
+    return textwrap.dedent(
+        "".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+    )
+
+
+def fm(embedding):
+    model = keras_pep.models.FM([4_000, 4_000], 16, embedding=embedding)
+    model.compile(
+        keras_pep.optimizers.AdamL2(1e-2),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    return model
+
+
+@pytest.mark.requires_tensorflow
+def test_every_public_name_has_an_example():
+    names = {name for name, value in public().items() if not example(value)}
+    assert names == NO_EXAMPLE
+
+
+@pytest.mark.slow
+@pytest.mark.requires_tensorflow
+def test_every_example_runs(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 4_000, (512, 2), "int32")
+    labels = (ids.sum(axis=1, keepdims=True) % 2).astype("float32")
+    failed = {}
+    for name, value in public().items():
+        if name in NO_EXAMPLE | NOT_RUN_HERE:
+            continue
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        code = example(value)
+        names = {
+            **{"keras": keras, "keras_pep": keras_pep, "np": np, "Path": Path},
+            **{"train": (ids, labels), "validation": (ids, labels)},
+            "model": fm("pep"),
+        }
+        if "dense" in code or "trained.keras" in code:
+            names["dense"] = fm("dense")
+            names["dense"].fit(ids, labels, verbose=0)
+            names["dense"].save("trained.keras")
+        try:
+            exec(compile(code, name, "exec"), names)
+        except Exception as error:  # all of them at once, by name
+            failed[name] = f"{error!r:.300}"
+    capsys.readouterr()
+    assert not failed, "\n".join(f"{n}: {e}" for n, e in failed.items())

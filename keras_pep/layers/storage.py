@@ -99,7 +99,7 @@ class Layout:
         storages: Sequence[str] = STORAGES,
         quantize: str | None = None,
     ) -> "Layout":
-        """That of the fewest bytes for a table.
+        """Choose the layout of the fewest bytes for a table.
 
         Args:
             table: What is kept.
@@ -205,7 +205,7 @@ class Layout:
 
     @property
     def _entry_bytes(self) -> int:
-        """What a kept entry takes."""
+        """Bytes that a kept entry takes."""
         column = np.dtype(column_dtype(self.output_dim)).itemsize
         return {
             "csr": self._itemsize + column,
@@ -266,7 +266,7 @@ class Layout:
 
     @property
     def bytes(self) -> int:
-        """Of all arrays."""
+        """Bytes of all arrays."""
         return sum(
             int(np.prod(shape)) * np.dtype(dtype).itemsize
             for shape, dtype in self.arrays.values()

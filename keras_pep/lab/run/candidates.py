@@ -368,7 +368,7 @@ class Candidates:
         }
 
     def _dropping(self, training: Training) -> DroppedIfBehind:
-        """What ends a training that is behind the best candidate so far."""
+        """Make what ends a training that is behind the best candidate."""
         run = self.run
         # The rate falls in another way in a training of another length.
         alike = [

@@ -302,5 +302,7 @@ print(worst)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_every_layout_on_other_backends(backend):
     skip_without(backend)
-    tables = json.dumps({n: t.tolist() for n, t in TABLES.items()})
+    # Every shape is compiled: those of the others differ in size alone.
+    names = ("some", "few", "whole rows", "wide", "one large")
+    tables = json.dumps({name: TABLES[name].tolist() for name in names})
     assert run_on(backend, "-c", PROGRAM, input=tables) == 0.0

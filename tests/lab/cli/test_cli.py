@@ -794,7 +794,8 @@ def test_movielens_for_real(ml_1m, tmp_path):
     result = run(
         *("train", "--dataset", "movielens", "--data-dir", ml_1m),
         *("--features", "paper", "--budget", 30000, "--run-dir", run_dir),
-        *("--max-epochs", 3, "--search-epochs", 4, "--learning-rate", 0.002),
+        *("--max-epochs", 3, "--search-epochs", 4, "--retrain-epochs", 2),
+        *("--learning-rate", 0.002),
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""

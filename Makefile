@@ -9,12 +9,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow test-all test-backends lint format docs clean
+.PHONY: demo test test-quick test-slow test-all test-backends lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-pep train --dataset $(DATASET) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
-test: lint
+# The type checker has one processor, while tests begin.
+test: $(VENV)/.installed-dev
+	$(MAKE) --jobs 2 lint test-quick
+
+test-quick: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(VENV)/.installed-dev

@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 
 # The type checker has one processor, while tests begin.
 test: $(VENV)/.installed-dev
-	$(MAKE) --jobs 2 lint test-quick
+	$(MAKE) --no-print-directory --jobs 2 lint test-quick
 
 test-quick: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow"

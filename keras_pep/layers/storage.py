@@ -123,15 +123,13 @@ class Layout:
         )
         layouts = []
         for storage in storages:
-            if storage == PREFIX and not fits_prefixes(table, quantize):
-                continue
-            if storage == PREFIX:
-                runs = _run_rows(table).size
-                layout = replace(made, row_scales=False, num_runs=runs)
-                layouts.append(replace(layout, storage=storage))
-                continue
             layout = replace(made, storage=storage)
-            if storage != "dense":
+            if storage == PREFIX:
+                if not fits_prefixes(table, quantize):
+                    continue
+                runs = _run_rows(table).size
+                layout = replace(layout, row_scales=False, num_runs=runs)
+            elif storage != "dense":
                 splits = _stored_splits(table, kept, layout.indexed)
                 layout = replace(layout, offset_bytes=_offset_bytes(splits))
             layouts.append(layout)

@@ -24,7 +24,7 @@ from keras_pep.layers.variables import native
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import weights_of
 from keras_pep.serving.compact import Tables, served_model, tables_of
-from keras_pep.serving.renumbering import renumbering
+from keras_pep.serving.renumbering import renumbering, reordered
 from keras_pep.serving.sizes import (
     bytes_of,
     feature_sizes,
@@ -314,14 +314,12 @@ def _renumber(
     Returns:
         Of each row, which row it is now; None if it is the same.
     """
-    order = renumbering(
-        model, {name: table for name, (_, table) in found.items()}, quantize
-    )
+    tables = {name: table for name, (_, table) in found.items()}
+    order = renumbering(model, tables, quantize)
     if order is None:
         return None
-    for name, (layer, table) in found.items():
-        if table.shape[0] == order.size:
-            found[name] = layer, table.reordered(order)
+    for name, table in reordered(tables, order).items():
+        found[name] = found[name][0], table
     return np.argsort(order)
 
 

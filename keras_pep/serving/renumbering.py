@@ -48,6 +48,23 @@ def renumbering(
     return order if then < now else None
 
 
+def reordered(
+    tables: Mapping[str, SparseTable], order: np.ndarray | None
+) -> dict[str, SparseTable]:
+    """Bring the tables that have a row for each feature into an order.
+
+    Args:
+        tables: By name.
+        order: From `renumbering`; None leaves them as they are.
+    """
+    return {
+        name: table
+        if order is None or table.shape[0] != order.size
+        else table.reordered(order)
+        for name, table in tables.items()
+    }
+
+
 def by_size(field_sizes: Sequence[int], *sizes: np.ndarray) -> np.ndarray:
     """Order the rows of each field, the largest first.
 

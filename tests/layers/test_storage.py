@@ -74,9 +74,8 @@ def error_of(layout, table):
     return np.broadcast_to(0.501 * largest / 127, table.shape)
 
 
-@pytest.mark.parametrize("quantize", QUANTIZE)
-@pytest.mark.parametrize("storage", STORAGES)
-def test_what_is_stored_is_the_table(storage, quantize, table):
+def stored(table, storage, quantize):
+    """The table that comes back from its arrays, which are as announced."""
     sparse = SparseTable.from_dense(table)
     layout = Layout.smallest(sparse, (storage,), quantize)
     arrays = layout.pack(sparse)
@@ -85,6 +84,13 @@ def test_what_is_stored_is_the_table(storage, quantize, table):
     assert layout.bytes == sum(array.nbytes for array in arrays.values())
     back = layout.unpack(arrays)
     assert (np.abs(back.to_dense() - table) <= error_of(layout, table)).all()
+    return back
+
+
+@pytest.mark.parametrize("quantize", QUANTIZE)
+@pytest.mark.parametrize("storage", STORAGES)
+def test_what_is_stored_is_the_table(storage, quantize, table):
+    back = stored(table, storage, quantize)
     if quantize is None:
         np.testing.assert_array_equal(back.mask(), table != 0)
 
@@ -112,14 +118,7 @@ def test_what_is_looked_up_is_the_table(storage, quantize, trainable, table):
 @pytest.mark.parametrize("name", PREFIXES)
 def test_prefixes_are_stored_by_runs_of_rows(name, quantize):
     table = np.float32(PREFIXES[name])
-    sparse = SparseTable.from_dense(table)
-    layout = Layout.smallest(sparse, (PREFIX,), quantize)
-    arrays = layout.pack(sparse)
-    found = {name: (a.shape, str(a.dtype)) for name, a in arrays.items()}
-    assert found == layout.arrays
-    assert layout.bytes == sum(array.nbytes for array in arrays.values())
-    back = layout.unpack(arrays).to_dense()
-    assert (np.abs(back - table) <= error_of(layout, table)).all()
+    back = stored(table, PREFIX, quantize).to_dense()
     layer = keras_pep.PrunedEmbedding.from_dense(
         table, storage=PREFIX, quantize=quantize
     )
@@ -129,7 +128,7 @@ def test_prefixes_are_stored_by_runs_of_rows(name, quantize):
     np.testing.assert_array_equal(every, back)
     again = type(layer).from_config(layer.get_config())
     again.build()
-    again.assign_sparse(sparse)
+    again.assign_sparse(SparseTable.from_dense(table))
     ids = np.array([[len(table) - 1, 0], [1, 1]])
     again = keras.ops.convert_to_numpy(again(ids))
     np.testing.assert_array_equal(again, back[ids])

@@ -15,7 +15,7 @@ from keras_pep.models import FieldModel
 from keras_pep.pruning import Ticket
 from keras_pep.serving import tables_of
 from keras_pep.serving.compact import layout_of, table_weights, with_unknown
-from keras_pep.serving.renumbering import renumbering
+from keras_pep.serving.renumbering import renumbering, reordered
 from keras_pep.serving.sizes import bytes_of
 
 _EVALUATED = ("validation", "test")
@@ -84,13 +84,7 @@ def exported_bytes(
     without_unknown = [not each.unknown for each in vocabularies.values()]
     found = {}
     for quantize in (None, "int8"):
-        order = renumbering(model, parts, quantize)
-        served = {
-            name: table
-            if order is None or table.shape[0] != order.size
-            else table.reordered(order)
-            for name, table in parts.items()
-        }
+        served = reordered(parts, renumbering(model, parts, quantize))
         if isinstance(model, FieldModel) and any(without_unknown):
             served = with_unknown(model, served, without_unknown)
         sizes = {

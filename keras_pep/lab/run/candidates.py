@@ -66,6 +66,7 @@ class Candidates:
     Attributes:
         run: The run.
         tuning: How full tables were trained.
+        dense: How a full table is trained on what the run learns now.
         size: What they may have.
         searched: The model and the ticket of a search that serves several
             sizes, if there was one.
@@ -75,6 +76,7 @@ class Candidates:
 
     run: Run
     tuning: Tuning
+    dense: Training
     size: Size
     searched: Callable[[Size], tuple[Any, Ticket] | None]
     taken: Collection[int] = ()
@@ -82,8 +84,7 @@ class Candidates:
 
     def __post_init__(self) -> None:
         self.rows = self.run.dataset.feature_count
-        self.dense = self.tuning.winner
-        self.dense_auc = self.tuning.auc(self.dense)
+        self.dense_auc = self.tuning.auc(self.tuning.winner)
         self.uniform = self.size.columns(self.rows)  # columns of such a table
 
     def _source(self, method: str) -> int:

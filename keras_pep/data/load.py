@@ -33,6 +33,8 @@ def load(
     delimiter: str | None = None,
     min_count: int = 10,
     split: str = "random",
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
     seed: int = 0,
     max_bad_rows: float = 0.001,
     in_memory: int = IN_MEMORY,
@@ -65,6 +67,10 @@ def load(
             (to the second, unless it is a number) stay together; or
             `"column:NAME"`, where a column says train, validation or test. Of
             MovieLens `"time"`.
+        validation_file: Of files of one's own, the file or folder of the rows
+            for validation; then all of `name` is for training. Without it, if
+            there is a `test_file`, a tenth of `name`, drawn by the seed.
+        test_file: Likewise of the rows for test.
         seed: Of the random split, and of all that `"synthetic"` makes up.
         max_bad_rows: Share of malformed rows that is tolerated.
         in_memory: Bytes of ids up to which a prepared dataset is held in
@@ -76,7 +82,7 @@ def load(
         DataError: If there is no such dataset, or its files are missing or
             not as they should be.
     """
-    check_split(str(name), split)
+    check_split(str(name), split, bool(validation_file or test_file))
     if name in ("movielens", "movielens-100k"):
         dataset = movielens.load(
             str(name), data_dir, features, seed, max_bad_rows, split
@@ -91,7 +97,8 @@ def load(
             source = describe(data_dir, features, min_count)
         elif Path(name).exists() or Path(name).parent != Path():
             source = tabular.source(
-                name, label, fields, delimiter, min_count, split
+                *(name, label, fields, delimiter, min_count, split),
+                *(validation_file, test_file),
             )
         else:
             raise DataError(
@@ -109,16 +116,23 @@ def load(
     return dataset
 
 
-def check_split(name: str, split: str) -> None:
+def check_split(name: str, split: str, files: bool = False) -> None:
     """Refuse a split that a dataset cannot have.
 
     Args:
         name: As `load` takes it.
         split: As `load` takes it.
+        files: Whether rows for validation or test are in files of their own.
 
     Raises:
         DataError: If it has no such split.
     """
+    if files and (name in NAMES or split != "random"):
+        raise DataError(
+            "found files for validation or test, and "
+            + (f"the dataset {name!r}" if name in NAMES else f"split {split!r}")
+            + ", expected files of your own that no other rule splits."
+        )
     known, what = ["random"], name
     if name in ("movielens", "movielens-100k"):
         known.append("time")

@@ -90,12 +90,14 @@ class Block:
         first: Number of its rows that come before, without malformed ones.
         columns: By name.
         quoted: Whether its values may have been quoted.
+        file: Place of the file among those that are read.
     """
 
     path: Path
     first: int
     columns: dict[str, Column]
     quoted: bool = False
+    file: int = 0
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())).codes)
@@ -376,7 +378,7 @@ def blocks(
     Raises:
         DataError: If a file cannot be read to its end.
     """
-    for path in files.paths:
+    for file, path in enumerate(files.paths):
         first = 0
         with (
             _errors(path),
@@ -387,7 +389,7 @@ def blocks(
             for batch in batches:
                 found = {n: _column(batch.column(n), path) for n in columns}
                 if batch.num_rows:
-                    yield Block(path, first, found, quoted)
+                    yield Block(path, first, found, quoted, file)
                     first += batch.num_rows
 
 

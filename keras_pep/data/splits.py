@@ -21,16 +21,19 @@ class Rule:
     """How rows are split.
 
     Attributes:
-        by: `"random"`, `"time"` or `"column"`.
+        by: `"random"`, `"time"`, `"column"` or `"files"`.
         column: Of the times, or of the names of splits.
         time_format: Of times, as a `Field` has it.
         cuts: The first times of validation and of test, once they are known.
+        files: How many files each split has, those of training first. A split
+            without any is a tenth of the rows of these, drawn at random.
     """
 
     by: str = "random"
     column: str = ""
     time_format: str = ""
     cuts: tuple[float, ...] = ()
+    files: tuple[int, ...] = ()
 
     @property
     def expected(self) -> str:
@@ -57,9 +60,19 @@ class Rule:
             For each row a place in `SPLITS`, int8; and for each value of the
             column whether it is malformed, bool, if there is a column.
         """
+        places: np.ndarray
         if self.by == "random":
             drawn = random.random(len(block))
             return np.searchsorted(ENDS, drawn, "right").astype(np.int8), None
+        if self.by == "files":
+            place = np.searchsorted(np.cumsum(self.files), block.file, "right")
+            places = np.full(len(block), place, dtype=np.int8)
+            if place == 0:
+                drawn, share = random.random(len(block)), 1 - ENDS[1]
+                _, validation, test = self.files
+                places[(drawn < share) & (not validation)] = 1
+                places[(drawn >= 1 - share) & (not test)] = 2
+            return places, None
         column = block.columns[self.column]
         if self.by == "time":
             times, _ = instants(column.values, self.time_format)

@@ -16,7 +16,8 @@ from keras_pep.data.fields import KINDS, Field, of_kind
 from keras_pep.data.guess import check_times, guess
 from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Column, Files, Malformed
-from keras_pep.data.splits import rule_of
+from keras_pep.data.splits import Rule, rule_of
+from keras_pep.data.stored import SPLITS
 from keras_pep.data.times import pattern_of
 
 
@@ -27,6 +28,8 @@ def source(
     delimiter: str | None = None,
     min_count: int = 10,
     split: str = "random",
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
 ) -> Source:
     """Describe the files to prepare.
 
@@ -46,12 +49,16 @@ def source(
             `.txt`.
         min_count: Values in fewer training rows share one id of their field.
         split: How rows are split; see `load`.
+        validation_file: Where the rows for validation are, if not at `path`;
+            as `path`, with the same columns.
+        test_file: Likewise those for test.
 
     Raises:
         DataError: If the files or the columns are not as described.
     """
     notes: list[str] = []
-    files = rows.files_of(Path(path), delimiter, notes.append)
+    apart = (validation_file, test_file)
+    files, counts = _files(path, apart, delimiter, notes.append)
     columns = rows.header(files, notes.append)
     kinds = dict(_kind(field, columns) for field in fields)
     if len(kinds) < len(fields):
@@ -64,6 +71,8 @@ def source(
             f"Python: label=); there are {rows.listed(columns)}."
         )
     rule = rule_of(split, columns, label, tuple(kinds))
+    if any(apart):
+        rule = Rule("files", files=counts)
     used = (label, *kinds, *filter(None, [rule.column]))
     missing = [name for name in used if name not in columns]
     if missing:
@@ -91,6 +100,40 @@ def source(
         guessed=guessed,
         notes=tuple(notes),
     )
+
+
+def _files(
+    path: str | Path,
+    others: tuple[str | Path | None, ...],
+    delimiter: str | None,
+    say: Callable[[str], None],
+) -> tuple[Files, tuple[int, ...]]:
+    """Find the files of all splits, and count those of each.
+
+    Raises:
+        DataError: If one is that of two splits.
+    """
+    found = [
+        rows.files_of(Path(source), delimiter, say) if source else None
+        for source in (path, *others)
+    ]
+    counts = tuple(len(each.paths) if each else 0 for each in found)
+    paths = [path for each in found if each for path in each.paths]
+    twice = Counter(path.resolve() for path in paths).most_common(1)[0]
+    if twice[1] > 1:
+        raise DataError(
+            f"found {twice[0]} in two of the sets for training, validation and "
+            "test, expected each file in one."
+        )
+    for name, source in zip(SPLITS[1:], others, strict=True):
+        if any(others) and not source:
+            say(
+                f"{path}: a tenth of its rows, drawn by the seed, is for "
+                f"{name}, as there is no --{name}-file (in Python: "
+                f"{name}_file=)."
+            )
+    assert found[0] is not None
+    return replace(found[0], paths=tuple(paths)), counts
 
 
 def _all_others(

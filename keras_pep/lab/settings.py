@@ -7,6 +7,9 @@ from typing import Any, Self
 
 from keras_pep.lab.presets import preset
 
+# Settings that the config.json of a run of 0.2 and before may lack.
+_LATER = ("split", "validation_file", "test_file")
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -46,6 +49,11 @@ class Settings:
             files: time:COLUMN, the last by time for test, or column:NAME, where
             a column says train, validation or test; movielens: time. A time
             may have a format, as in 'time:when(%m/%d/%Y %H:%M)'.
+        validation_file: Own files: the file or folder of the rows for
+            validation. All of --dataset trains then. [default: with
+            --test-file, a tenth of --dataset]
+        test_file: Likewise of the rows for test. [default: with
+            --validation-file, a tenth of --dataset]
         max_bad_rows: Share of malformed rows that is left out and counted.
         cache_dir: Where prepared data are kept. [default: $KERAS_PEP_CACHE, or
             ~/.cache/keras-pep]
@@ -123,6 +131,8 @@ class Settings:
     delimiter: str | None = None
     min_count: int = preset("min_count")
     split: str = "random"
+    validation_file: str | None = None
+    test_file: str | None = None
     max_bad_rows: float = preset("max_bad_rows")
     cache_dir: str | None = None
     model: str = "fm"
@@ -174,7 +184,9 @@ class Settings:
         Raises:
             KeyError: If one is missing.
         """
-        settings = {"split": "random", **settings}  # as earlier runs have it
+        # Earlier runs have not had these.
+        later = {name: getattr(cls, name) for name in _LATER}
+        settings = {**later, **settings}
         return cls.from_dict(
             {each.name: settings[each.name] for each in fields(cls)}
         )

@@ -177,6 +177,72 @@ def test_by_column_equals_a_slow_version(own):
     assert_equal_to_slow_version(dataset, frame, places, min_count=3)
 
 
+@pytest.mark.parametrize("given", ["both", "validation", "test"])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_by_files_equals_a_slow_version(own, tmp_path, given, form):
+    _, frame = own(other=["a"] * 3000)
+    files = np.repeat([0, 1, 2], [2000, 600, 400])
+    folder = tmp_path / "training"
+    folder.mkdir()
+    parts = {
+        folder / f"1.{form}": frame[:1500],
+        folder / f"2.{form}": frame[1500:2000],
+        tmp_path / f"v.{form}": frame[2000:2600],
+        tmp_path / f"t.{form}": frame[2600:],
+    }
+    for path, part in parts.items():
+        if form == "csv":
+            part.to_csv(path, index=False)
+        else:
+            part.to_parquet(path)
+    others = {
+        "validation_file": tmp_path / f"v.{form}",
+        "test_file": tmp_path / f"t.{form}",
+    }
+    drawn = np.random.default_rng(4).random(2000)
+    if given == "validation":
+        del others["test_file"]
+        files[:2000][drawn >= 0.9] = 2
+        rows = 2600
+    elif given == "test":
+        del others["validation_file"]
+        files[:2000][drawn < 0.1] = 1
+        rows = [*range(2000), *range(2600, 3000)]
+    if given != "both":
+        frame, files = (
+            (frame[:rows], files[:rows])
+            if given == "validation"
+            else (frame.iloc[rows], files[rows])
+        )
+    dataset = data.load(
+        folder,
+        label="clicked",
+        fields=["user", "price:number"],
+        min_count=3,
+        seed=4,
+        **others,
+    )
+    assert_equal_to_slow_version(dataset, frame, files, min_count=3)
+    notes = [note for note in dataset.notes if "a tenth of its rows" in note]
+    missing = {"validation": "test", "test": "validation"}.get(given)
+    assert len(notes) == (given != "both")
+    assert given == "both" or f"there is no --{missing}-file" in notes[0]
+
+
+def test_a_file_is_of_one_split_and_has_the_same_columns(own, tmp_path):
+    path, frame = own(other=["a"] * 3000)
+    with pytest.raises(DataError, match=r"own\.csv in two of the sets for"):
+        data.load(path, label="clicked", test_file=path)
+    other = tmp_path / "other.csv"
+    frame.drop(columns="other").to_csv(other, index=False)
+    with pytest.raises(DataError, match=r"other\.csv: found the columns"):
+        data.load(path, label="clicked", test_file=other)
+    with pytest.raises(DataError, match="and split 'time:user', expected"):
+        data.load(path, label="clicked", split="time:user", test_file=other)
+    with pytest.raises(DataError, match="and the dataset 'synthetic', expec"):
+        data.load("synthetic", validation_file=other)
+
+
 def test_at_random_equals_a_slow_version(own):
     path, frame = own(other=["a"] * 3000)
     dataset = data.load(

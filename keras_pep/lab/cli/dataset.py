@@ -56,6 +56,14 @@ class Delimiter(Text):
         return str(super().convert(value, param, ctx)).replace("\\t", "\t")
 
 
+class _Rows(click.Path):
+    """A file or folder of rows, by its whole path."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, resolve_path=True, path_type=str)
+        self.name = "path"
+
+
 SEED = click.IntRange(0, 2**31 - 1)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _OPTIONS: Table = {
@@ -67,6 +75,8 @@ _OPTIONS: Table = {
     "delimiter": Delimiter("CHARACTER"),
     "min_count": click.IntRange(min=1),
     "split": Text("random|time:COLUMN|column:NAME"),
+    "validation_file": _Rows(),
+    "test_file": _Rows(),
     "max_bad_rows": FiniteFloat(0, 1),
     "cache_dir": _FOLDER,
 }
@@ -92,6 +102,8 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
         ("--label", not own),
         ("--fields", not own),
         ("--delimiter", not own),
+        ("--validation-file", not own),
+        ("--test-file", not own),
     ):
         if unused and settings[flag[2:].replace("-", "_")] is not None:
             what = "files of your own" if own else dataset
@@ -102,7 +114,8 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
     from keras_pep.data.load import check_split
 
     try:
-        check_split(dataset, settings["split"])
+        files = settings["validation_file"] or settings["test_file"]
+        check_split(dataset, settings["split"], bool(files))
     except DataError as error:
         raise click.BadParameter(str(error), param_hint="--split") from error
     # As a line of CSV, so that a name may hold a comma; a format may anyway.

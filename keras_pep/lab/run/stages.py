@@ -56,7 +56,9 @@ def do_all(run: Run) -> dict[str, Any]:
         "seed": config.seed,
         "rows": {name: len(rows) for name, rows in dataset.splits.items()},
         "malformed_rows": dataset.malformed,
-        "split": config.split,
+        "split": "files"
+        if config.validation_file or config.test_file
+        else config.split,
         "unseen_in_test": {
             name: found._asdict() for name, found in dataset.unseen.items()
         },

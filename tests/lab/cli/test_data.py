@@ -212,6 +212,11 @@ def test_a_format_may_have_commas(tmp_path, fields):
         (["--dataset", "criteo", "--label", "a"], "--label: not an option of"),
         (["--dataset", "avazu", "--fields", "a"], "--fields: not an option of"),
         (["--dataset", "OWN", "--data-dir", "."], "not an option of files of"),
+        (["--dataset", "criteo", "--test-file", "OWN"], "--test-file: not"),
+        (
+            ["--dataset", "OWN", "--test-file", "OWN", "--split", "time:a"],
+            "--split: found files for validation or test, and split 'time:a'",
+        ),
         (["--min-count", "0"], "--min-count"),
         (["--dataset", "OWN", "--split", "time"], "--split: found the split"),
         (["--dataset", "avazu", "--split", "time"], "expected random for avaz"),

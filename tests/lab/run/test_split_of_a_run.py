@@ -40,17 +40,25 @@ def clicks(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["time:when", "column:part"])
+@pytest.mark.parametrize("split", ["time:when", "column:part", "files"])
 def test_a_run_goes_on_and_is_evaluated_by_its_own_split(
     clicks, tmp_path, split
 ):
     path, frame = clicks
+    others = {}
+    if split == "files":
+        for part in frame["part"].unique():
+            others[part] = str(tmp_path / f"{part}.csv")
+            frame[frame["part"] == part].to_csv(others[part], index=False)
+        path = others["train"]
     config = Config(
         **SHORT,
         dataset=str(path),
         label="clicked",
         fields=("user",),
-        split=split,
+        split="random" if split == "files" else split,
+        validation_file=others.get("validation"),
+        test_file=others.get("test"),
         min_count=1,
         sparsity=(0.5,),
         cache_dir=str(tmp_path / "cache"),
@@ -92,5 +100,6 @@ def test_a_run_goes_on_and_is_evaluated_by_its_own_split(
 def test_earlier_runs_were_split_at_random():
     settings = Settings(dataset="own.csv").to_dict()
     assert Settings.of_run({**settings, "split": "time:a"}).split == "time:a"
-    del settings["split"]
+    for name in ("split", "test_file"):
+        del settings[name]
     assert Settings.of_run(settings) == Settings(dataset="own.csv")

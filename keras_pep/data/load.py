@@ -29,6 +29,7 @@ def load(
     *,
     features: str | None = None,
     label: str | None = None,
+    positive: str | None = None,
     fields: Sequence[str] = (),
     delimiter: str | None = None,
     min_count: int = 10,
@@ -56,7 +57,9 @@ def load(
             MovieLens, if there is none, comes by TensorFlow Datasets.
         features: Feature set, `"paper"` or `"full"`; by default the larger one
             that the dataset has.
-        label: Of files of one's own, the column of labels.
+        label: Of files of one's own, the column of labels, 0 or 1.
+        positive: Of these, which labels are positive, if they are others:
+            `">=4"` (`>`, `<=`, `<`), `"==click"` or `"in yes,true"`.
         fields: Of these, the columns to learn from; see `tabular.source`.
         delimiter: Of these, what divides columns.
         min_count: Values in fewer training rows share one id of their field.
@@ -98,7 +101,7 @@ def load(
         elif Path(name).exists() or Path(name).parent != Path():
             source = tabular.source(
                 *(name, label, fields, delimiter, min_count, split),
-                *(validation_file, test_file),
+                *(validation_file, test_file, positive),
             )
         else:
             raise DataError(

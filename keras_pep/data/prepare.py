@@ -28,6 +28,7 @@ from keras_pep.data.fields import (
     is_missing,
     lengths,
 )
+from keras_pep.data.labels import expected_labels, read_labels
 from keras_pep.data.rows import Block, Column, Files, Malformed
 from keras_pep.data.spelling import spelled
 from keras_pep.data.splits import Rule
@@ -37,6 +38,7 @@ from keras_pep.files import whole_folder
 
 logger = logging.getLogger(__name__)
 
+OWN = "own"  # the feature set of files that have none by name
 BINS = 32  # of a number, as far as its values allow
 
 _SAMPLE = 1 << 20  # values of a number from which its bins are made
@@ -51,8 +53,9 @@ class Source:
         name: Of the dataset.
         features: Which of its feature sets.
         files: The rows.
-        label: The column of labels, 0 or 1.
+        label: The column of labels.
         fields: The fields.
+        positive: Which labels are positive; see `labels.parsed`.
         min_count: Values that occur in fewer training rows share one id.
         split: Which rows are for training, validation and test.
         guessed: Whether the columns were not named, so that those of no use
@@ -65,6 +68,7 @@ class Source:
     files: Files
     label: str
     fields: tuple[Field, ...]
+    positive: str = ""
     min_count: int = 10
     split: Rule = field(default_factory=Rule)
     guessed: bool = False
@@ -197,10 +201,13 @@ def _rows(
     for block in raw.blocks(source.files, source.columns, malformed):
         split, misplaced = source.split.split(block, random)
         label = block.columns[source.label]
-        positive, bad = _labels(label.values.to_numpy(False))
+        positive, bad = read_labels(label.values, source.positive)
         labels = positive[label.codes]
         wrong = np.zeros(len(block), dtype=bool)
-        wrong |= _wrong(block, source.label, bad, _LABEL, malformed)
+        if bad.any():
+            own = source.features == OWN
+            wanted = expected_labels(label, source.positive, own=own)
+            wrong |= _wrong(block, source.label, bad, wanted, malformed)
         if misplaced is not None:
             wanted = source.split.expected
             name = source.split.column
@@ -239,14 +246,6 @@ def _rows(
         yield split, labels, made
 
 
-def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tell which labels are 1, and which are neither 0 nor 1."""
-    words = {"true": "1", "false": "0"}
-    found = numbers(np.array([words.get(t.lower(), t) for t in texts], object))
-    return found == 1, (found != 0) & (found != 1)
-
-
-_LABEL = "0 or 1 (or false or true): write the labels so"
 FEWER_LINES = "fewer lines: is a quote missing?"
 _ADVICE = {
     "number": "; the kind category takes values as they are",

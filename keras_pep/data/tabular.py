@@ -14,7 +14,8 @@ from keras_pep.data import rows
 from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import KINDS, Field, of_kind
 from keras_pep.data.guess import check_times, guess
-from keras_pep.data.prepare import Source
+from keras_pep.data.labels import parsed
+from keras_pep.data.prepare import OWN, Source
 from keras_pep.data.rows import Column, Files, Malformed
 from keras_pep.data.splits import Rule, rule_of
 from keras_pep.data.stored import SPLITS
@@ -30,6 +31,7 @@ def source(
     split: str = "random",
     validation_file: str | Path | None = None,
     test_file: str | Path | None = None,
+    positive: str | None = None,
 ) -> Source:
     """Describe the files to prepare.
 
@@ -37,7 +39,7 @@ def source(
         path: A file that ends in `.csv`, `.tsv`, `.txt` or `.parquet`, with
             `.gz` behind if it is text, or a folder of such files. The first
             line names the columns.
-        label: The column of labels, 0 or 1.
+        label: The column of labels.
         fields: The columns to learn from; by default all others, but for row
             numbers without a name, as pandas adds them. The kind of a field,
             which else is guessed from the values that the first rows have, can
@@ -52,6 +54,8 @@ def source(
         validation_file: Where the rows for validation are, if not at `path`;
             as `path`, with the same columns.
         test_file: Likewise those for test.
+        positive: Which labels are positive, if they are not 0 and 1; see
+            `load`.
 
     Raises:
         DataError: If the files or the columns are not as described.
@@ -69,6 +73,16 @@ def source(
         raise DataError(
             f"{path}: which column is the label? Name it with --label (in "
             f"Python: label=); there are {rows.listed(columns)}."
+        )
+    if positive is not None:
+        parsed(positive)
+    several = [label] if isinstance(label, str) else label
+    if label not in columns and isinstance(label, str):
+        several = [part.strip() for part in label.split(",")]
+    if len(several) > 1 and {*several} <= {*columns}:
+        raise DataError(
+            f"found {len(several)} label columns, {', '.join(several)}, "
+            "expected one: a model predicts one label. Train one for each."
         )
     rule = rule_of(split, columns, label, tuple(kinds))
     if any(apart):
@@ -91,10 +105,11 @@ def source(
         rule = replace(rule, time_format=next(iter(formats), ""))
     return Source(
         name=Path(path).name.split(".")[0],
-        features="own",
+        features=OWN,
         files=files,
         label=label,
         fields=made,
+        positive=positive or "",
         min_count=min_count,
         split=rule,
         guessed=guessed,

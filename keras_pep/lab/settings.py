@@ -8,7 +8,7 @@ from typing import Any, Self
 from keras_pep.lab.presets import preset
 
 # Settings that the config.json of a run of 0.2 and before may lack.
-_LATER = ("split", "validation_file", "test_file")
+_LATER = ("positive", "split", "validation_file", "test_file")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Settings:
             too; avazu: the hour as it is, or hour of day and weekday.
             [default: full]
         label: Own files: the column of labels, 0 or 1.
+        positive: Own files: which labels are positive, if they are others, as
+            in '>=4', '==click' or 'in yes,true'.
         fields: Own files: the columns to learn from, if not all. A kind after
             a colon replaces the guessed one, as in price:number: category,
             text, number, log, list, time, hour or weekday; a time may have a
@@ -127,6 +129,7 @@ class Settings:
     data_dir: str | None = None
     features: str | None = None
     label: str | None = None
+    positive: str | None = None
     fields: tuple[str, ...] = ()
     delimiter: str | None = None
     min_count: int = preset("min_count")

@@ -71,6 +71,7 @@ _OPTIONS: Table = {
     "data_dir": _FOLDER,
     "features": click.Choice(["paper", "full"]),
     "label": Text("COLUMN"),
+    "positive": Text("RULE"),
     "fields": Text("A,B,C"),
     "delimiter": Delimiter("CHARACTER"),
     "min_count": click.IntRange(min=1),
@@ -94,12 +95,21 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
         click.BadParameter: If one does not go with the dataset.
     """
     settings = {name: options.pop(name) for name in _OPTIONS}
+    labels = settings["label"]
+    settings["label"] = labels[0] if labels else None
+    if len(labels) > 1:
+        raise click.BadParameter(
+            f"found {len(labels)}, {', '.join(labels)}, expected one: a model "
+            "predicts one label. Train one for each.",
+            param_hint="--label",
+        )
     dataset = settings["dataset"]
     own = dataset not in NAMES
     for flag, unused in (
         ("--data-dir", own or dataset == "synthetic"),
         ("--features", own or dataset == "synthetic"),
         ("--label", not own),
+        ("--positive", not own),
         ("--fields", not own),
         ("--delimiter", not own),
         ("--validation-file", not own),
@@ -113,6 +123,15 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
     from keras_pep.data import DataError
     from keras_pep.data.load import check_split
 
+    if settings["positive"] is not None:
+        from keras_pep.data.labels import parsed
+
+        try:
+            parsed(settings["positive"])
+        except DataError as error:
+            raise click.BadParameter(
+                str(error), param_hint="--positive"
+            ) from error
     try:
         files = settings["validation_file"] or settings["test_file"]
         check_split(dataset, settings["split"], bool(files))

@@ -32,10 +32,13 @@ class Split:
             for a field, or for each value of a list, where -1 is none. On
             disk, slices and arrays of rows read it.
         labels: float32, `(rows,)`, 0 or 1.
+        weights: How much each counts in losses and figures, float32 `(rows,)`;
+            None if all count alike.
     """
 
     ids: "np.ndarray | StoredColumns"
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -146,6 +149,8 @@ class Dataset:
         for split in self.splits.values():
             digest.update(np.ascontiguousarray(split.ids).tobytes())
             digest.update(np.ascontiguousarray(split.labels).tobytes())
+            if split.weights is not None:
+                digest.update(np.ascontiguousarray(split.weights).tobytes())
         for name, vocabulary in self.vocabularies.items():
             values = list(vocabulary)
             digest.update(repr((name, values)).encode())

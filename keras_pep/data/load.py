@@ -30,6 +30,7 @@ def load(
     features: str | None = None,
     label: str | None = None,
     positive: str | None = None,
+    weight: str | None = None,
     fields: Sequence[str] = (),
     delimiter: str | None = None,
     min_count: int = 10,
@@ -60,6 +61,8 @@ def load(
         label: Of files of one's own, the column of labels, 0 or 1.
         positive: Of these, which labels are positive, if they are others:
             `">=4"` (`>`, `<=`, `<`), `"==click"` or `"in yes,true"`.
+        weight: Of these, the column of how much each row counts in losses and
+            figures, 0 or more: the `sample_weight` of Keras.
         fields: Of these, the columns to learn from; see `tabular.source`.
         delimiter: Of these, what divides columns.
         min_count: Values in fewer training rows share one id of their field.
@@ -101,7 +104,7 @@ def load(
         elif Path(name).exists() or Path(name).parent != Path():
             source = tabular.source(
                 *(name, label, fields, delimiter, min_count, split),
-                *(validation_file, test_file, positive),
+                *(validation_file, test_file, positive, weight),
             )
         else:
             raise DataError(
@@ -110,11 +113,15 @@ def load(
             )
         dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
     for split_name, rows in dataset.splits.items():
-        if not 0 < rows.labels.sum() < len(rows):
+        labels, of = rows.labels, ""
+        if rows.weights is not None:
+            labels, of = labels[rows.weights > 0], "of a weight above 0 "
+        if not 0 < labels.sum() < len(labels):
             raise DataError(
-                f"{dataset.name}: found {len(rows):,} rows for {split_name}, "
-                f"{int(rows.labels.sum()):,} of them positive, expected some "
-                "of either kind: there is nothing to learn or to measure."
+                f"{dataset.name}: found {len(labels):,} rows {of}for "
+                f"{split_name}, {int(labels.sum()):,} of them positive, "
+                "expected some of either kind: there is nothing to learn or to "
+                "measure."
             )
     return dataset
 

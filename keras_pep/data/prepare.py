@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +56,7 @@ class Source:
         label: The column of labels.
         fields: The fields.
         positive: Which labels are positive; see `labels.parsed`.
+        weight: The column of weights, if examples have some.
         min_count: Values that occur in fewer training rows share one id.
         split: Which rows are for training, validation and test.
         guessed: Whether the columns were not named, so that those of no use
@@ -69,6 +70,7 @@ class Source:
     label: str
     fields: tuple[Field, ...]
     positive: str = ""
+    weight: str = ""
     min_count: int = 10
     split: Rule = field(default_factory=Rule)
     guessed: bool = False
@@ -78,7 +80,8 @@ class Source:
     def columns(self) -> tuple[str, ...]:
         """The columns that are read, each once."""
         names = (self.label, *(field.column for field in self.fields))
-        return tuple(dict.fromkeys((*names, *self.split_columns)))
+        weight = filter(None, [self.weight])
+        return tuple(dict.fromkeys((*names, *weight, *self.split_columns)))
 
     @property
     def split_columns(self) -> tuple[str, ...]:
@@ -136,10 +139,10 @@ def _write(
     counts = [_Count(each.kind != "text") for each in source.fields]
     sizes = np.zeros(len(SPLITS), dtype=np.int64)
     marks: dict[str, Counter[str]] = {}
-    for split, _, columns in _rows(source, seed, malformed, marks):
-        sizes += np.bincount(split, minlength=len(SPLITS))
-        for count, made in zip(counts, columns, strict=True):
-            count.add(made, split)
+    for each in _rows(source, seed, malformed, marks):
+        sizes += np.bincount(each.split, minlength=len(SPLITS))
+        for count, made in zip(counts, each.columns, strict=True):
+            count.add(made, each.split)
     rows = int(sizes.sum())
     every = rows + malformed.rows
     if malformed.first and malformed.rows > max_bad_rows * every:
@@ -159,16 +162,14 @@ def _write(
             f"as missing, in {found.total():,} rows."
         )
     vocabularies = []
-    for each, count in zip(source.fields, counts, strict=True):
+    for of, count in zip(source.fields, counts, strict=True):
         values = count.values(source.min_count)
-        vocabularies.append(Vocabulary(each, values, unknown=True))
+        vocabularies.append(Vocabulary(of, values, unknown=True))
         if count.merged:
-            as_text = (
-                f" {each.column}:text in --fields takes values as they are"
-            )
+            as_text = f" {of.column}:text in --fields takes values as they are"
             notes.append(
-                f"{each.name}: {count.merged}."
-                + f"{as_text} written." * (each.kind == "category")
+                f"{of.name}: {count.merged}."
+                + f"{as_text} written." * (of.kind == "category")
             )
     source = replace(source, notes=tuple(notes))
     unseen = [count.unseen for count in counts]
@@ -179,12 +180,28 @@ def _write(
     )
 
 
+class _Rows(NamedTuple):
+    """Well-formed rows of a block.
+
+    Attributes:
+        split: Places in `SPLITS`, int8.
+        labels: bool.
+        weights: float32, if there are weights.
+        columns: Every field.
+    """
+
+    split: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None
+    columns: list[Column]
+
+
 def _rows(
     source: Source,
     seed: int,
     malformed: Malformed,
     marks: dict[str, Counter[str]] | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray, list[Column]]]:
+) -> Iterator[_Rows]:
     """Read the well-formed rows of every block, the same in every pass.
 
     Args:
@@ -193,9 +210,6 @@ def _rows(
         malformed: Where malformed rows are counted.
         marks: Where the rows of texts are counted that stand for no value, by
             column.
-
-    Yields:
-        Places in `SPLITS`, int8; labels, bool; and every field.
     """
     random = np.random.default_rng(seed)
     for block in raw.blocks(source.files, source.columns, malformed):
@@ -208,6 +222,13 @@ def _rows(
             own = source.features == OWN
             wanted = expected_labels(label, source.positive, own=own)
             wrong |= _wrong(block, source.label, bad, wanted, malformed)
+        weights = None
+        if source.weight:
+            column = block.columns[source.weight]
+            found = numbers(column.values)
+            bad = ~np.isfinite(found) | (found < 0)
+            wrong |= _wrong(block, source.weight, bad, _WEIGHT, malformed)
+            weights = found.astype(np.float32)[column.codes]
         if misplaced is not None:
             wanted = source.split.expected
             name = source.split.column
@@ -225,26 +246,29 @@ def _rows(
             if each.kind in ("category", "text"):
                 made.append(column)
                 continue
-            found = each.made(column.values, parsed)
+            new = each.made(column.values, parsed)
             wanted = expected(each)
             if not each.time_format:
                 wanted += _ADVICE.get(each.kind, "")
-            bad = found.malformed
+            bad = new.malformed
             wrong |= _wrong(block, each.column, bad, wanted, malformed)
             if marks is not None and each.column not in marked:
                 marked.add(each.column)
                 times = np.bincount(column.codes, minlength=bad.size)
-                for place in np.flatnonzero(found.missing).tolist():
+                for place in np.flatnonzero(new.missing).tolist():
                     if text := column.values[place].as_py():
                         counter = marks.setdefault(each.column, Counter())
                         counter[text] += int(times[place])
-            made.append(Column(found.values, found.places[column.codes]))
+            made.append(Column(new.values, new.places[column.codes]))
         if wrong.any():
             malformed.rows += int(wrong.sum())
             split, labels = split[~wrong], labels[~wrong]
+            weights = None if weights is None else weights[~wrong]
             made = [Column(each.values, each.codes[~wrong]) for each in made]
-        yield split, labels, made
+        yield _Rows(split, labels, weights, made)
 
+
+_WEIGHT = "a weight: a number of 0 or more"
 
 FEWER_LINES = "fewer lines: is a quote missing?"
 _ADVICE = {
@@ -509,22 +533,28 @@ def _number_rows(
     unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
     known = np.zeros_like(unknown)
     labels = ColumnWriter(folder, "label", np.dtype(np.uint8), sizes)
+    weights = None
+    if source.weight:
+        weights = ColumnWriter(folder, "weight", np.dtype(np.float32), sizes)
     writers = [
         ColumnWriter(folder, f"{place}", each.dtype, sizes, each.length)
         for place, each in enumerate(encoders)
     ]
     first: list[Column] = []
-    for split, label, columns in _rows(source, seed, Malformed()):
+    for split, label, weight, columns in _rows(source, seed, Malformed()):
         first = first or columns
         parts = [split == n for n in range(len(SPLITS))]
         labels.write([label[part] for part in parts])
+        if weights is not None and weight is not None:
+            weights.write([weight[part] for part in parts])
         for place, made in enumerate(columns):
             ids = encoders[place].ids(made.values)
             rows = [ids[made.codes[part]] for part in parts]
             writers[place].write(rows)
             unknown[:, place] += [np.count_nonzero(each == 0) for each in rows]
             known[:, place] += [np.count_nonzero(each > 0) for each in rows]
-    if not all(writer.complete for writer in (labels, *writers)):
+    every = (labels, *writers, *filter(None, [weights]))
+    if not all(writer.complete for writer in every):
         raise DataError(f"{source.name}: a file has changed while it was read.")
     shares = unknown / np.maximum(unknown + known, 1)
     useless = _useless(source, vocabularies, shares)
@@ -549,6 +579,7 @@ def _number_rows(
         {
             "name": source.name,
             "features": source.features,
+            **({"weighted": True} if source.weight else {}),
             "malformed": malformed,
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
             "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),

@@ -3,6 +3,7 @@
 ```
 <folder>/dataset.json        name, vocabularies, rows, notes, fingerprint
 <folder>/train/label.npy     uint8, 0 or 1
+<folder>/train/weight.npy    float32, if examples have weights
 <folder>/train/0.npy         ids of the first field, in the narrowest integers
 <folder>/train/3.npy         if the fourth is a list, a matrix, -1 for no value
 <folder>/validation/...      likewise
@@ -215,8 +216,13 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             labels = np.load(folder / split / "label.npy").astype(np.float32)
             if len(columns) != len(labels):
                 raise ValueError(f"{split}: labels of another length")
+            weights = None
+            if content.get("weighted"):
+                weights = np.load(folder / split / "weight.npy")
+                if len(weights) != len(labels):
+                    raise ValueError(f"{split}: weights of another length")
             read = columns.in_memory() if size <= in_memory else columns
-            splits[split] = Split(read, labels)
+            splits[split] = Split(read, labels, weights)
         return Dataset(
             name=content["name"],
             features=content["features"],

@@ -32,6 +32,7 @@ def source(
     validation_file: str | Path | None = None,
     test_file: str | Path | None = None,
     positive: str | None = None,
+    weight: str | None = None,
 ) -> Source:
     """Describe the files to prepare.
 
@@ -56,6 +57,7 @@ def source(
         test_file: Likewise those for test.
         positive: Which labels are positive, if they are not 0 and 1; see
             `load`.
+        weight: The column of weights, if examples have some.
 
     Raises:
         DataError: If the files or the columns are not as described.
@@ -87,7 +89,7 @@ def source(
     rule = rule_of(split, columns, label, tuple(kinds))
     if any(apart):
         rule = Rule("files", files=counts)
-    used = (label, *kinds, *filter(None, [rule.column]))
+    used = (label, *kinds, *filter(None, [rule.column, weight]))
     missing = [name for name in used if name not in columns]
     if missing:
         raise rows.no_column(files, missing, columns)
@@ -95,9 +97,15 @@ def source(
         raise DataError(
             f"{label!r} is the label, and cannot be a field as well."
         )
+    if weight in (label, *kinds, rule.column):
+        raise DataError(
+            f"{weight!r} is the weight, and cannot be the label, a field or "
+            "what rows are split by as well."
+        )
     guessed = not kinds
     if guessed:
-        others = [c for c in columns if (rule.by, c) != ("column", rule.column)]
+        not_fields = (weight, rule.column if rule.by == "column" else None)
+        others = [c for c in columns if c not in not_fields]
         kinds = _all_others(files, others, label, notes.append)
     made = _fields(files, kinds, notes.append)
     if rule.by == "time" and not rule.time_format:
@@ -110,6 +118,7 @@ def source(
         label=label,
         fields=made,
         positive=positive or "",
+        weight=weight or "",
         min_count=min_count,
         split=rule,
         guessed=guessed,

@@ -8,7 +8,7 @@ from typing import Any, Self
 from keras_pep.lab.presets import preset
 
 # Settings that the config.json of a run of 0.2 and before may lack.
-_LATER = ("positive", "split", "validation_file", "test_file")
+_LATER = ("positive", "weight", "split", "validation_file", "test_file")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Settings:
         label: Own files: the column of labels, 0 or 1.
         positive: Own files: which labels are positive, if they are others, as
             in '>=4', '==click' or 'in yes,true'.
+        weight: Own files: the column of how much each row counts in losses and
+            figures. [default: all alike]
         fields: Own files: the columns to learn from, if not all. A kind after
             a colon replaces the guessed one, as in price:number: category,
             text, number, log, list, time, hour or weekday; a time may have a
@@ -130,6 +132,7 @@ class Settings:
     features: str | None = None
     label: str | None = None
     positive: str | None = None
+    weight: str | None = None
     fields: tuple[str, ...] = ()
     delimiter: str | None = None
     min_count: int = preset("min_count")

@@ -39,8 +39,8 @@ _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
 }
 # Arguments of `data.load`.
 _DATA = (
-    *("data_dir", "features", "label", "positive", "fields", "delimiter"),
-    "min_count",
+    *("data_dir", "features", "label", "positive", "weight", "fields"),
+    *("delimiter", "min_count"),
     *("split", "validation_file", "test_file"),
     *("seed", "max_bad_rows", "cache_dir"),
 )

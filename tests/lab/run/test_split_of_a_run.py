@@ -12,6 +12,7 @@ from keras_pep.lab.run import (
     train,
 )
 from keras_pep.lab.settings import Settings
+from keras_pep.metrics import predict
 from tests.lab.run.results import without_times
 from tests.lab.run.test_resume import (
     SHORT,
@@ -103,3 +104,35 @@ def test_earlier_runs_were_split_at_random():
     for name in ("split", "test_file"):
         del settings[name]
     assert Settings.of_run(settings) == Settings(dataset="own.csv")
+
+
+@pytest.mark.slow
+def test_a_run_counts_by_weight(clicks, tmp_path):
+    path, frame = clicks
+    frame["pay"] = np.random.default_rng(1).random(2000).round(3)
+    frame.to_csv(path, index=False)
+    config = Config(
+        **SHORT,
+        dataset=str(path),
+        label="clicked",
+        weight="pay",
+        fields=("user",),
+        split="column:part",
+        min_count=1,
+        sparsity=(0.5,),
+        cache_dir=str(tmp_path / "cache"),
+    )
+    whole, broken = (RunDirectory(tmp_path / name) for name in "ab")
+    expected = train(config, whole)
+    rows = config.load_data().test
+    logits = predict(whole.load_model("dense"), rows.ids).reshape(-1)
+    pay = frame["pay"][frame["part"] == "test"].to_numpy()
+    losses = np.logaddexp(0, logits) - rows.labels * logits
+    assert expected["dense"]["test"]["logloss"] == pytest.approx(
+        (pay * losses).sum() / pay.sum(), rel=1e-6
+    )
+    evaluated = evaluate_run(whole, "test")["dense"]["test"]
+    assert evaluated == expected["dense"]["test"]
+    with pytest.raises(InterruptedHereError), saying(interrupting(3)):
+        train(config, broken)
+    assert without_times(resume(broken)) == without_times(expected)

@@ -164,7 +164,11 @@ def _write(
     vocabularies = []
     for of, count in zip(source.fields, counts, strict=True):
         values = count.values(source.min_count)
-        vocabularies.append(Vocabulary(of, values, unknown=True))
+        vocabularies.append(
+            Vocabulary.of_buckets(of)
+            if of.kind == "hash"
+            else Vocabulary(of, values, unknown=True)
+        )
         if count.merged:
             as_text = f" {of.column}:text in --fields takes values as they are"
             notes.append(
@@ -418,6 +422,9 @@ class Encoder:
             max(len(vocabulary), unknown + 1), negative=self.length > 1
         )
         self._unknown, self._first = unknown, int(vocabulary.unknown)
+        self._by_hash = vocabulary.field.kind == "hash"
+        if self._by_hash:
+            return
         self._values = vocabulary.texts()
         # Vocabularies of an earlier version have others.
         self._spelled = spelled(self._values)
@@ -426,6 +433,9 @@ class Encoder:
     def ids(self, values: Any) -> np.ndarray:
         """Ids `(n, length)`, -1 where a list has ended."""
         text = _text(values)
+        if self._by_hash:  # "" is a value of no row
+            number = pa.compute.if_else(pa.compute.equal(text, ""), "0", text)
+            return np.asarray(number.cast(pa.int64()), self.dtype)[:, None]
         places = pa.compute.index_in(text, self._values, skip_nulls=True)
         if not self._by_text and places.null_count > text.null_count:
             places = self._by_spelling(text, places)
@@ -551,8 +561,11 @@ def _number_rows(
             ids = encoders[place].ids(made.values)
             rows = [ids[made.codes[part]] for part in parts]
             writers[place].write(rows)
-            unknown[:, place] += [np.count_nonzero(each == 0) for each in rows]
-            known[:, place] += [np.count_nonzero(each > 0) for each in rows]
+            least = int(vocabularies[place].unknown)
+            some = [np.count_nonzero(each >= 0) for each in rows]
+            seen = [np.count_nonzero(each >= least) for each in rows]
+            unknown[:, place] += np.subtract(some, seen)
+            known[:, place] += seen
     every = (labels, *writers, *filter(None, [weights]))
     if not all(writer.complete for writer in every):
         raise DataError(f"{source.name}: a file has changed while it was read.")

@@ -47,7 +47,8 @@ def source(
             be given after a colon: `"price:number"`. It is one of `category`,
             `text`, `number`, `log`, `list`, `hour`, `weekday`, and `time` for
             the last two, which may have a format in brackets:
-            `"when:time(%m/%d/%Y %H:%M)"`.
+            `"when:time(%m/%d/%Y %H:%M)"`; or `hash` with a number of buckets:
+            `"user:hash(1048576)"`.
         delimiter: Between columns; by default `,`, and a tab for `.tsv` and
             `.txt`.
         min_count: Values in fewer training rows share one id of their field.
@@ -196,6 +197,7 @@ class _Kind(NamedTuple):
 
     kind: str | None = None
     time_format: str = ""
+    buckets: int = 0
 
 
 _TIMES = ("time", "hour", "weekday")
@@ -212,6 +214,14 @@ def _kind(field: str, columns: Sequence[str]) -> tuple[str, _Kind]:
         except ValueError as error:
             raise DataError(f"{error}.") from error
         return name, _Kind(kind, time_format)
+    if found := re.fullmatch(r"(.*):hash(?:\((.*)\))?", field):
+        name, buckets = found.groups()
+        if not (buckets or "").isdecimal() or not 1 < int(buckets) < 2**31:
+            raise DataError(
+                f"found {field!r}, expected a number of buckets in brackets, "
+                f"as in {name}:hash(1048576)."
+            )
+        return name, _Kind("hash", buckets=int(buckets))
     name, colon, kind = field.rpartition(":")
     if not colon:
         return field, _Kind()
@@ -230,7 +240,7 @@ def _fields(
     """Fields of columns, of a kind that is given or guessed."""
     looked_at = [
         name
-        for name, (kind, time_format) in kinds.items()
+        for name, (kind, time_format, _) in kinds.items()
         if kind is None or (kind in _TIMES and not time_format)
     ]
     columns: dict[str, Column] = {}
@@ -241,7 +251,7 @@ def _fields(
             raise rows.no_rows(files, malformed)
         columns = first.columns
     fields: list[Field] = []
-    for name, (kind, time_format) in kinds.items():
+    for name, (kind, time_format, buckets) in kinds.items():
         note = ""
         if kind is None:
             where = partial(_row, columns[name])
@@ -249,7 +259,7 @@ def _fields(
             fields += found.fields
             note = found.note
         else:
-            fields += of_kind(name, kind, time_format)
+            fields += of_kind(name, kind, time_format, buckets)
             if name in columns:
                 note = check_times(name, columns[name].values)
         if note:

@@ -44,7 +44,8 @@ class Settings:
         fields: Own files: the columns to learn from, if not all. A kind after
             a colon replaces the guessed one, as in price:number: category,
             text, number, log, list, time, hour or weekday; a time may have a
-            format, as in 'when:time(%m/%d/%Y %H:%M)'.
+            format, as in 'when:time(%m/%d/%Y %H:%M)'; or hash with a number of
+            buckets, as in 'user:hash(1048576)'.
         delimiter: Own files: what divides columns. [default: a comma; .tsv,
             .txt: a tab]
         min_count: Values in fewer training rows share one id of their field.

@@ -33,7 +33,7 @@ _AVAZU = (
 
 
 def criteo(
-    data_dir: str | Path | None, features: str | None, min_count: int
+    data_dir: str | Path | None, features: str | None, min_count: float
 ) -> Source:
     """Describe the file to prepare.
 
@@ -62,7 +62,7 @@ def criteo(
 
 
 def avazu(
-    data_dir: str | Path | None, features: str | None, min_count: int
+    data_dir: str | Path | None, features: str | None, min_count: float
 ) -> Source:
     """Describe the file to prepare.
 

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
+_ALL_VALUES = ("movielens", "movielens-100k", "synthetic")
 
 # Ids of all splits up to which a prepared dataset is read into memory.
 IN_MEMORY = 2 << 30
@@ -33,7 +34,9 @@ def load(
     weight: str | None = None,
     fields: Sequence[str] = (),
     delimiter: str | None = None,
-    min_count: int = 10,
+    min_count: float = 10,
+    max_values: int | None = None,
+    vocabularies: str | Path | None = None,
     split: str = "random",
     validation_file: str | Path | None = None,
     test_file: str | Path | None = None,
@@ -65,8 +68,14 @@ def load(
             figures, 0 or more: the `sample_weight` of Keras.
         fields: Of these, the columns to learn from; see `tabular.source`.
         delimiter: Of these, what divides columns.
-        min_count: Values in fewer training rows share one id of their field.
-            Not of MovieLens, where every value has an id.
+        min_count: Values in fewer training rows share one id of their field;
+            below 1 it is a share of these rows. Not of MovieLens, where every
+            value has an id.
+        max_values: How many values of a field have an id of their own, at most:
+            the most frequent in training. Not of MovieLens.
+        vocabularies: Folder of values that were counted elsewhere: a file for
+            each field, `user.txt`, a value in each line by falling count. Other
+            fields are counted. Not of MovieLens.
         split: `"random"`; of files of one's own `"time:COLUMN"`, by numbers or
             times, which may have a format, `"time:when(%m/%d/%Y %H:%M)"`: the
             first 80 % of rows train, the last 10 % test, and rows of one time
@@ -89,6 +98,18 @@ def load(
             not as they should be.
     """
     check_split(str(name), split, bool(validation_file or test_file))
+    if not (min_count >= 1 and min_count == int(min_count)) and not (
+        0 < min_count < 1
+    ):
+        raise DataError(
+            f"found min_count={min_count}, expected a number of rows, or a "
+            "share of them between 0 and 1."
+        )
+    if name in _ALL_VALUES and (max_values or vocabularies):
+        raise DataError(
+            f"every value of {name} has an id: max_values and vocabularies are "
+            "for other datasets."
+        )
     if name in ("movielens", "movielens-100k"):
         dataset = movielens.load(
             str(name), data_dir, features, seed, max_bad_rows, split
@@ -97,6 +118,7 @@ def load(
         dataset = synthetic.generate(seed)
     else:
         from keras_pep.data import kaggle, tabular
+        from keras_pep.data.vocabularies import files_of_fields
 
         if name in ("criteo", "avazu"):
             describe = kaggle.criteo if name == "criteo" else kaggle.avazu
@@ -111,6 +133,10 @@ def load(
                 f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
                 "files and folders."
             )
+        if vocabularies is not None:
+            given = files_of_fields(Path(vocabularies), source.fields)
+            source = replace(source, vocabularies=given)
+        source = replace(source, max_values=max_values)
         dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
     for split_name, rows in dataset.splits.items():
         labels, of = rows.labels, ""
@@ -185,6 +211,7 @@ def _prepared(
     cache_dir: str | Path | None,
 ) -> Dataset:
     from keras_pep.data.prepare import prepare
+    from keras_pep.data.rows import states
     from keras_pep.data.stored import FORMAT, open_folder
 
     if cache_dir is None:
@@ -192,7 +219,8 @@ def _prepared(
         cache_dir = os.environ.get("KERAS_PEP_CACHE", home)
     settings = asdict(source)
     settings["files"].pop("paths")
-    inputs = source.files.states()
+    given = settings.pop("vocabularies")
+    inputs = [*source.files.states(), *states(path for _, path in given)]
     key = repr((FORMAT, inputs, settings, seed, max_bad_rows))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = Path(cache_dir) / f"{source.name}-{digest}"

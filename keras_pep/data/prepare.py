@@ -8,6 +8,7 @@ lengths. None keeps rows in memory; what grows is the number of distinct values.
 
 import itertools
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from keras_pep.data.spelling import spelled
 from keras_pep.data.splits import Rule
 from keras_pep.data.stored import SPLITS, ColumnWriter
 from keras_pep.data.times import FORMS, numbers
+from keras_pep.data.vocabularies import read_values
 from keras_pep.files import whole_folder
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,10 @@ class Source:
         fields: The fields.
         positive: Which labels are positive; see `labels.parsed`.
         weight: The column of weights, if examples have some.
-        min_count: Values that occur in fewer training rows share one id.
+        min_count: Values that occur in fewer training rows share one id; below
+            1 it is a share of these rows.
+        max_values: How many values of a field have an id, the most frequent.
+        vocabularies: Names of fields, and the files of their values.
         split: Which rows are for training, validation and test.
         guessed: Whether the columns were not named, so that those of no use
             are left out.
@@ -71,7 +76,9 @@ class Source:
     fields: tuple[Field, ...]
     positive: str = ""
     weight: str = ""
-    min_count: int = 10
+    min_count: float = 10
+    max_values: int | None = None
+    vocabularies: tuple[tuple[str, Path], ...] = ()
     split: Rule = field(default_factory=Rule)
     guessed: bool = False
     notes: tuple[str, ...] = ()
@@ -161,9 +168,14 @@ def _write(
             f"{column}: {shown} {'is' if len(found) == 1 else 'are'} taken "
             f"as missing, in {found.total():,} rows."
         )
-    vocabularies = []
+    if source.min_count < 1:  # of as many rows as there are
+        least = math.ceil(round(source.min_count * int(sizes[0]), 6))
+        source = replace(source, min_count=least)
+    vocabularies, known = [], dict(source.vocabularies)
     for of, count in zip(source.fields, counts, strict=True):
-        values = count.values(source.min_count)
+        values = count.values(source.min_count, source.max_values)
+        if of.name in known:
+            values = read_values(known[of.name], of)[: source.max_values]
         vocabularies.append(
             Vocabulary.of_buckets(of)
             if of.kind == "hash"
@@ -360,8 +372,14 @@ class _Count:
         names = ["value", "times", "tested"]
         return table.rename_columns(names).combine_chunks()
 
-    def values(self, min_count: int) -> np.ndarray:
-        """Return the values that occur often enough in training, sorted."""
+    def values(self, min_count: float, most: int | None = None) -> np.ndarray:
+        """Return the values that occur often enough in training, sorted.
+
+        Args:
+            min_count: In how many rows, at least.
+            most: How many of them, the most frequent; of those in as many rows
+                the first.
+        """
         table = self._sum()
         table = table.filter(pa.compute.is_valid(table["value"]))
         trained = pa.compute.greater(table["times"], 0)
@@ -377,7 +395,11 @@ class _Count:
             len(new.filter(unseen).unique()), (rows or 0) / (tested or 1)
         )
         often = pa.compute.greater_equal(table["times"], min_count)
-        table = table.filter(often).sort_by("value")
+        table = table.filter(often)
+        if most is not None:
+            falling = [("times", "descending"), ("value", "ascending")]
+            table = table.sort_by(falling).slice(0, most)
+        table = table.sort_by("value")
         return np.asarray(table["value"].to_numpy())
 
     def _merged(self, table: Any) -> Any:

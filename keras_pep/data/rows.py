@@ -9,7 +9,7 @@ import difflib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -59,12 +59,17 @@ class Files:
     quoted: bool = True
 
     def states(self) -> list[tuple[str, int, int]]:
-        """Return what changes when a file changes: name, size and time."""
-        return [
-            (str(path.resolve()), status.st_size, status.st_mtime_ns)
-            for path in self.paths
-            for status in [path.stat()]
-        ]
+        """Return what changes when a file changes."""
+        return states(self.paths)
+
+
+def states(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Return what changes when a file changes: name, size and time."""
+    return [
+        (str(path.resolve()), status.st_size, status.st_mtime_ns)
+        for path in paths
+        for status in [path.stat()]
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ def source(
     label: str | None,
     fields: Sequence[str] = (),
     delimiter: str | None = None,
-    min_count: int = 10,
+    min_count: float = 10,
     split: str = "random",
     validation_file: str | Path | None = None,
     test_file: str | Path | None = None,

@@ -8,7 +8,10 @@ from typing import Any, Self
 from keras_pep.lab.presets import preset
 
 # Settings that the config.json of a run of 0.2 and before may lack.
-_LATER = ("positive", "weight", "split", "validation_file", "test_file")
+_LATER = (
+    *("positive", "weight", "max_values", "vocabularies"),
+    *("split", "validation_file", "test_file"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,14 @@ class Settings:
             buckets, as in 'user:hash(1048576)'.
         delimiter: Own files: what divides columns. [default: a comma; .tsv,
             .txt: a tab]
-        min_count: Values in fewer training rows share one id of their field.
-            Not of movielens and synthetic.
+        min_count: Values in fewer training rows share one id of their field;
+            below 1, a share of these rows. Not of movielens and synthetic.
+        max_values: How many values of a field have an id of their own, at most:
+            the most frequent. Not of movielens and synthetic. [default: all]
+        vocabularies: Folder of values that were counted elsewhere: for a field
+            user the file user.txt, a value in each line by falling count, as
+            prepare --write-vocabularies makes it. Not of movielens and
+            synthetic.
         split: Which rows train (80 %), validate and test: at random; own
             files: time:COLUMN, the last by time for test, or column:NAME, where
             a column says train, validation or test; movielens: time. A time
@@ -136,7 +145,9 @@ class Settings:
     weight: str | None = None
     fields: tuple[str, ...] = ()
     delimiter: str | None = None
-    min_count: int = preset("min_count")
+    min_count: float = preset("min_count")
+    max_values: int | None = None
+    vocabularies: str | None = None
     split: str = "random"
     validation_file: str | None = None
     test_file: str | None = None

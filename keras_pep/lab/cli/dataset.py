@@ -64,6 +64,34 @@ class _Rows(click.Path):
         self.name = "path"
 
 
+class _RowsOrShare(click.ParamType[float]):
+    """A number of rows, or below 1 a share of them."""
+
+    name = "count|share"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """The number, whole if it is of rows."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if 0 < number < 1:
+            return number
+        if not (number >= 1 and number.is_integer()):
+            self.fail(
+                f"found {value!r}, expected a number of rows, or a share of "
+                "them between 0 and 1.",
+                param,
+                ctx,
+            )
+        return int(number)
+
+
 SEED = click.IntRange(0, 2**31 - 1)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _OPTIONS: Table = {
@@ -75,7 +103,9 @@ _OPTIONS: Table = {
     "weight": Text("COLUMN"),
     "fields": Text("A,B,C"),
     "delimiter": Delimiter("CHARACTER"),
-    "min_count": click.IntRange(min=1),
+    "min_count": _RowsOrShare(),
+    "max_values": click.IntRange(min=1),
+    "vocabularies": _FOLDER,
     "split": Text("random|time:COLUMN|column:NAME"),
     "validation_file": _Rows(),
     "test_file": _Rows(),
@@ -106,6 +136,7 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
         )
     dataset = settings["dataset"]
     own = dataset not in NAMES
+    counts_all = not own and dataset not in ("criteo", "avazu")
     for flag, unused in (
         ("--data-dir", own or dataset == "synthetic"),
         ("--features", own or dataset == "synthetic"),
@@ -116,6 +147,8 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
         ("--delimiter", not own),
         ("--validation-file", not own),
         ("--test-file", not own),
+        ("--max-values", counts_all),
+        ("--vocabularies", counts_all),
     ):
         if unused and settings[flag[2:].replace("-", "_")] is not None:
             what = "files of your own" if own else dataset
@@ -143,7 +176,7 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
     line = _FORMAT.sub(r'"\1"', settings["fields"] or "")
     fields = next(csv.reader([line], skipinitialspace=True))
     settings["fields"] = tuple(fields)
-    for name in ("data_dir", "cache_dir"):
+    for name in ("data_dir", "cache_dir", "vocabularies"):
         if settings[name] is not None:
             settings[name] = str(settings[name].resolve())
     return settings

@@ -347,7 +347,10 @@ def _check_workers(flag: str) -> None:
 
 
 # Options that say where data are.
-_MOVED = ("dataset", "validation_file", "test_file", "data_dir", "cache_dir")
+_MOVED = (
+    *("dataset", "validation_file", "test_file", "data_dir", "cache_dir"),
+    "vocabularies",
+)
 
 
 def _moved_data(options: dict[str, Any]) -> dict[str, str]:

@@ -40,7 +40,7 @@ _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
 # Arguments of `data.load`.
 _DATA = (
     *("data_dir", "features", "label", "positive", "weight", "fields"),
-    *("delimiter", "min_count"),
+    *("delimiter", "min_count", "max_values", "vocabularies"),
     *("split", "validation_file", "test_file"),
     *("seed", "max_bad_rows", "cache_dir"),
 )

@@ -176,7 +176,7 @@ def _run(
 def _agree(run: Run, environment: Mapping[str, str]) -> None:
     """Make sure that all workers do the same; where they do it may differ."""
     apart = {"dataset", "data_dir", "cache_dir", "platform"}
-    apart |= {"validation_file", "test_file"}
+    apart |= {"validation_file", "test_file", "vocabularies"}
     settings = {**run.config.to_dict(), **environment}
     run.workers.agree(
         "settings, data and versions",

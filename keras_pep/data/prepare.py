@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import pyarrow.compute
 
 from keras_pep.data import rows as raw
 from keras_pep.data import stored
-from keras_pep.data.dataset import DataError, Unseen
+from keras_pep.data.dataset import DataError, Parsed, Unseen
 from keras_pep.data.fields import (
     LONGEST_LIST,
     Field,
@@ -67,6 +67,8 @@ class Source:
         guessed: Whether the columns were not named, so that those of no use
             are left out.
         notes: What somebody might not expect of how columns are taken.
+        why: Of each field why it is of its kind.
+        left_out: Columns that are not read, and why.
     """
 
     name: str
@@ -82,6 +84,8 @@ class Source:
     split: Rule = field(default_factory=Rule)
     guessed: bool = False
     notes: tuple[str, ...] = ()
+    why: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -146,7 +150,8 @@ def _write(
     counts = [_Count(each.kind != "text") for each in source.fields]
     sizes = np.zeros(len(SPLITS), dtype=np.int64)
     marks: dict[str, Counter[str]] = {}
-    for each in _rows(source, seed, malformed, marks):
+    examples: dict[str, str] = {}
+    for each in _rows(source, seed, malformed, marks, examples):
         sizes += np.bincount(each.split, minlength=len(SPLITS))
         for count, made in zip(counts, each.columns, strict=True):
             count.add(made, each.split)
@@ -189,11 +194,49 @@ def _write(
             )
     source = replace(source, notes=tuple(notes))
     unseen = [count.unseen for count in counts]
+    columns = _columns(source, counts, examples, int(sizes[0]))
     del counts
     logger.info(f"{source.name}: numbering {rows:,} rows")
     _number_rows(
-        source, folder, seed, vocabularies, unseen, sizes, malformed.rows
+        *(source, folder, seed, vocabularies, unseen, columns),
+        *(sizes, malformed.rows),
     )
+
+
+def _columns(
+    source: Source,
+    counts: Sequence["_Count"],
+    examples: Mapping[str, str],
+    rows: int,
+) -> list[Parsed]:
+    """Say of each field, and then of other columns, how it was taken."""
+    of_label = source.positive and f"positive if {source.positive}"
+    others = [(source.label, "label", of_label or "0 or 1")]
+    if source.weight:
+        others.append((source.weight, "weight", "by --weight"))
+    if source.split.column:
+        others.append((source.split.column, "split", "by --split"))
+    others += [(name, "left out", why) for name, why in source.left_out]
+    found = [
+        Parsed(
+            *(of.column, of.kind, why, count.different),
+            None if of.kind == "hash" else count.missing / max(rows, 1),
+            count.unseen and count.unseen.share,
+            examples.get(of.column, ""),
+        )
+        for of, why, count in zip(
+            *(source.fields, source.why or [_BY_NAME] * len(counts), counts),
+            strict=True,
+        )
+    ]
+    return found + [
+        Parsed(name, kind, why, example=examples.get(name, ""))
+        for name, kind, why in others
+    ]
+
+
+_BY_NAME = "as this dataset has it"
+_LOOKED_AT = 1000  # values of a block among which one is an example
 
 
 class _Rows(NamedTuple):
@@ -217,6 +260,7 @@ def _rows(
     seed: int,
     malformed: Malformed,
     marks: dict[str, Counter[str]] | None = None,
+    examples: dict[str, str] | None = None,
 ) -> Iterator[_Rows]:
     """Read the well-formed rows of every block, the same in every pass.
 
@@ -226,6 +270,7 @@ def _rows(
         malformed: Where malformed rows are counted.
         marks: Where the rows of texts are counted that stand for no value, by
             column.
+        examples: Where a value of each column is left.
     """
     random = np.random.default_rng(seed)
     for block in raw.blocks(source.files, source.columns, malformed):
@@ -250,6 +295,9 @@ def _rows(
             name = source.split.column
             wrong |= _wrong(block, name, misplaced, wanted, malformed)
         for name, column in block.columns.items():
+            if examples is not None and not examples.get(name):
+                first = column.values.slice(0, _LOOKED_AT).to_pylist()
+                examples[name] = next(filter(None, first), "")
             lines = block.lines(name)
             bad = lines > 0
             malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
@@ -339,6 +387,8 @@ class _Count:
         merged: Says which values were written in several ways, once they have
             been counted.
         unseen: What test has and training has not, then too.
+        different: How many values training has, and `missing`: in how many of
+            its rows there is none.
         tables: Of values and their rows: the sum of some blocks, and those that
             came after.
     """
@@ -346,6 +396,8 @@ class _Count:
     spelled: bool = True
     merged: str = ""
     unseen: Unseen | None = None
+    different: int = 0
+    missing: int = 0
     tables: list[Any] = field(default_factory=list)
 
     def add(self, made: Column, split: np.ndarray) -> None:
@@ -394,6 +446,10 @@ class _Count:
         self.unseen = Unseen(
             len(new.filter(unseen).unique()), (rows or 0) / (tested or 1)
         )
+        nothing = pa.compute.equal(table["value"], "")
+        rows = pa.compute.sum(table["times"].filter(nothing)).as_py()
+        self.missing = rows or 0
+        self.different = table.num_rows - bool(rows)
         often = pa.compute.greater_equal(table["times"], min_count)
         table = table.filter(often)
         if most is not None:
@@ -557,6 +613,7 @@ def _number_rows(
     seed: int,
     vocabularies: Sequence[Vocabulary],
     unseen: Sequence[Unseen | None],
+    columns: list[Parsed],
     sizes: np.ndarray,
     malformed: int,
 ) -> None:
@@ -573,13 +630,13 @@ def _number_rows(
         for place, each in enumerate(encoders)
     ]
     first: list[Column] = []
-    for split, label, weight, columns in _rows(source, seed, Malformed()):
-        first = first or columns
+    for split, label, weight, made_columns in _rows(source, seed, Malformed()):
+        first = first or made_columns
         parts = [split == n for n in range(len(SPLITS))]
         labels.write([label[part] for part in parts])
         if weights is not None and weight is not None:
             weights.write([weight[part] for part in parts])
-        for place, made in enumerate(columns):
+        for place, made in enumerate(made_columns):
             ids = encoders[place].ids(made.values)
             rows = [ids[made.codes[part]] for part in parts]
             writers[place].write(rows)
@@ -602,6 +659,9 @@ def _number_rows(
             what = f"is left out; {of.column}:{of.kind} in --fields keeps it"
             if of.kind == "category" and _are_numbers(first[place].values):
                 what += f", and {of.column}:number bins its numbers"
+            columns[place] = columns[place]._replace(
+                kind="left out", why=f"of no use: {why}"
+            )
         notes.append(f"{of.name}: of no use, {why}. It {what}.")
     kept = [
         place
@@ -623,6 +683,7 @@ def _number_rows(
                 source.fields[place].name: unseen[place] for place in kept
             },
             "notes": notes,
+            "columns": columns,
         },
     )
 

@@ -19,7 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_pep.data.dataset import DataError, Dataset, Split, Unseen
+from keras_pep.data.dataset import (
+    DataError,
+    Dataset,
+    Parsed,
+    Split,
+    Unseen,
+)
 from keras_pep.data.fields import Vocabulary
 
 # The layout above, and how values are spelled and read. Another one gets
@@ -175,7 +181,7 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
 
 def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
     """Compute the SHA-256 of all files and settings, without the notes."""
-    told = ("notes", "unseen")
+    told = ("notes", "unseen", "columns")
     content = {k: v for k, v in description.items() if k not in told}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in sorted(folder.glob("*/*.npy")):
@@ -234,6 +240,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             unknown={k: np.array(v) for k, v in content["unknown"].items()},
             unseen={k: Unseen(*v) for k, v in content["unseen"].items()},
             notes=tuple(content["notes"]),
+            columns=tuple(Parsed(*each) for each in content["columns"]),
             stored_fingerprint=known,
         )
     except (OSError, KeyError, TypeError, ValueError, EOFError) as error:

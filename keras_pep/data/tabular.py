@@ -108,7 +108,8 @@ def source(
         not_fields = (weight, rule.column if rule.by == "column" else None)
         others = [c for c in columns if c not in not_fields]
         kinds = _all_others(files, others, label, notes.append)
-    made = _fields(files, kinds, notes.append)
+    made, why = _fields(files, kinds, notes.append)
+    special = {label, *kinds, *filter(None, [weight, rule.column])}
     if rule.by == "time" and not rule.time_format:
         formats = [f.time_format for f in made if f.column == rule.column]
         rule = replace(rule, time_format=next(iter(formats), ""))
@@ -124,7 +125,16 @@ def source(
         split=rule,
         guessed=guessed,
         notes=tuple(notes),
+        why=why,
+        left_out=tuple(
+            (name, _ROW_NUMBERS if guessed else "not in --fields")
+            for name in columns
+            if name not in special
+        ),
     )
+
+
+_ROW_NUMBERS = "row numbers"
 
 
 def _files(
@@ -236,8 +246,8 @@ def _kind(field: str, columns: Sequence[str]) -> tuple[str, _Kind]:
 
 def _fields(
     files: Files, kinds: dict[str, _Kind], say: Callable[[str], None]
-) -> tuple[Field, ...]:
-    """Fields of columns, of a kind that is given or guessed."""
+) -> tuple[tuple[Field, ...], tuple[str, ...]]:
+    """Fields of columns, of a kind that is given or guessed, and why."""
     looked_at = [
         name
         for name, (kind, time_format, _) in kinds.items()
@@ -251,23 +261,26 @@ def _fields(
             raise rows.no_rows(files, malformed)
         columns = first.columns
     fields: list[Field] = []
+    why: list[str] = []
     for name, (kind, time_format, buckets) in kinds.items():
         note = ""
         if kind is None:
             where = partial(_row, columns[name])
             found = guess(name, columns[name].values, where)
             fields += found.fields
-            note = found.note
+            note, reason = found.note, found.why
         else:
             fields += of_kind(name, kind, time_format, buckets)
+            reason = "as --fields says"
             if name in columns:
                 note = check_times(name, columns[name].values)
+        why += [reason] * (len(fields) - len(why))
         if note:
             say(note)
     for name, times in Counter(field.name for field in fields).items():
         if times > 1:
             raise DataError(f"two fields would be called {name!r}.")
-    return tuple(fields)
+    return tuple(fields), tuple(why)
 
 
 def _row(column: Column, text: str) -> str:

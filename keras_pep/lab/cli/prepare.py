@@ -42,7 +42,8 @@ def prepare(
         seed=seed,
         in_memory=0,
     )
-    click.echo(f"{dataset}\n\n{dataset.table()}")
+    parts = (str(dataset), dataset.parsed(), dataset.table())
+    click.echo("\n\n".join(filter(None, parts)))
     if dataset.malformed:
         click.echo(f"left out: {dataset.malformed:,} malformed rows")
     for note in dataset.notes:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_pep.lab.report import write_report
 from keras_pep.lab.run import (
     Config,
     RunDirectory,
@@ -124,6 +125,24 @@ def test_a_run_counts_by_weight(clicks, tmp_path):
     )
     whole, broken = (RunDirectory(tmp_path / name) for name in "ab")
     expected = train(config, whole)
+    user, label, weight, split, *others = expected["columns"]
+    users = frame["user"]
+    new = ~users.isin(users[frame["part"] == "train"])
+    assert user == {
+        "column": "user",
+        "kind": "category",
+        "why": "text or whole numbers",
+        "distinct": users[frame["part"] == "train"].nunique(),
+        "missing": 0.0,
+        "unseen": pytest.approx(new[frame["part"] == "test"].mean()),
+        "example": str(users[0]),
+    }
+    assert [each["kind"] for each in (label, weight, split, *others)] == [
+        *("label", "weight", "split", "left out")
+    ]
+    text = write_report(whole.path).read_text()
+    assert "How columns were read" in text
+    assert ">not in --fields</td>" in text
     rows = config.load_data().test
     logits = predict(whole.load_model("dense"), rows.ids).reshape(-1)
     pay = frame["pay"][frame["part"] == "test"].to_numpy()

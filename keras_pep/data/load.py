@@ -81,7 +81,8 @@ def load(
             first 80 % of rows train, the last 10 % test, and rows of one time
             (to the second, unless it is a number) stay together; or
             `"column:NAME"`, where a column says train, validation or test. Of
-            MovieLens `"time"`.
+            Criteo, Avazu and MovieLens `"time"`, of MovieLens `"user"` too: the
+            last rating of each user is for test, the one before for validation.
         validation_file: Of files of one's own, the file or folder of the rows
             for validation; then all of `name` is for training. Without it, if
             there is a `test_file`, a tenth of `name`, drawn by the seed.
@@ -122,7 +123,7 @@ def load(
 
         if name in ("criteo", "avazu"):
             describe = kaggle.criteo if name == "criteo" else kaggle.avazu
-            source = describe(data_dir, features, min_count)
+            source = describe(data_dir, features, min_count, split)
         elif Path(name).exists() or Path(name).parent != Path():
             source = tabular.source(
                 *(name, label, fields, delimiter, min_count, split),
@@ -170,8 +171,10 @@ def check_split(name: str, split: str, files: bool = False) -> None:
             + ", expected files of your own that no other rule splits."
         )
     known, what = ["random"], name
-    if name in ("movielens", "movielens-100k"):
+    if name in ("criteo", "avazu"):
         known.append("time")
+    elif name in ("movielens", "movielens-100k"):
+        known += ["time", "user"]
     elif name not in NAMES:
         known += ["time:COLUMN", "column:NAME"]
         what = "files of your own"

@@ -139,9 +139,10 @@ def prepare(
 def _write(
     source: Source, folder: Path, seed: int, max_bad_rows: float
 ) -> None:
-    if source.split.by == "time":
+    if source.split.by in ("time", "order"):
         logger.info(f"{source.name}: looking at times")
-        source = replace(source, split=source.split.fitted(source.files))
+        rule = source.split.fitted(source.files, source.label)
+        source = replace(source, split=rule)
     if any(field.kind in ("number", "list") for field in source.fields):
         logger.info(f"{source.name}: looking at numbers and lists")
         source = replace(source, fields=_fitted(source, seed))

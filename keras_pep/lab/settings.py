@@ -61,8 +61,9 @@ class Settings:
             synthetic.
         split: Which rows train (80 %), validate and test: at random; own
             files: time:COLUMN, the last by time for test, or column:NAME, where
-            a column says train, validation or test; movielens: time. A time
-            may have a format, as in 'time:when(%m/%d/%Y %H:%M)'.
+            a column says train, validation or test; criteo, avazu, movielens:
+            time; movielens: user, the last two ratings of each. A time may have
+            a format, as in 'time:when(%m/%d/%Y %H:%M)'.
         validation_file: Own files: the file or folder of the rows for
             validation. All of --dataset trains then. [default: with
             --test-file, a tenth of --dataset]

@@ -1,4 +1,5 @@
 import logging
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -298,6 +299,75 @@ def test_movielens_equals_a_slow_version(small_movielens, split):
                 assert dataset.unseen[field].share == pytest.approx(
                     len(new) / len(expected)
                 )
+
+
+def test_movielens_by_user_equals_a_slow_version(small_movielens):
+    dataset = data.load("movielens", small_movielens, split="user")
+    ratings = pd.read_csv(
+        small_movielens / "ratings.dat",
+        sep="::",
+        engine="python",
+        names=["user", "movie", "rating", "time"],
+    )
+    ratings = ratings[ratings["rating"] != 3]
+    expected = {name: [] for name in SPLITS}
+    for _, rated in ratings.groupby("user"):
+        order = rated.sort_values(["time", "movie"]).index
+        last = len(order) - 2 if len(order) > 2 else len(order)
+        expected["train"] += [*order[:last]]
+        expected["validation"] += [*order[last : last + 1]]
+        expected["test"] += [*order[last + 1 :]]
+    assert min(map(len, expected.values())) > 20
+    movies = {*ratings["movie"][expected["train"]]}
+    for name, split in dataset.splits.items():
+        found = [
+            (
+                dataset.vocabularies["user_id"][user],
+                dataset.vocabularies["movie_id"][movie],
+                bool(label),
+            )
+            for user, movie, label in zip(
+                *split.ids[:, :2].T, split.labels, strict=True
+            )
+        ]
+        rows = ratings.loc[expected[name]]
+        wanted = [
+            (user, movie if movie in movies else None, rating > 3)
+            for user, movie, rating in zip(
+                *(rows["user"], rows["movie"], rows["rating"]), strict=True
+            )
+        ]
+        assert Counter(found) == Counter(wanted)
+
+
+def test_criteo_by_order_equals_a_slow_version(small_criteo):
+    dataset = data.load("criteo", small_criteo, split="time", min_count=2)
+    rows = [
+        line.split("\t")
+        for line in (small_criteo / "train.txt").read_text().splitlines()
+    ]
+    parts = rows[:1600], rows[1600:1800], rows[1800:]
+    occurs = Counter(row[-1] for row in parts[0])
+    known = sorted(value for value, times in occurs.items() if times > 1)
+    assert list(dataset.vocabularies["C26"]) == [None, *known]
+    ids = {value: number for number, value in enumerate(known, 1)}
+    for split, part in zip(dataset.splits.values(), parts, strict=True):
+        assert split.labels.tolist() == [int(row[0]) for row in part]
+        assert split.ids[:, -1].tolist() == [ids.get(r[-1], 0) for r in part]
+
+
+def test_avazu_by_hour_equals_a_slow_version(small_avazu):
+    dataset = data.load("avazu", small_avazu, split="time", min_count=1)
+    frame = pd.read_csv(small_avazu / "train.gz", dtype=str)
+    places = by_time(frame["hour"].astype(int))
+    for n, split in enumerate(dataset.splits.values()):
+        part = frame[places == n]
+        assert split.labels.tolist() == part["click"].astype(int).tolist()
+        vocabulary = dataset.vocabularies["C21"]
+        seen = {*frame["C21"][places == 0]}
+        assert [vocabulary[i] for i in split.ids[:, -1]] == [
+            value if value in seen else None for value in part["C21"]
+        ]
 
 
 def test_what_is_prepared_by_another_rule_is_not_taken(own, tmp_path, caplog):

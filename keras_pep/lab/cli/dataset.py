@@ -106,7 +106,7 @@ _OPTIONS: Table = {
     "min_count": _RowsOrShare(),
     "max_values": click.IntRange(min=1),
     "vocabularies": _FOLDER,
-    "split": Text("random|time:COLUMN|column:NAME"),
+    "split": Text("random|time[:COLUMN]|column:NAME|user"),
     "validation_file": _Rows(),
     "test_file": _Rows(),
     "max_bad_rows": FiniteFloat(0, 1),

@@ -243,7 +243,7 @@ def test_a_format_may_have_commas(tmp_path, fields):
         (["--min-count", "1.5"], "expected a number of rows, or a share"),
         (["--max-values", "9"], "--max-values: not an option of synthetic"),
         (["--dataset", "OWN", "--split", "time"], "--split: found the split"),
-        (["--dataset", "avazu", "--split", "time"], "expected random for avaz"),
+        (["--dataset", "avazu", "--split", "a"], "expected random or time for"),
         (["--split", "time:a"], "expected random for synthetic"),
         (["--dataset", "movielens", "--split", "a"], "expected random or time"),
     ],

@@ -42,7 +42,7 @@ def prepare(
         seed=seed,
         in_memory=0,
     )
-    parts = (str(dataset), dataset.parsed(), dataset.table())
+    parts = (str(dataset), dataset.table(), dataset.parsed())
     click.echo("\n\n".join(filter(None, parts)))
     if dataset.malformed:
         click.echo(f"left out: {dataset.malformed:,} malformed rows")

@@ -29,16 +29,17 @@ from keras_pep.data.dialect import (
     dialect_of,
     find_line,
     first_bytes,
-    is_gzip,
     is_parquet,
     not_utf8,
     nul_in,
+    packed_by,
 )
 
 _BLOCK = 8 << 20  # bytes of text that are parsed at once
 _BLOCK_ROWS = 65_536  # of Parquet
 _LINES = 20  # of a value; one of more begins with a stray quote
 _ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+_PACKED = (".gz", ".zst", ".bz2")
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ def _find(source: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
         if not kind_of(source):
             raise DataError(
                 f"{source}: expected a name that ends in "
-                f"{', '.join(_ENDINGS)}, with .gz behind if it is text."
+                f"{', '.join(_ENDINGS)}, with {', '.join(_PACKED)} after it if "
+                "it is compressed text."
             )
         return (source,)
     if not source.is_dir():
@@ -210,10 +212,12 @@ def _find(source: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
 
 def kind_of(path: Path) -> str:
     """Return the ending that says how a file is read, or `""`."""
-    name = path.name.lower()
-    kind = next((e for e in _ENDINGS if name.endswith((e, f"{e}.gz"))), "")
-    packed = kind == ".parquet" and name.endswith(".gz")
-    return "" if packed else kind
+    name = Path(path.name.lower())
+    packed = name.suffix in _PACKED
+    kind = (name.with_suffix("") if packed else name).suffix
+    if kind not in _ENDINGS or (packed and kind == ".parquet"):
+        return ""
+    return kind
 
 
 def header(
@@ -517,8 +521,7 @@ def _open(
             rewritten = closing(Rewritten(path, files.delimiter, dialect))
             stream = pa.PythonFile(stack.enter_context(rewritten), mode="r")
         else:
-            packed = "gzip" if is_gzip(path) else None
-            stream = pa.input_stream(path, compression=packed)
+            stream = pa.input_stream(path, compression=packed_by(path))
         reader = pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(

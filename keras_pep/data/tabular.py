@@ -38,7 +38,8 @@ def source(
 
     Args:
         path: A file that ends in `.csv`, `.tsv`, `.txt` or `.parquet`, with
-            `.gz` behind if it is text, or a folder of such files. The first
+            `.gz`, `.zst` or `.bz2` after it if it is text, or a folder of such
+            files. The first
             line names the columns.
         label: The column of labels.
         fields: The columns to learn from; by default all others, but for row

@@ -169,7 +169,13 @@ def _files(
                 f"{name}_file=)."
             )
     assert found[0] is not None
-    return replace(found[0], paths=tuple(paths)), counts
+    parts = tuple(
+        tuple(each.part(file).items())
+        for each in found
+        if each
+        for file in range(len(each.paths))
+    )
+    return replace(found[0], paths=tuple(paths), parts=parts), counts
 
 
 def _all_others(

@@ -92,7 +92,7 @@ class Parsed(NamedTuple):
         if len(example) > _SHOWN:
             example = f"{example[: _SHOWN - 1]}…"
         return (
-            self.column,
+            self.column or repr(""),
             self.kind,
             "" if self.distinct is None else f"{self.distinct:,}",
             *(

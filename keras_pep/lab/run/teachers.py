@@ -55,7 +55,8 @@ def _teachers(run: Run, tuning: Tuning) -> dict[str, Any]:
     for training in sorted(tuning.best.values(), key=tuning.auc, reverse=True):
         added = predict(_model(run, training.columns), rows.ids).ravel()
         together = (logits * len(chosen) + added) / (len(chosen) + 1)
-        if (found := auc(rows.labels, together)) > best:
+        found = auc(rows.labels, together, rows.weights)
+        if found > best:
             best, logits = found, together
             chosen.append(training.columns)
     return {"columns": chosen, "auc": best}

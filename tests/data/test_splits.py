@@ -357,16 +357,17 @@ def test_criteo_by_order_equals_a_slow_version(small_criteo):
 
 
 def test_avazu_by_hour_equals_a_slow_version(small_avazu):
-    frame = pd.read_csv(small_avazu / "train.gz", dtype=str)[:970]
+    frame = pd.read_csv(small_avazu / "train.gz", dtype=str)
+    frame.loc[::6, "hour"] = "14103023"  # an hour of 167 rows
     frame.to_csv(small_avazu / "train", index=False)
     dataset = data.load("avazu", small_avazu, split="time", min_count=1)
     hours = frame["hour"].astype(int)
     before = (hours.rank(method="min") - 1).to_numpy()
     size = hours.map(hours.value_counts()).to_numpy()
     # Where a share ends within an hour, its rows are on both sides of it.
-    drawn = np.random.default_rng(0).random(970)
-    places = np.searchsorted([776, 873], before + drawn * size, "right")
-    assert ((before < 776) & (before + size > 776)).any()
+    drawn = np.random.default_rng(0).random(1000)
+    places = np.searchsorted([800, 900], before + drawn * size, "right")
+    assert {*places[::6]} == {1, 2}
     for n, split in enumerate(dataset.splits.values()):
         part = frame[places == n]
         assert split.labels.tolist() == part["click"].astype(int).tolist()

@@ -178,8 +178,13 @@ def test_by_column_equals_a_slow_version(own):
     assert_equal_to_slow_version(dataset, frame, places, min_count=3)
 
 
-@pytest.mark.parametrize("given", ["both", "validation", "test"])
-@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("given", "form"),
+    [
+        *(("both", "csv"), ("both", "parquet")),
+        *(("validation", "csv"), ("test", "parquet")),
+    ],
+)
 def test_by_files_equals_a_slow_version(own, tmp_path, given, form):
     _, frame = own(other=["a"] * 3000)
     files = np.repeat([0, 1, 2], [2000, 600, 400])

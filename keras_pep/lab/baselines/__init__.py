@@ -1,13 +1,49 @@
 """Methods that keras-pep is compared with."""
 
+from keras_pep.lab.baselines.clustered import ClusteredEmbedding
+from keras_pep.lab.baselines.compressed import CompressedEmbedding
+from keras_pep.lab.baselines.dhe import DeepHashEmbedding
+from keras_pep.lab.baselines.hash_embedding import HashEmbedding
+from keras_pep.lab.baselines.hashing import (
+    CompositionalEmbedding,
+    HashingEmbedding,
+)
+from keras_pep.lab.baselines.low_rank import LowRankEmbedding
 from keras_pep.lab.baselines.mixed_dimension import (
     BudgetTooSmallError,
     MixedDimensionEmbedding,
     mixed_dimensions,
 )
+from keras_pep.lab.baselines.quotient_remainder import QREmbedding
+from keras_pep.lab.baselines.robe import RobeEmbedding
+from keras_pep.lab.baselines.tensor_train import TensorTrainEmbedding
+
+# By the names of `--compare`.
+COMPRESSED: dict[str, type[CompressedEmbedding]] = {
+    "hashing": HashingEmbedding,
+    "compositional": CompositionalEmbedding,
+    "qr": QREmbedding,
+    "hash-embedding": HashEmbedding,
+    "robe": RobeEmbedding,
+    "tensor-train": TensorTrainEmbedding,
+    "dhe": DeepHashEmbedding,
+    "low-rank": LowRankEmbedding,
+    "cce": ClusteredEmbedding,
+}
 
 __all__ = [
+    "COMPRESSED",
     "BudgetTooSmallError",
+    "ClusteredEmbedding",
+    "CompositionalEmbedding",
+    "CompressedEmbedding",
+    "DeepHashEmbedding",
+    "HashEmbedding",
+    "HashingEmbedding",
+    "LowRankEmbedding",
     "MixedDimensionEmbedding",
+    "QREmbedding",
+    "RobeEmbedding",
+    "TensorTrainEmbedding",
     "mixed_dimensions",
 ]

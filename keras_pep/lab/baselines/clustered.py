@@ -1,0 +1,151 @@
+"""Codebooks that are clustered while the model is trained."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pep.lab.baselines.compressed import (
+    CompressedEmbedding,
+    chunk_width,
+)
+from keras_pep.layers import variables
+
+_CHUNKS = 4
+_CLUSTERINGS = 7  # after the first epochs
+_SAMPLES, _ROUNDS = 200, 20  # of k-means: samples a centroid, and rounds
+
+
+@keras.saving.register_keras_serializable(package="keras_pep")
+class ClusteredEmbedding(CompressedEmbedding):
+    """Clustered compositional embedding (CCE): codebooks and pointers to them.
+
+    ```
+    vector = concatenate(
+        centroids_c[pointer_c(id)] + helpers_c[hash_c(id)] for c in range(4)
+    )
+    ```
+
+    Pointers begin at random. After each of the first epochs, vectors of
+    features are clustered: each feature points to its centroid, and helpers
+    begin with what that leaves, shared at random anew. Pointers are no
+    parameters, but they are stored: two numbers of int32 for each feature and
+    part.
+
+    Args:
+        *args: Those of `CompressedEmbedding`.
+        **kwargs: The same.
+
+    Reference:
+        - [Tsang & Ahle, 2023](https://arxiv.org/abs/2310.08670)
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates codebooks and pointers."""
+        width = chunk_width(self.output_dim, _CHUNKS)
+        self.rows = self._rows_of(2 * _CHUNKS * width)  # in each codebook
+        shape = (_CHUNKS * self.rows, width)
+        self.centroids = self._weight("centroids", shape)
+        self.helpers = self._weight("helpers", shape)
+        self.pointers = [
+            self.add_weight(
+                name=f"pointers_{n}",
+                shape=(self.input_dim, _CHUNKS),
+                initializer="zeros",
+                dtype="int32",
+                trainable=False,
+            )
+            for n in range(2)
+        ]
+        self.random = np.random.default_rng(self.seed)
+        for pointers in self.pointers:
+            variables.assign(pointers, self._drawn())
+        self.built = True
+
+    def _drawn(self) -> np.ndarray:
+        """Draw a row of each codebook for every feature."""
+        drawn = self.random.integers(self.rows, size=(self.input_dim, _CHUNKS))
+        first = self.rows * np.arange(_CHUNKS)
+        return (drawn + first).astype(np.int32)
+
+    def _vectors(self, rows: Any) -> Any:
+        parts = [
+            self._read(book, variables.take(pointers, rows))
+            for book, pointers in zip(
+                (self.centroids, self.helpers), self.pointers, strict=True
+            )
+        ]
+        width = _CHUNKS * self.centroids.shape[1]
+        vectors = ops.reshape(parts[0] + parts[1], (-1, width))
+        return vectors[:, : self.output_dim]
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """What clusters it after the first epochs."""
+        return [_Clustering(self.name)]
+
+    def cluster(self) -> None:
+        """Cluster the vectors of all features, and point to the clusters."""
+        books = [variables.values_of(w) for w in (self.centroids, self.helpers)]
+        near, shared = (variables.values_of(p) for p in self.pointers)
+        drawn = self._drawn()
+        for chunk in range(_CHUNKS):
+            parts = books[0][near[:, chunk]] + books[1][shared[:, chunk]]
+            centroids = k_means(parts, self.rows, self.random)
+            nearest = nearest_of(parts, centroids)
+            own = slice(chunk * self.rows, (chunk + 1) * self.rows)
+            books[0][own], near[:, chunk] = centroids, nearest + own.start
+            places = drawn[:, chunk] - own.start
+            sums = np.zeros_like(centroids)
+            np.add.at(sums, places, parts - centroids[nearest])
+            counts = np.bincount(places, minlength=self.rows)
+            books[1][own] = sums / np.maximum(counts, 1)[:, None]
+        found = (*books, near, drawn)
+        weights = (self.centroids, self.helpers, *self.pointers)
+        for weight, values in zip(weights, found, strict=True):
+            variables.assign(weight, values)
+
+
+class _Clustering(keras.callbacks.Callback):
+    """Clusters the layer of a name after each of the first epochs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Clusters it, but before the first."""
+        if 0 < epoch <= _CLUSTERINGS:
+            self.model.get_layer(self.name).cluster()
+
+
+def k_means(
+    points: np.ndarray, count: int, random: np.random.Generator
+) -> np.ndarray:
+    """Find the centroids of clusters, `(count, width)`, by Lloyd's rounds."""
+    if len(points) <= count:
+        more = random.normal(0, points.std(), (count, points.shape[1]))
+        more[: len(points)] = points
+        return more.astype(points.dtype)
+    most = min(len(points), _SAMPLES * count)
+    sample = points[random.choice(len(points), most, replace=False)]
+    centroids = sample[:count].copy()
+    for _ in range(_ROUNDS):
+        nearest = nearest_of(sample, centroids)
+        sums = np.zeros_like(centroids)
+        np.add.at(sums, nearest, sample)
+        counts = np.bincount(nearest, minlength=count)
+        there = counts > 0
+        centroids[there] = sums[there] / counts[there, None]
+    return centroids
+
+
+def nearest_of(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Number of the centroid that is nearest to each point."""
+    lengths = np.square(centroids).sum(axis=1)
+    at_once = max(1, 2**24 // len(centroids))
+    found = [
+        np.argmin(lengths - 2 * points[i : i + at_once] @ centroids.T, axis=1)
+        for i in range(0, len(points), at_once)
+    ]
+    return np.concatenate(found)

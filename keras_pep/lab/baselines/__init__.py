@@ -3,11 +3,13 @@
 from keras_pep.lab.baselines.clustered import ClusteredEmbedding
 from keras_pep.lab.baselines.compressed import CompressedEmbedding
 from keras_pep.lab.baselines.dhe import DeepHashEmbedding
+from keras_pep.lab.baselines.gradual import GradualMagnitude
 from keras_pep.lab.baselines.hash_embedding import HashEmbedding
 from keras_pep.lab.baselines.hashing import (
     CompositionalEmbedding,
     HashingEmbedding,
 )
+from keras_pep.lab.baselines.hot_rows import HotRowsEmbedding
 from keras_pep.lab.baselines.low_rank import LowRankEmbedding
 from keras_pep.lab.baselines.mixed_dimension import (
     BudgetTooSmallError,
@@ -18,7 +20,7 @@ from keras_pep.lab.baselines.quotient_remainder import QREmbedding
 from keras_pep.lab.baselines.robe import RobeEmbedding
 from keras_pep.lab.baselines.tensor_train import TensorTrainEmbedding
 
-# By the names of `--compare`.
+# By the names of `--compare`; `hot-rows` is made with counts.
 COMPRESSED: dict[str, type[CompressedEmbedding]] = {
     "hashing": HashingEmbedding,
     "compositional": CompositionalEmbedding,
@@ -38,8 +40,10 @@ __all__ = [
     "CompositionalEmbedding",
     "CompressedEmbedding",
     "DeepHashEmbedding",
+    "GradualMagnitude",
     "HashEmbedding",
     "HashingEmbedding",
+    "HotRowsEmbedding",
     "LowRankEmbedding",
     "MixedDimensionEmbedding",
     "QREmbedding",

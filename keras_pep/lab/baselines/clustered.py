@@ -30,8 +30,7 @@ class ClusteredEmbedding(CompressedEmbedding):
     Pointers begin at random. After each of the first epochs, vectors of
     features are clustered: each feature points to its centroid, and helpers
     begin with what that leaves, shared at random anew. Pointers are no
-    parameters, but they are stored: two numbers of int32 for each feature and
-    part.
+    parameters, but they are stored: two numbers for each feature and part.
 
     Args:
         *args: Those of `CompressedEmbedding`.
@@ -40,6 +39,8 @@ class ClusteredEmbedding(CompressedEmbedding):
     Reference:
         - [Tsang & Ahle, 2023](https://arxiv.org/abs/2310.08670)
     """
+
+    pointer_bytes = 2 * 2 * _CHUNKS
 
     def build(self, input_shape: Any = None) -> None:
         """Creates codebooks and pointers."""
@@ -58,14 +59,14 @@ class ClusteredEmbedding(CompressedEmbedding):
             )
             for n in range(2)
         ]
-        self.random = np.random.default_rng(self.seed)
+        random = np.random.default_rng(self.seed)
         for pointers in self.pointers:
-            variables.assign(pointers, self._drawn())
+            variables.assign(pointers, self._drawn(random))
         self.built = True
 
-    def _drawn(self) -> np.ndarray:
+    def _drawn(self, random: np.random.Generator) -> np.ndarray:
         """Draw a row of each codebook for every feature."""
-        drawn = self.random.integers(self.rows, size=(self.input_dim, _CHUNKS))
+        drawn = random.integers(self.rows, size=(self.input_dim, _CHUNKS))
         first = self.rows * np.arange(_CHUNKS)
         return (drawn + first).astype(np.int32)
 
@@ -84,14 +85,19 @@ class ClusteredEmbedding(CompressedEmbedding):
         """What clusters it after the first epochs."""
         return [_Clustering(self.name)]
 
-    def cluster(self) -> None:
-        """Cluster the vectors of all features, and point to the clusters."""
+    def cluster(self, number: int = 1) -> None:
+        """Cluster the vectors of all features, and point to the clusters.
+
+        Args:
+            number: Which time it is, on which what is drawn depends.
+        """
+        random = np.random.default_rng([self.seed, number])
         books = [variables.values_of(w) for w in (self.centroids, self.helpers)]
         near, shared = (variables.values_of(p) for p in self.pointers)
-        drawn = self._drawn()
+        drawn = self._drawn(random)
         for chunk in range(_CHUNKS):
             parts = books[0][near[:, chunk]] + books[1][shared[:, chunk]]
-            centroids = k_means(parts, self.rows, self.random)
+            centroids = k_means(parts, self.rows, random)
             nearest = nearest_of(parts, centroids)
             own = slice(chunk * self.rows, (chunk + 1) * self.rows)
             books[0][own], near[:, chunk] = centroids, nearest + own.start
@@ -116,7 +122,7 @@ class _Clustering(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Clusters it, but before the first."""
         if 0 < epoch <= _CLUSTERINGS:
-            self.model.get_layer(self.name).cluster()
+            self.model.get_layer(self.name).cluster(epoch)
 
 
 def k_means(

@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_pep.lab.baselines.mixed_dimension import BudgetTooSmallError
+from keras_pep.lab.baselines.stored import bytes_in, rounded
+from keras_pep.layers import variables
 from keras_pep.layers.embedding import TableMixin, positive_integer
 from keras_pep.layers.lookup import distinct, take
 
@@ -28,6 +30,8 @@ class CompressedEmbedding(TableMixin, keras.layers.Layer):
         output_dim: Integer. Size of the vectors.
         parameters: Integer. The most parameters that the layer may train.
         seed: Integer. Seed of its hash functions and pointers.
+        scale: Float. Initial vectors are uniform within about
+            `scale * output_dim ** -0.5`.
         **kwargs: `mask_zero`, `combiner`, `name`, `dtype` and other arguments
             of a Keras layer.
 
@@ -41,17 +45,21 @@ class CompressedEmbedding(TableMixin, keras.layers.Layer):
         BudgetTooSmallError: If the smallest layer has more parameters.
     """
 
+    pointer_bytes = 0  # for each feature, at most 65,536 rows pointed to
+
     def __init__(
         self,
         input_dim: int,
         output_dim: int,
         parameters: int,
         seed: int = 0,
+        scale: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_dim, output_dim, **kwargs)
         self.parameters = positive_integer("parameters", parameters)
         self.seed = seed
+        self.scale = scale
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -59,7 +67,40 @@ class CompressedEmbedding(TableMixin, keras.layers.Layer):
             **super().get_config(),
             "parameters": self.parameters,
             "seed": self.seed,
+            "scale": self.scale,
         }
+
+    def stored_bytes(self, bits: int | None = None) -> int:
+        """Count the bytes of its weights, and of its pointers.
+
+        Args:
+            bits: 8 or 4 of `rounded`, or None for float32.
+        """
+        found = sum(self._pointer_bytes(w) for w in self.non_trainable_weights)
+        for weight in self.trainable_weights:
+            size: int = math.prod(weight.shape)
+            rows = size // math.prod(self._row_shape(weight))
+            found += bytes_in(size, rows, bits)
+        return found
+
+    def round_to(self, bits: int) -> None:
+        """Round its weights to integers of 8 or 4 bits."""
+        for weight in self.trainable_weights:
+            values = variables.values_of(weight)
+            width = math.prod(self._row_shape(weight))
+            rows = rounded(values.reshape(-1, width), bits)
+            variables.assign(weight, rows.reshape(values.shape))
+
+    def _row_shape(self, weight: Any) -> tuple[int, ...]:
+        """Shape of what shares a scale of 4-bit integers."""
+        shape = tuple(weight.shape)  # of TensorFlow, which is never false
+        return shape[1:] or shape
+
+    def _pointer_bytes(self, pointers: Any) -> int:
+        """Bytes of row numbers, in the smallest type that holds them."""
+        largest = variables.values_of(pointers).max(initial=0)
+        size: int = math.prod(pointers.shape)
+        return np.min_scalar_type(largest).itemsize * size
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """What has to follow the training of a model with this layer."""
@@ -68,8 +109,9 @@ class CompressedEmbedding(TableMixin, keras.layers.Layer):
     def _weight(
         self, name: str, shape: tuple[int, ...], limit: float | None = None
     ) -> Any:
-        """Create a weight, uniform within `output_dim ** -0.5` by default."""
-        limit = self.output_dim**-0.5 if limit is None else limit
+        """Create a weight, by default uniform as vectors should be."""
+        if limit is None:
+            limit = self.scale * self.output_dim**-0.5
         draw = keras.initializers.RandomUniform(-limit, limit)
         return self.add_weight(
             name=name, shape=shape, initializer=draw, autocast=False
@@ -131,3 +173,8 @@ def _shifted(words: Any, bits: int) -> Any:
 def chunk_width(output_dim: int, chunks: int) -> int:
     """Width of each of so many parts of a vector; the last is cut."""
     return math.ceil(output_dim / chunks)
+
+
+def glorot(features: int, output_dim: int) -> float:
+    """The scale with which vectors begin as those of a full table do."""
+    return math.sqrt(6 * output_dim / (features + output_dim))

@@ -33,14 +33,16 @@ class DeepHashEmbedding(CompressedEmbedding):
         """Creates the perceptron, as wide as fits."""
         self.units = self._largest(self._parameters_of)
         widths = [self.units] * _layers(self.units) + [self.output_dim]
-        limit = self.units**-0.5
+        limits = [self.units**-0.5] * len(widths)
+        limits[-1] *= self.scale
+        layers = [*enumerate(zip(widths, limits, strict=True))]
         self.kernels = [
             self._weight(f"kernel_{n}", (self.units, width), limit)
-            for n, width in enumerate(widths)
+            for n, (width, limit) in layers
         ]
         self.biases = [
             self._weight(f"bias_{n}", (width,), limit)
-            for n, width in enumerate(widths)
+            for n, (width, limit) in layers
         ]
         self.built = True
 

@@ -37,7 +37,9 @@ class HashEmbedding(CompressedEmbedding):
     def build(self, input_shape: Any = None) -> None:
         """Creates the table."""
         self.rows = self._rows_of(self.output_dim)
-        self.table = self._weight("table", (self.rows, self.output_dim))
+        limit = (self.scale / self.output_dim) ** 0.5  # of both factors
+        shape = (self.rows, self.output_dim)
+        self.table = self._weight("table", shape, limit)
         self.built = True
 
     def _vectors(self, rows: Any) -> Any:

@@ -29,9 +29,9 @@ class LowRankEmbedding(CompressedEmbedding):
         features, dim = self.input_dim, self.output_dim
         rank = self._largest(lambda r: (features + dim) * r + dim)
         self.table = self._weight("table", (features, rank), rank**-0.5)
-        limit = (rank / dim) ** 0.5
+        limit = self.scale * (rank / dim) ** 0.5
         self.projection = self._weight("projection", (rank, dim), limit)
-        self.bias = self._weight("bias", (dim,), rank**-0.5)
+        self.bias = self._weight("bias", (dim,), self.scale * rank**-0.5)
         self.built = True
 
     def _vectors(self, rows: Any) -> Any:

@@ -37,7 +37,7 @@ class TensorTrainEmbedding(CompressedEmbedding):
         slices = self.base * digits
         rank = self._largest(lambda r: slices * (2 * r + (_CORES - 2) * r * r))
         # So that vectors begin as long as those of a full table.
-        first, other = digits**-0.5, (digits * rank) ** -0.5
+        first, other = self.scale * digits**-0.5, (digits * rank) ** -0.5
         shape = (self.base, digits, rank)
         self.first = self._weight("first", shape, first)
         self.inner = [
@@ -70,4 +70,4 @@ class TensorTrainEmbedding(CompressedEmbedding):
 def _root(number: int) -> int:
     """The least base in which so many numbers have a digit for each core."""
     base: int = max(1, math.floor(number ** (1 / _CORES)))
-    return base + (base**_CORES < number)
+    return base if bool(base**_CORES >= number) else base + 1

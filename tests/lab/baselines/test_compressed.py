@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pep.lab.baselines import COMPRESSED, BudgetTooSmallError
+from keras_pep.lab.baselines import (
+    COMPRESSED,
+    BudgetTooSmallError,
+    HotRowsEmbedding,
+)
 from keras_pep.lab.baselines.clustered import k_means, nearest_of
+from keras_pep.lab.baselines.hot_rows import width_of
+from keras_pep.lab.baselines.stored import rounded
 from keras_pep.models import FM
 
 FEATURES, DIM, PARAMETERS, SEED = 50, 6, 400, 3
@@ -261,3 +267,59 @@ def test_clustering_follows_the_first_epochs():
         )
         same = np.array_equal(weights_of(layer)[2], before)
         assert same == (epochs == 1)
+
+
+def test_values_are_rounded_to_8_and_4_bits():
+    rows = np.array([[1.0, -0.5, 0.004], [0.07, 0.0, -0.02]], np.float32)
+    expected = np.rint(rows * 127) / 127  # one scale
+    np.testing.assert_allclose(rounded(rows, 8), expected, atol=1e-7)
+    # 7 is the largest: scales of 1 / 7 and 0.01, in float16.
+    expected = np.array([[7, -4, 0], [7, 0, -2]]) * [[1 / 7], [0.01]]
+    np.testing.assert_allclose(rounded(rows, 4), expected, rtol=5e-4)
+    assert not rounded(np.zeros((2, 3), np.float32), 4).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "in_8_bits", "in_4"),
+    [
+        # 66 rows of 6, one scale; 3 bytes and 2 of the scale for each row.
+        ("hashing", 66 * 6 + 4, 66 * 5),
+        # 50 rows of 7, 7 of 6 and one of 6; half of that and 58 scales.
+        ("low-rank", 350 + 4 + 42 + 4 + 6 + 4, 175 + 21 + 3 + 2 * 58),
+        # 2 codebooks of 100 rows of 2, and 2 x 4 pointers of a byte each.
+        ("cce", 400 + 8 + 400, 200 + 400 + 400),
+    ],
+)
+def test_bytes_are_counted(name, in_8_bits, in_4):
+    layer = made(name)
+    assert layer.stored_bytes(8) == in_8_bits
+    assert layer.stored_bytes(4) == in_4
+    pointers = 400 if name == "cce" else 0
+    assert layer.stored_bytes() == 4 * TRAINED[name] + pointers
+    before = weights_of(layer)
+    layer.round_to(8)
+    for old, new in zip(before[:2], weights_of(layer)[:2], strict=True):
+        np.testing.assert_allclose(
+            new, rounded(old.reshape(1, -1), 8).reshape(old.shape), atol=1e-7
+        )
+
+
+def test_hot_rows_are_their_own_and_cold_ones_shared():
+    counts = np.array([*range(40, 0, -1), 99, *[0] * 19])
+    layer = HotRowsEmbedding(
+        60, 2, 2 * 10, counts=counts, field_sizes=(40, 20), name="hot"
+    )
+    vectors = ops.convert_to_numpy(layer(np.arange(60)))
+    table = ops.convert_to_numpy(layer.table)
+    # 10 rows: 5 hot, 35 cold in 3 and 19 in 2 rows; a sixth has no room.
+    hot = [40, 0, 1, 2, 3]
+    np.testing.assert_array_equal(vectors[hot], table[:5])
+    for first, rows in ((4, 5), (20, 6), (36, 7), (41, 8), (57, 9)):
+        shared = vectors[first : min(first + 16, 40 if first < 40 else 60)]
+        np.testing.assert_array_equal(
+            shared, np.broadcast_to(table[rows], shared.shape)
+        )
+    assert layer.stored_bytes(8) == 2 * 10 + 4
+    assert width_of(1600, 64, 100 * 64) == 32  # 200 rows, 100 for cold ones
+    with pytest.raises(BudgetTooSmallError):
+        HotRowsEmbedding(60, 2, 2 * 3, counts=counts).build()

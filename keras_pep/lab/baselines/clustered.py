@@ -82,7 +82,7 @@ class ClusteredEmbedding(CompressedEmbedding):
         return vectors[:, : self.output_dim]
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """What clusters it after the first epochs."""
+        """A callback that clusters it after the first epochs."""
         return [_Clustering(self.name)]
 
     def cluster(self, number: int = 1) -> None:

@@ -103,7 +103,7 @@ class CompressedEmbedding(TableMixin, keras.layers.Layer):
         return np.min_scalar_type(largest).itemsize * size
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """What has to follow the training of a model with this layer."""
+        """Callbacks that a training of this layer needs."""
         return []
 
     def _weight(

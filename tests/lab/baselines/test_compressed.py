@@ -1,5 +1,8 @@
 """Each method against a small implementation in NumPy of its own."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ from keras_pep.lab.baselines import (
 from keras_pep.lab.baselines.clustered import k_means, nearest_of
 from keras_pep.lab.baselines.hot_rows import width_of
 from keras_pep.lab.baselines.stored import rounded
+from keras_pep.lab.settings import RIVALS
 from keras_pep.models import FM
+from tests.test_docs import blocks
 
 FEATURES, DIM, PARAMETERS, SEED = 50, 6, 400, 3
 ROWS = np.array([[0, 7, 49], [7, 7, 13]])
@@ -323,3 +328,14 @@ def test_hot_rows_are_their_own_and_cold_ones_shared():
     assert width_of(1600, 64, 100 * 64) == 32  # 200 rows, 100 for cold ones
     with pytest.raises(BudgetTooSmallError):
         HotRowsEmbedding(60, 2, 2 * 3, counts=counts).build()
+
+
+def test_the_python_of_the_docs_runs():
+    (block,) = blocks(Path("docs/rivals.md").read_text())
+    names = {}
+    exec(compile(block, "rivals.md", "exec"), names)
+    # First-order weights and a bias besides.
+    assert names["model"].count_params() == 16_384 + 9_708 + 1
+    assert {f"`{name}`" for name in RIVALS} <= {
+        *re.findall("`[a-z-]+`", Path("docs/rivals.md").read_text())
+    }

@@ -21,9 +21,9 @@ _LARGEST = 2**31 - 1
 class CompressedEmbedding(TableMixin, keras.layers.Layer):
     """Base class of tables whose rows are made from a few parameters.
 
-    They plug in where a `PEPEmbedding` does. The constructor finds the largest
-    layer that has no more parameters than allowed; `count_params` counts them,
-    with the pointers of a layer that stores some.
+    They plug in where a `PEPEmbedding` does. When built, a layer is the largest
+    that trains no more parameters than allowed; `count_params` counts them,
+    and the pointers of a layer that stores some.
 
     Args:
         input_dim: Integer. Number of features.

@@ -28,8 +28,7 @@ class QREmbedding(CompressedEmbedding):
     def build(self, input_shape: Any = None) -> None:
         """Creates both tables, that of remainders as large as fits."""
         total, features = self._rows_of(self.output_dim), self.input_dim
-        sizes = (n for n in range(min(total, features), 0, -1))
-        for self.divisor in sizes:
+        for self.divisor in range(min(total, features), 0, -1):
             quotients = -(-features // self.divisor)
             if self.divisor + quotients <= total:
                 break

@@ -13,8 +13,8 @@ from keras_pep.lab.baselines import (
     BudgetTooSmallError,
     HotRowsEmbedding,
 )
-from keras_pep.lab.baselines.clustered import k_means, nearest_of
 from keras_pep.lab.baselines.hot_rows import width_of
+from keras_pep.lab.baselines.k_means import k_means, nearest_of
 from keras_pep.lab.baselines.stored import rounded
 from keras_pep.lab.settings import RIVALS
 from keras_pep.models import FM

@@ -106,6 +106,7 @@ PRESETS: Sequence[Preset] = (
     Preset("l2_factor", 3.0, _NOT_VARIED),
     Preset("l2_by_width", 0.6, f"{_LOG}: the default run"),
     Preset("l2_by_share", 0.25, f"{_LOG}: the default run"),
+    Preset("soft_l2", 0.5, f"{_LOG}: what full tables teach; of the L2"),
     Preset("warm_share", 0.3, f"{_LOG}: the default run"),
     Preset(
         "source_columns",

@@ -15,6 +15,11 @@ RIVALS = (
     *("compositional", "qr", "hash-embedding", "robe", "tensor-train", "dhe"),
     *("low-rank", "cce"),
 )
+# Settings that the config.json of a run of 0.2 and before may lack.
+_LATER = (
+    *("positive", "weight", "max_values", "vocabularies"),
+    *("split", "validation_file", "test_file"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,18 +48,35 @@ class Settings:
             too; avazu: the hour as it is, or hour of day and weekday.
             [default: full]
         label: Own files: the column of labels, 0 or 1.
+        positive: Own files: which labels are positive, if they are others, as
+            in '>=4', '==click' or 'in yes,true'.
+        weight: Own files: the column of how much each row counts in losses and
+            figures. [default: all alike]
         fields: Own files: the columns to learn from, if not all. A kind after
             a colon replaces the guessed one, as in price:number: category,
             text, number, log, list, time, hour or weekday; a time may have a
-            format, as in 'when:time(%m/%d/%Y %H:%M)'.
+            format, as in 'when:time(%m/%d/%Y %H:%M)'; or hash with a number of
+            buckets, as in 'user:hash(1048576)'.
         delimiter: Own files: what divides columns. [default: a comma; .tsv,
             .txt: a tab]
-        min_count: Values in fewer training rows share one id of their field.
-            Not of movielens and synthetic.
+        min_count: Values in fewer training rows share one id of their field;
+            below 1, a share of these rows. Not of movielens and synthetic.
+        max_values: How many values of a field have an id of their own, at most:
+            the most frequent. Not of movielens and synthetic. [default: all]
+        vocabularies: Folder of values that were counted elsewhere: for a field
+            user the file user.txt, a value in each line by falling count, as
+            prepare --write-vocabularies makes it. Not of movielens and
+            synthetic.
         split: Which rows train (80 %), validate and test: at random; own
             files: time:COLUMN, the last by time for test, or column:NAME, where
-            a column says train, validation or test; movielens: time. A time
-            may have a format, as in 'time:when(%m/%d/%Y %H:%M)'.
+            a column says train, validation or test; criteo, avazu, movielens:
+            time; movielens: user, the last two ratings of each. A time may have
+            a format, as in 'time:when(%m/%d/%Y %H:%M)'.
+        validation_file: Own files: the file or folder of the rows for
+            validation. All of --dataset trains then. [default: with
+            --test-file, a tenth of --dataset]
+        test_file: Likewise of the rows for test. [default: with
+            --validation-file, a tenth of --dataset]
         max_bad_rows: Share of malformed rows that is left out and counted.
         cache_dir: Where prepared data are kept. [default: $KERAS_PEP_CACHE, or
             ~/.cache/keras-pep]
@@ -130,10 +152,16 @@ class Settings:
     data_dir: str | None = None
     features: str | None = None
     label: str | None = None
+    positive: str | None = None
+    weight: str | None = None
     fields: tuple[str, ...] = ()
     delimiter: str | None = None
-    min_count: int = preset("min_count")
+    min_count: float = preset("min_count")
+    max_values: int | None = None
+    vocabularies: str | None = None
     split: str = "random"
+    validation_file: str | None = None
+    test_file: str | None = None
     max_bad_rows: float = preset("max_bad_rows")
     cache_dir: str | None = None
     model: str = "fm"
@@ -185,7 +213,9 @@ class Settings:
         Raises:
             KeyError: If one is missing.
         """
-        settings = {"split": "random", **settings}  # as earlier runs have it
+        # Earlier runs have not had these.
+        later = {name: getattr(cls, name) for name in _LATER}
+        settings = {**later, **settings}
         return cls.from_dict(
             {each.name: settings[each.name] for each in fields(cls)}
         )

@@ -187,7 +187,8 @@ _OPTIONS: Table = {
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
     help="Go on with a run that was interrupted, with its own settings. If "
-    "its data are elsewhere now: with --dataset, --data-dir or --cache-dir. "
+    "its data are elsewhere now: with --dataset and the other options that "
+    "say where data are. "
     "Of several workers, start as many as it has begun with.",
 )
 @click.option(
@@ -342,6 +343,13 @@ def _check_workers(flag: str) -> None:
         raise click.BadParameter(str(error), param_hint=flag) from error
 
 
+# Options that say where data are.
+_MOVED = (
+    *("dataset", "validation_file", "test_file", "data_dir", "cache_dir"),
+    "vocabularies",
+)
+
+
 def _moved_data(options: dict[str, Any]) -> dict[str, str]:
     """Where the data of a run are said to be now.
 
@@ -357,7 +365,7 @@ def _moved_data(options: dict[str, Any]) -> dict[str, str]:
     ]
     moved = {}
     for name in given:
-        if name in ("dataset", "data_dir", "cache_dir"):
+        if name in _MOVED:
             moved[name] = str(Path(options[name]).resolve())
         elif name not in ("resume", "quiet", "debug"):
             flag = name.replace("_", "-")

@@ -37,6 +37,7 @@ from keras_pep.sparse import SparseTable
 OURS, WITHOUT_BIAS, NARROW = "keras-pep", "keras-pep-without-bias", "narrow"
 METHODS = (OURS, WITHOUT_BIAS, NARROW, "full", *COMPRESSED)
 BUDGETS = (8_192, 16_384, 32_768, 65_536, 131_072)
+_DRAWN = (OURS, NARROW, "low-rank", "hash-embedding", "cce")
 _DIM, _BATCH, _EPOCHS = 32, 4096, 30  # of the published table
 _PARTS = 6  # of an epoch, each of many steps
 _PATIENCE = 5
@@ -331,6 +332,11 @@ def trained_parameters(model: keras.Model) -> int:
     show_default=True,
     help="Results; what is there is not trained again.",
 )
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where to leave a metrics.json that docs/figure.py draws.",
+)
 def main(
     data_dir: Path,
     methods: Sequence[str],
@@ -338,6 +344,7 @@ def main(
     seeds: str,
     rule: str,
     out: Path,
+    run_dir: Path | None,
 ) -> None:
     """Train every method at every budget; print AUC as a table."""
     if keras.backend.backend() != "jax":
@@ -365,7 +372,11 @@ def main(
                 click.echo(json.dumps(results[-1]), err=True)
                 with out.open("a") as file:
                     file.write(f"{json.dumps(results[-1])}\n")
-    click.echo(table([r for r in results if r["rule"] == rule]))
+    of_rule = [r for r in results if r["rule"] == rule]
+    click.echo(table(of_rule))
+    if run_dir is not None:
+        metrics = json.dumps(to_draw(of_rule))
+        (run_dir / "metrics.json").write_text(metrics)
 
 
 def runs(
@@ -410,6 +421,31 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             cells.append(f"{statistics.mean(aucs):.4f}" if aucs else "-")
         lines.append([method, *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def to_draw(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means of the seeds by parameters, which take a byte each in int8."""
+    aucs: dict[tuple[str, int], list[float]] = {}
+    for each in results:
+        if "report" in each and each["method"] in (*_DRAWN, "full"):
+            key = each["method"], each["budget"]
+            aucs.setdefault(key, []).append(each["report"])
+    entries = [
+        {
+            "method": method,
+            "exported_bytes": {"int8": {"table": budget}},
+            "test": {"auc": statistics.mean(found)},
+        }
+        for (method, budget), found in aucs.items()
+    ]
+    (full,) = [each for each in entries if each["method"] == "full"]
+    ours = [each for each in entries if each["method"] == OURS]
+    return {
+        "dataset": "MovieLens-1M, the last two ratings of each user",
+        "dense": full,
+        "budgets": ours,
+        "baselines": [e for e in entries if e not in (full, *ours)],
+    }
 
 
 if __name__ == "__main__":

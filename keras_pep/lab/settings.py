@@ -7,6 +7,14 @@ from typing import Any, Self
 
 from keras_pep.lab.presets import preset
 
+# Baselines that search for a ticket.
+SEARCHED = ("magnitude", "gradual-magnitude", "paper")
+# All that `--compare` has.
+RIVALS = (
+    *("uniform", "mixed-dimension", *SEARCHED, "hot-rows", "hashing"),
+    *("compositional", "qr", "hash-embedding", "robe", "tensor-train", "dhe"),
+    *("low-rank", "cce"),
+)
 # Settings that the config.json of a run of 0.2 and before may lack.
 _LATER = (
     *("positive", "weight", "max_values", "vocabularies"),
@@ -129,8 +137,10 @@ class Settings:
         seed: Of the random split, the initial values and the order of rows.
         baseline: Whether to train the dense model too.
         compare: Train a baseline of each budget too: a full table with fewer
-            columns, columns by popularity, the largest entries, the paper's
-            search; all of them as long, and on the same labels. Repeatable.
+            columns, columns by popularity, the largest entries at the end or
+            gradually, the paper's search, rows of their own for frequent
+            features alone, or a published compressor; all of them as long, and
+            on the same labels. Repeatable.
         export: Whether to write a SavedModel of the budget with the best
             validation AUC, as keras-pep export does.
         distribute: Divide every batch among the GPUs of this machine, or among

@@ -31,7 +31,7 @@ from keras_pep.lab.cli.dataset import (
     short_name,
 )
 from keras_pep.lab.presets import preset
-from keras_pep.lab.settings import Settings
+from keras_pep.lab.settings import RIVALS, SEARCHED, Settings
 
 if TYPE_CHECKING:
     from keras_pep.lab.run import Config, RunDirectory
@@ -157,9 +157,7 @@ _OPTIONS: Table = {
     "retrain_epochs": _WHOLE,
     "retrain_rate": _RATE,
     "distillation": FiniteFloat(0, 1),
-    "compare": click.Choice(
-        ["uniform", "mixed-dimension", "magnitude", "paper"]
-    ),
+    "compare": click.Choice(RIVALS),
     "optimizer": Choice(["auto", "adam", "lazy-adam", "rowwise-adagrad"]),
     "learning_rate": _RATE,
     "batch_size": _WHOLE,
@@ -318,8 +316,7 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
         ),
         (
             "--compare",
-            model == "lr"
-            and {*settings["compare"]} & {"uniform", "mixed-dimension"},
+            model == "lr" and {*settings["compare"]} - {*SEARCHED},
             not_of_model,
         ),
         (

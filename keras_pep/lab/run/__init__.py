@@ -11,7 +11,6 @@ from keras_pep.lab.run.models import (
     inspect_run,
     scorer_of_run,
 )
-from keras_pep.lab.run.stages import SEARCHED
 from keras_pep.lab.run.table import (
     advice,
     aligned,
@@ -22,7 +21,6 @@ from keras_pep.lab.run.train import resume, train
 from keras_pep.lab.run.workers import WorkerLostError, Workers
 
 __all__ = [
-    "SEARCHED",
     "Config",
     "RunDirectory",
     "RunError",

@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_pep.lab.baselines import BudgetTooSmallError, mixed_dimensions
+from keras_pep.lab.baselines import (
+    COMPRESSED,
+    BudgetTooSmallError,
+    HotRowsEmbedding,
+    mixed_dimensions,
+)
 from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
 from keras_pep.lab.run.runner import Run
 from keras_pep.layers.storage import PREFIX, Layout
@@ -14,6 +19,7 @@ from keras_pep.serving.renumbering import by_size
 from keras_pep.sparse import SparseTable
 
 _QUANTIZED = "int8"
+_SCALES = 128  # bytes of the scales of a compressor, at most
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,12 @@ class Size:
             dim, sizes = run.told.columns(), self.fields
             dims = self.dims(dim)
             return parameters_of_mixed(sizes, dims, dim) if dims else 0
+        if method == "hot-rows" or method in COMPRESSED:
+            kind = COMPRESSED.get(method, HotRowsEmbedding)
+            most = self.most
+            if self.entries is None:
+                most -= _SCALES + kind.pointer_bytes * rows
+            return max(min(most, rows * columns), 0)
         return self.searched(rows, columns)
 
     def searched(self, rows: int, columns: int) -> int:

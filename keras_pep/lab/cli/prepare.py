@@ -13,9 +13,9 @@ from keras_pep.lab.cli.dataset import SEED, data_options, data_settings
 @data_options
 @options({"seed": SEED})
 def prepare(*, quiet: bool, seed: int, **options: Any) -> None:
-    """Turn raw files into what `train` streams, and say what they hold.
+    """Read raw files once for training, and print what they hold.
 
-    It is kept, and found again by `train` with the same options.
+    `train` with the same options finds the prepared data.
 
     \b
     Examples:

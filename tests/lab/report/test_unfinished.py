@@ -69,7 +69,7 @@ def test_baselines_of_finished_stages_are_known_by_their_method(run):
 def test_it_says_how_far_the_run_is(run, stages, begun, state):
     (content,) = read_runs([unfinish(run, stages, begun)])
     assert content.unfinished.state == f"{state} No process is training it."
-    assert content.unfinished.hint == "Go on with"
+    assert content.unfinished.hint == "Continue with"
 
 
 def test_nothing_but_the_settings_is_enough(run):
@@ -98,7 +98,7 @@ def test_a_run_is_read_while_it_is_trained(run):
     with directory.lock():
         (content,) = read_runs([run])
         assert content.unfinished.state.endswith(" A process is training it.")
-        assert content.unfinished.hint == "If it is interrupted, go on with"
+        assert content.unfinished.hint == "If it is interrupted, continue with"
     (content,) = read_runs([run])
     assert content.unfinished.state.endswith(" No process is training it.")
     with directory.lock():  # who has read it keeps nobody out
@@ -113,7 +113,7 @@ def test_what_locks_cannot_tell_is_not_said(run, monkeypatch):
         "Finished stages: dense, search, budget-60. budget-20 has 3 epochs so "
         "far."
     )
-    assert content.unfinished.hint == "If it is interrupted, go on with"
+    assert content.unfinished.hint == "If it is interrupted, continue with"
 
 
 def test_a_run_may_end_while_it_is_read(run, monkeypatch):

@@ -533,7 +533,7 @@ def test_evaluate_refuses_what_is_no_run_and_other_data(
     ratings.write_text(ratings.read_text() + "1::2::5::978999999\n")
     result = invoke("evaluate", run_dir)
     assert result.exit_code == 1
-    assert "fingerprint differs" in result.output
+    assert "fingerprints differ" in result.output
     for content in ("{", "{}", "[]", '{"dense": null, "budgets": [{}]}'):
         (run_dir / "metrics.json").write_text(content)
         result = invoke("evaluate", run_dir)

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from keras_pep.lab.report import comparison_table, read_runs
+from keras_pep.lab.report.charts import charts
 from keras_pep.lab.report.page import page
 from keras_pep.lab.run import Config, RunDirectory, RunError, resume, train
-from tests.runs import change, unfinish, write_run
+from tests.runs import change, history, unfinish, write_run
 from tests.said import saying
 
 
@@ -42,6 +43,20 @@ def test_finished_stages_have_the_figures_they_will_have(run):
     }
     (content,) = read_runs([run])
     assert "FM on clicks, unfinished" in page([content])
+
+
+def test_candidates_of_all_sizes_share_a_name_in_the_legend(run):
+    """A run that tries many of them would fill the figure with names."""
+    stages = ["dense-1", "try-one-shot-570B", "try-one-shot-16-285B-scaled"]
+    stages += ["search-prefix-570B", "try-prefix-search-285", "uniform-60"]
+    directory = RunDirectory(run)
+    (run / "history.csv").unlink()
+    directory.write_history(history(stages))
+    (content,) = read_runs([run])
+    ((_, drawn),) = charts([content])["epochs"]
+    shown = [t["name"] for t in drawn["data"] if t["showlegend"]]
+    assert shown == ["full table", "one-shot", "prefix-search", "uniform"]
+    assert len(drawn["data"]) == 6
 
 
 def test_baselines_of_finished_stages_are_known_by_their_method(run):

@@ -101,7 +101,7 @@ class SparseTable:
 
     @classmethod
     def from_dense(cls, table: Any, mask: Any = None) -> "SparseTable":
-        """Keeps the entries of a table that a mask selects.
+        """Keep the entries of a table that a mask selects.
 
         Args:
             table: Float array of shape `(rows, output_dim)`.
@@ -130,7 +130,7 @@ class SparseTable:
     def from_blocks(
         cls, blocks: Iterable[np.ndarray], shape: tuple[int, int]
     ) -> "SparseTable":
-        """Keeps what is not zero in a table that comes some rows at a time.
+        """Keep what is not zero in a table that comes some rows at a time.
 
         Args:
             blocks: At least one float array of shape `(some, output_dim)`.

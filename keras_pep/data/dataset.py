@@ -20,7 +20,17 @@ _COUNTED = 1 << 20  # rows that are counted at once
 
 
 class DataError(ValueError):
-    """Data that is missing or not as it should be; the message says where."""
+    """Data that is missing or not as it should be; the message says where.
+
+    Example:
+
+    ```python
+    try:
+        data = keras_pep.data.load("no-such-file.csv", label="clicked")
+    except keras_pep.data.DataError as error:
+        print(error)  # names the file, and says what was expected
+    ```
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +44,14 @@ class Split:
         labels: float32, `(rows,)`, 0 or 1.
         weights: How much each counts in losses and figures, float32 `(rows,)`;
             None if all count alike.
+
+    Example:
+
+    ```python
+    ids = np.array([[0, 3], [1, 2]], "int32")
+    split = keras_pep.data.Split(ids, np.array([1.0, 0.0], "float32"))
+    print(len(split), split.labels.mean())
+    ```
     """
 
     ids: "np.ndarray | StoredColumns"
@@ -131,6 +149,14 @@ class Dataset:
         stored_fingerprint: What `fingerprint` returns, where it is known.
         planted_sizes: For synthetic data, the embedding size each feature was
             generated with, `(features,)`; else None.
+
+    Example:
+
+    ```python
+    data = keras_pep.data.load("synthetic")
+    print(data)  # rows, features and fields
+    print(dict(zip(data.fields, data.field_sizes)))
+    ```
     """
 
     name: str

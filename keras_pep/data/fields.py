@@ -62,6 +62,13 @@ class Field:
             nanoseconds since 1970, from 1973 to 2099.
         length: How many values of a list count, up to 64.
         buckets: Of a hash: every bucket has an id, seen or not.
+
+    Example:
+
+    ```python
+    price = keras_pep.data.Field("price", "price", "number", edges=(5.0, 9.5))
+    values, places = price.values(["3", "7.25", "12"])
+    ```
     """
 
     name: str
@@ -192,10 +199,19 @@ class Vocabulary:
     """The values of a field, numbered.
 
     Attributes:
-        field: Of what the values are.
+        field: The field.
         values: In the order of their ids, `(n,)`.
         unknown: Whether id 0 is for every value that is not among these, which
             begin at 1 then.
+
+    Example:
+
+    ```python
+    city = keras_pep.data.Field("city", "city")
+    names = np.array(["Oslo", "Paris"], dtype=object)
+    vocabulary = keras_pep.data.Vocabulary(city, names, unknown=True)
+    print(len(vocabulary), vocabulary[1])  # 3 Oslo
+    ```
     """
 
     field: Field

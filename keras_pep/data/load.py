@@ -97,6 +97,18 @@ def load(
     Raises:
         DataError: If there is no such dataset, or its files are missing or
             not as they should be.
+
+    Example:
+
+    ```python
+    rows = ["clicked,user,price"]
+    rows += [f"{n % 2},{n % 20},{n / 8}" for n in range(500)]
+    Path("clicks.csv").write_text("\\n".join(rows))
+    data = keras_pep.data.load(
+        "clicks.csv", label="clicked", cache_dir="prepared"
+    )
+    print(data.fields, data.field_sizes)
+    ```
     """
     check_split(str(name), split, bool(validation_file or test_file))
     if not (min_count >= 1 and min_count == int(min_count)) and not (

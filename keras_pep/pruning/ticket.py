@@ -116,8 +116,8 @@ class Ticket:
         """
         if set(self.learned_values) != set(self.tables):
             raise ValueError(
-                "The ticket does not hold what the search has learned, only "
-                "initial values."
+                "The ticket holds initial values only, not the values that the "
+                "search ended with: use start='rewind'."
             )
         return {
             name: table.with_values(self.learned_values[name])
@@ -125,7 +125,7 @@ class Ticket:
         }
 
     def save(self, path: str | Path) -> None:
-        """Writes an `.npz` file, whole or not at all."""
+        """Write an `.npz` file, whole or not at all."""
         arrays: dict[str, Any] = {}
         for number, (name, table) in enumerate(self.tables.items()):
             arrays[f"{number}.values"] = table.values
@@ -153,7 +153,7 @@ class Ticket:
 
     @classmethod
     def load(cls, path: str | Path) -> "Ticket":
-        """Reads what `save` wrote. The file is not trusted: nothing in it runs.
+        """Read what `save` wrote. The file is not trusted: nothing in it runs.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -229,8 +229,8 @@ def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
     names = [layer.name for layer in layers]
     if len(set(names)) < len(names):
         raise ValueError(
-            "Tickets know tables by the names of their layers: give every "
-            f"`PEPEmbedding` a name of its own. Received: {names}"
+            "Every `PEPEmbedding` needs a name of its own, by which tickets "
+            f"know its table. Received: {names}"
         )
     return layers
 

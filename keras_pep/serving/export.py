@@ -137,7 +137,7 @@ def export_saved_model(
     path = Path(path)
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
-            "A SavedModel is made of TensorFlow: save the model as .keras, and "
+            "A SavedModel needs TensorFlow: save the model as .keras, and "
             "export it with KERAS_BACKEND=tensorflow. "
             f"Found: {keras.backend.backend()}."
         )
@@ -212,8 +212,8 @@ def check_fields(
     """
     if not isinstance(model, FieldModelMixin):
         raise ValueError(
-            "Only models of `keras_pep.models` know what fields are: export "
-            f"others without a dataset. Received: {type(model).__name__}"
+            "Only models of `keras_pep.models` have fields: export other "
+            f"models without a dataset. Received: {type(model).__name__}"
         )
     sizes = tuple(len(v) for v in vocabularies.values())
     lengths = tuple(v.field.length for v in vocabularies.values())

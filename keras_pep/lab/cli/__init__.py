@@ -19,7 +19,7 @@ from keras_pep.lab.cli.train import train
 )
 @click.version_option(package_name="keras-pep")
 def main() -> None:
-    """Embedding tables of recommenders, pruned by learned thresholds.
+    """Prune the embedding tables of recommenders, and store them small.
 
     \b
     Example:

@@ -39,8 +39,8 @@ def command(
             function(*args, **kwargs)
 
     for option in (
-        click.option("-q", "--quiet", is_flag=True, help="Say only results."),
-        click.option(_DEBUG, is_flag=True, help="Show tracebacks."),
+        click.option("-q", "--quiet", is_flag=True, help="Print results only."),
+        click.option(_DEBUG, is_flag=True, help="Show tracebacks of errors."),
     ):
         wrapped = option(wrapped)
     return click.command()(wrapped)
@@ -250,6 +250,11 @@ class Text(click.types.StringParamType):
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """The name as it is given, with words to type in lower case."""
+        del param, ctx
+        return self.name
 
 
 class Choice(click.Choice[str]):

@@ -12,34 +12,35 @@ from keras_pep.lab.cli.common import command
 @click.option(
     "--budget",
     type=click.IntRange(min=1),
-    help="Which model.  [default: the one that the run has chosen, or that of "
-    "the best validation AUC]",
+    help="Export the model of this budget.  [default: the model that the run "
+    "has chosen, or else the one of the best validation AUC]",
 )
-@click.option("--dense", is_flag=True, help="The dense model instead.")
+@click.option("--dense", is_flag=True, help="Export the dense model.")
 @click.option(
     "--quantize",
     type=click.Choice(["int8", "float16", "none"]),
     default="int8",
     show_default=True,
-    help="Type of the tables' values; none: float32, as they were trained.",
+    help="Type of the tables' values. none: float32, as they were trained.",
 )
 @click.option(
     "--keep-vocabulary/--drop-vocabulary",
     default=None,
-    help="Whether features stay known of which nothing was kept; if not, they "
-    "count as unknown values do.  [default: they leave where that changes no "
-    "score]",
+    help="Keep values in the vocabulary whose embeddings were pruned whole, or "
+    "drop them, so that they count as unknown.  [default: drop those that "
+    "change no score]",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The model's directory, which holds its versions.  [default: "
-    "saved_models/<run name>]",
+    help="Directory of the model's versions.  [default: saved_models/<run "
+    "name>]",
 )
 @click.option(
     "--version",
     type=click.IntRange(min=1),
-    help="Refused if it exists.  [default: the one after the last]",
+    help="Number of the new version, which must not exist.  [default: the "
+    "next one]",
 )
 def export(
     run: Path,
@@ -63,7 +64,8 @@ def export(
 
     if dense and budget is not None:
         raise click.BadParameter(
-            "the dense model has no --budget.", param_hint="--dense"
+            "the dense model has no budget: leave --budget out.",
+            param_hint="--dense",
         )
     result = export_run(
         RunDirectory(run),
@@ -75,6 +77,7 @@ def export(
         click.echo(size_table(result.report))
         if not result.report["warm_up"]:
             click.echo(
-                "no warm-up file: pip install 'keras-pep[serving]' for one"
+                "no warm-up file was written: it needs "
+                "pip install 'keras-pep[serving]'"
             )
     click.echo(f"SavedModel: {result.path}")

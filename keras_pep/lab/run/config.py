@@ -169,7 +169,7 @@ class Config(Settings):
     def compile_model(
         self, model: keras.Model, optimizer: keras.Optimizer | None = None
     ) -> None:
-        """Compiles a model whose outputs are logits, as the dense one is."""
+        """Compile a model whose outputs are logits, as the dense one is."""
         model.compile(
             optimizer or self.adam(self.rate()),
             keras.losses.BinaryCrossentropy(from_logits=True),

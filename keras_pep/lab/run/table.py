@@ -84,11 +84,12 @@ def advice(metrics: Mapping[str, Any]) -> str | None:
         )
     else:
         kept = taken["embedding_parameters"]
-        what = f"Take {kept:,} entr{'y' if kept == 1 else 'ies'}, by {method}"
-    rest = "."
+        entries = f"{kept:,} entr{'y' if kept == 1 else 'ies'}"
+        what = f"Take the model of {entries} ({method})"
+    rest = ""
     if taken is not dense:
-        rest = f"; the dense model: {_bytes_and_auc(dense)}."
-    return f"{what}: {_bytes_and_auc(taken)}{rest}"
+        rest = f" The dense model: {_bytes_and_auc(dense)}."
+    return f"{what}: {_bytes_and_auc(taken)}.{rest}"
 
 
 def _bytes_and_auc(entry: Mapping[str, Any]) -> str:

@@ -118,26 +118,26 @@ def resume(
                 files.remove_tried()
                 logger.info(f"{files.path} is finished.")
                 return metrics
-            logger.info(f"again: {', '.join(failed_parts(metrics))}")
+            logger.info(f"trying again: {', '.join(failed_parts(metrics))}")
         directory.begun = True
         for name in ("workers", "replicas"):
             found = workers.count if name == "workers" else workers.replicas
             if found != settings[name]:
                 raise RunError(
-                    f"{files.path} was started with {settings[name]} {name} "
-                    f"and goes on with as many; there are {found} now."
+                    f"{files.path} was started with {settings[name]} {name}, "
+                    f"found {found} now: start as many as then."
                 )
         run = _run(config, files, workers, moved)
         if run.dataset.fingerprint() != settings["data_fingerprint"]:
             raise RunError(
                 f"The data are not those that {directory.path} was started "
-                "with, or an earlier version of keras-pep has read them in "
-                "another way: say where those are, or train anew."
+                "with, or another version of keras-pep has read them in "
+                "another way: name the same data, or train again."
             )
         if settings["environment"] != _environment():
             logger.warning(
-                "Other versions than the run was started with: results may "
-                "vary."
+                "Versions of packages differ from those that the run was "
+                "started with: results may vary."
             )
         _agree(run, _environment())
         run.read()

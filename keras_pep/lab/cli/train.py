@@ -187,8 +187,8 @@ _OPTIONS: Table = {
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
     help="Run directory to continue after an interruption, with the run's own "
-    "settings. If its data have moved, add --dataset and the other options that "
-    "say where data are. Start as many workers as before.",
+    "settings. If its data have moved, add --dataset and the other options "
+    "that say where data are. Start as many workers as before.",
 )
 @click.option(
     "--config",

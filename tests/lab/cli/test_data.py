@@ -233,7 +233,7 @@ def test_a_format_may_have_commas(tmp_path, fields):
         (["--dataset", "OWN", "--data-dir", "."], "of your own has no such"),
         (
             ["--dataset", "criteo", "--test-file", "OWN"],
-            "--test-file: criteo has",
+            "file: criteo has no",
         ),
         (
             ["--dataset", "OWN", "--test-file", "OWN", "--split", "time:a"],

@@ -76,6 +76,8 @@ class Dataset:
             seen, and their share of test's values, however often one occurs.
         notes: A line for each column that was taken in a way that somebody
             might not expect, or left out, and how to say otherwise.
+        seen: How often the values of each field were seen in training, with
+            those that have no id; of late, see `Earlier`. Of files alone.
         stored_fingerprint: What `fingerprint` returns, where it is known.
         planted_sizes: For synthetic data, the embedding size each feature was
             generated with, `(features,)`; else None.
@@ -91,6 +93,7 @@ class Dataset:
     unknown: Mapping[str, np.ndarray] = field(default_factory=dict)
     unseen: Mapping[str, "Unseen"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    seen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     stored_fingerprint: str | None = None
     planted_sizes: np.ndarray | None = None
 

@@ -9,10 +9,10 @@ lengths. None keeps rows in memory; what grows is the number of distinct values.
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,9 @@ from keras_pep.data.splits import Rule
 from keras_pep.data.stored import SPLITS, ColumnWriter
 from keras_pep.data.times import FORMS, numbers
 from keras_pep.files import whole_folder
+
+if TYPE_CHECKING:
+    from keras_pep.data.growth import Earlier
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ class Source:
         guessed: Whether the columns were not named, so that those of no use
             are left out.
         notes: What somebody might not expect of how columns are taken.
+        earlier: The data that these go on from.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Source:
     split: Rule = field(default_factory=Rule)
     guessed: bool = False
     notes: tuple[str, ...] = ()
+    earlier: "Earlier | None" = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -124,7 +129,10 @@ def _write(
     if source.split.by == "time":
         logger.info(f"{source.name}: looking at times")
         source = replace(source, split=source.split.fitted(source.files))
-    if any(field.kind in ("number", "list") for field in source.fields):
+    earlier = source.earlier
+    if not earlier and any(
+        field.kind in ("number", "list") for field in source.fields
+    ):
         logger.info(f"{source.name}: looking at numbers and lists")
         source = replace(source, fields=_fitted(source, seed))
     logger.info(f"{source.name}: counting values")
@@ -154,10 +162,20 @@ def _write(
             f"{column}: {shown} {'is' if len(found) == 1 else 'are'} taken "
             f"as missing, in {found.total():,} rows."
         )
-    vocabularies = []
+    vocabularies: list[Vocabulary] = []
+    seen: dict[str, Mapping[str, float]] = {}
     for each, count in zip(source.fields, counts, strict=True):
-        values = count.values(source.min_count)
-        vocabularies.append(Vocabulary(each, values, unknown=True))
+        times: Mapping[str, float] = count.times()
+        if earlier:
+            vocabulary, times = earlier.extended(
+                each.name, times, source.min_count
+            )
+        else:
+            often = [v for v, n in times.items() if n >= source.min_count]
+            values = np.array(often, dtype=object)
+            vocabulary = Vocabulary(each, values, unknown=True)
+        vocabularies.append(vocabulary)
+        seen[each.name] = times
         if count.merged:
             as_text = (
                 f" {each.column}:text in --fields takes values as they are"
@@ -171,7 +189,8 @@ def _write(
     del counts
     logger.info(f"{source.name}: numbering {rows:,} rows")
     _number_rows(
-        source, folder, seed, vocabularies, unseen, sizes, malformed.rows
+        *(source, folder, seed, vocabularies, unseen, sizes, malformed.rows),
+        seen,
     )
 
 
@@ -333,8 +352,8 @@ class _Count:
         names = ["value", "times", "tested"]
         return table.rename_columns(names).combine_chunks()
 
-    def values(self, min_count: int) -> np.ndarray:
-        """Return the values that occur often enough in training, sorted."""
+    def times(self) -> dict[str, int]:
+        """Count the training rows of each value there, sorted by value."""
         table = self._sum()
         table = table.filter(pa.compute.is_valid(table["value"]))
         trained = pa.compute.greater(table["times"], 0)
@@ -349,9 +368,9 @@ class _Count:
         self.unseen = Unseen(
             len(new.filter(unseen).unique()), (rows or 0) / (tested or 1)
         )
-        often = pa.compute.greater_equal(table["times"], min_count)
-        table = table.filter(often).sort_by("value")
-        return np.asarray(table["value"].to_numpy())
+        table = table.sort_by("value")
+        pairs = (table[name].to_pylist() for name in ("value", "times"))
+        return dict(zip(*pairs, strict=True))
 
     def _merged(self, table: Any) -> Any:
         """Add up what is the same value in other spellings."""
@@ -504,6 +523,7 @@ def _number_rows(
     unseen: Sequence[Unseen | None],
     sizes: np.ndarray,
     malformed: int,
+    seen: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Writes a file for every column of every split, and what they hold."""
     encoders = [Encoder(vocabulary) for vocabulary in vocabularies]
@@ -558,6 +578,9 @@ def _number_rows(
                 source.fields[place].name: unseen[place] for place in kept
             },
             "notes": notes,
+            "seen": {
+                source.fields[p].name: seen[source.fields[p].name] for p in kept
+            },
         },
     )
 

@@ -174,7 +174,7 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
 
 def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
     """Compute the SHA-256 of all files and settings, without the notes."""
-    told = ("notes", "unseen")
+    told = ("notes", "unseen", "seen")
     content = {k: v for k, v in description.items() if k not in told}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in sorted(folder.glob("*/*.npy")):
@@ -228,6 +228,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             unknown={k: np.array(v) for k, v in content["unknown"].items()},
             unseen={k: Unseen(*v) for k, v in content["unseen"].items()},
             notes=tuple(content["notes"]),
+            seen=content.get("seen", {}),
             stored_fingerprint=known,
         )
     except (OSError, KeyError, TypeError, ValueError, EOFError) as error:

@@ -110,6 +110,13 @@ class Settings:
             search; all of them as long, and on the same labels. Repeatable.
         export: Whether to write a SavedModel of the budget with the best
             validation AUC, as keras-pep export does.
+        continued: Go on from the model of this run, on new rows, in a few
+            epochs. Known values keep their ids, new ones get one, and the size
+            stays. The run itself is only read.
+        decay: With --continue, how much earlier counts of values weigh in
+            --min-count and --evict-below: 1 for as much as new ones, 0 where
+            the data have the earlier rows, too.
+        evict_below: With --continue, a value with a lower count loses its id.
         distribute: Divide every batch among the GPUs of this machine, or among
             workers: as many processes, here or elsewhere, that the environment
             variable TF_CONFIG tells of one another, as TensorFlow has it.
@@ -154,6 +161,9 @@ class Settings:
     baseline: bool = True
     compare: tuple[str, ...] = ()
     export: bool = False
+    continued: str | None = None
+    decay: float = preset("decay")
+    evict_below: float = preset("evict_below")
     distribute: str = "none"
 
     @classmethod
@@ -174,7 +184,9 @@ class Settings:
         Raises:
             KeyError: If one is missing.
         """
-        settings = {"split": "random", **settings}  # as earlier runs have it
+        # As earlier runs have them.
+        later = ("split", "continued", "decay", "evict_below")
+        settings = {**{name: getattr(cls, name) for name in later}, **settings}
         return cls.from_dict(
             {each.name: settings[each.name] for each in fields(cls)}
         )

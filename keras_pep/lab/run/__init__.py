@@ -15,6 +15,7 @@ from keras_pep.lab.run.stages import SEARCHED
 from keras_pep.lab.run.table import (
     advice,
     aligned,
+    continued_line,
     failed_parts,
     results_table,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Workers",
     "advice",
     "aligned",
+    "continued_line",
     "evaluate_run",
     "export_run",
     "exported",

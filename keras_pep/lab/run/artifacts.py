@@ -89,7 +89,7 @@ def _write_rows(path: Path, rows: Any) -> None:
 
 
 JSON = Artifact(
-    ("metrics.json", "config.json", "*.stage.json"),
+    ("metrics.json", "config.json", "seen.json", "*.stage.json"),
     _read_json,
     _write_json,
     "this is not a run directory of keras-pep train, or that run did not get "

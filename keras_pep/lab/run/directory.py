@@ -309,6 +309,15 @@ class RunDirectory:
         """Write `counts.npy`."""
         self.write(artifacts.COUNTS, "counts.npy", counts)
 
+    def read_seen(self) -> dict[str, dict[str, float]]:
+        """Read `seen.json`: how often training has seen each value, of late.
+
+        Returns:
+            By field; nothing if the run has not written any.
+        """
+        there = (self.path / "seen.json").exists()
+        return dict(self.read_json("seen.json")["fields"]) if there else {}
+
     def read_history(self) -> list[dict[str, Any]]:
         """Read `history.csv`, one row per epoch and stage."""
         return self.read(artifacts.HISTORY, "history.csv")

@@ -13,6 +13,7 @@ from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines import BudgetTooSmallError
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import search_for_best
+from keras_pep.lab.run.continuing import continue_run
 from keras_pep.lab.run.results import planted_figures, results, seconds
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.searching import Searched, search_by_stage
@@ -41,11 +42,13 @@ def do_all(run: Run) -> dict[str, Any]:
     logger.info(str(dataset))
     if dataset.malformed:
         logger.warning(f"left out: {dataset.malformed:,} malformed rows")
-    if config.search == "auto":
+    if config.continued is not None:
+        found = continue_run(run)
+    elif config.search == "auto":
         found = search_for_best(run)
-        config = run.config  # as it was tuned
     else:
         found = _search_as_told(run)
+    config = run.config  # as it was tuned
     methods = tuple(dict.fromkeys(config.compare))
     baselines = [entry for method in methods for entry in compare(run, method)]
     metrics = {

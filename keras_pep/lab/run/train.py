@@ -65,6 +65,8 @@ def train(
             files.delete_outputs()
             files.write_counts(run.dataset.counts())
             files.write_vocabularies(run.dataset.vocabularies)
+            if run.dataset.seen:
+                files.write_json("seen.json", {"fields": run.dataset.seen})
             # The last of them: with it the run can be resumed.
             files.write_json(
                 "config.json",

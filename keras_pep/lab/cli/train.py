@@ -130,7 +130,7 @@ _OF_ONE_SEARCH = (
 )
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
-_OPTIONS: Table = {
+OPTIONS: Table = {
     "model": click.Choice(["lr", "fm", "fvfm", "deepfm", "dcn", "autoint"]),
     "deep": click.BOOL,
     "linear": click.Choice(["dense", "pep"]),
@@ -179,7 +179,7 @@ _OPTIONS: Table = {
 
 @partial(command, progress=True)
 @data_options
-@options(_OPTIONS)
+@options(OPTIONS)
 @click.option(
     "--continue",
     "continued",

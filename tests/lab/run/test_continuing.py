@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from keras_pep.data import DataError, load
+from keras_pep.data import rows as raw
+from keras_pep.data.rows import Malformed
 from keras_pep.lab.cli import main
 from keras_pep.lab.run import (
     Config,
@@ -22,6 +24,8 @@ from keras_pep.lab.run import (
     scorer_of_run,
     train,
 )
+from keras_pep.lab.scoring import scorer_of_saved_model
+from keras_pep.serving import describe
 from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import started, state
 
@@ -175,13 +179,19 @@ def test_counts_go_on_from_version_to_version(days, later, tmp_path):
     assert seen["u0"] == pytest.approx(0.01 * first["u0"])
 
 
+def scores(score, folder):
+    files = raw.files_of(folder / "rows.csv")
+    blocks = raw.blocks(files, ("user", "item"), Malformed())
+    return np.concatenate([score(block) for block in blocks])
+
+
 def test_the_next_version_is_exported_beside_the_last(days, later, tmp_path):
     directory, _ = later
     first = export_run(RunDirectory(days / "first"), folder=tmp_path / "clicks")
     metrics = directory.read_json("metrics.json")
     metrics["continued"]["export_before"] = str(first.path)
     directory.write_json("metrics.json", metrics)
-    made = export_run(directory, unless_worse=0.001)
+    made = export_run(directory, quantize=None, unless_worse=0.001)
     assert made.path == tmp_path / "clicks" / "2"
     written = made.path / "assets.extra" / "keras_pep.json"
     changes = json.loads(written.read_text())["changes"]
@@ -192,6 +202,20 @@ def test_the_next_version_is_exported_beside_the_last(days, later, tmp_path):
     assert "u59\t" in known
     assert "None" not in known
     assert "u0\t" not in known
+    # Of a user who stays, one who is new, one who is gone, and a stranger.
+    (tmp_path / "rows.csv").write_text(
+        "user,item\nu30,i1\nu59,i1\nu0,i1\nstranger,i1\n"
+    )
+    keras, served = (
+        scores(score, tmp_path)
+        for score, _ in (
+            scorer_of_run(directory),
+            scorer_of_saved_model(describe(made.path)),
+        )
+    )
+    np.testing.assert_allclose(served, keras, atol=1e-6)
+    assert served[2] == served[3]
+    assert len({*served.tolist()}) == 3
 
 
 def test_a_worse_model_is_refused(days, later):

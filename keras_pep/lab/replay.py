@@ -22,7 +22,7 @@ import pyarrow.parquet
 
 from keras_pep.data import DataError, movielens_files
 from keras_pep.data import rows as raw
-from keras_pep.data.rows import Malformed
+from keras_pep.data.rows import Column, Malformed
 from keras_pep.data.splits import rule_of
 from keras_pep.data.times import instants, numbers
 from keras_pep.files import whole
@@ -95,7 +95,7 @@ def replay(
     """
     RunDirectory(folder).create()
     config, column = _of_files(config, column, folder)
-    parts, config = _divide(config, column, by, folder / "parts")
+    parts, config = _divide(config, column, by, folder / "parts", say)
     names = [*parts][: None if periods is None else first + periods]
     if len(names) <= first:
         raise DataError(
@@ -235,14 +235,25 @@ def _auc(run: RunDirectory, part: Path, label: str) -> float:
     files = raw.files_of(part)
     labels, scores = [], []
     for block in raw.blocks(files, (*columns, label), Malformed()):
-        of = block.columns[label]
-        labels.append(numbers(of.values)[of.codes])
+        labels.append(_labels(block.columns[label]))
         scores.append(score(block))
     return auc(np.concatenate(labels), np.concatenate(scores))
 
 
+def _labels(column: Column) -> np.ndarray:
+    """Read 0 and 1, or false and true; NaN for anything else."""
+    words = {"true": "1", "false": "0"}
+    texts = [words.get(t.lower(), t) for t in column.values.to_pylist()]
+    found: np.ndarray = numbers(np.array(texts, object))[column.codes]
+    return found
+
+
 def _divide(
-    config: Config, column: str, by: str, folder: Path
+    config: Config,
+    column: str,
+    by: str,
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, Path], Config]:
     """Write the rows of each period to a file of its own.
 
@@ -262,6 +273,7 @@ def _divide(
     )
     folder.mkdir(parents=True)
     writers: dict[str, Any] = {}
+    left_out = 0
     with contextlib.ExitStack() as stack:
         for block in raw.blocks(files, columns, Malformed()):
             table = pa.table(
@@ -272,8 +284,11 @@ def _divide(
             )
             of = block.columns[rule.column]
             names = _periods(of.values, rule.time_format, by)[of.codes]
-            labels = numbers(table[label])
+            labels = _labels(block.columns[label])
             right = (labels == 0) | (labels == 1)
+            left_out += int((~right | (names == "")).sum())
+            place = table.schema.get_field_index(label)
+            table = table.set_column(place, label, pa.array(labels == 1))
             for name in np.unique(names[right & (names != "")]):
                 if name not in writers:
                     path = folder / f"{name}.parquet"
@@ -281,6 +296,11 @@ def _divide(
                     writers[name] = stack.enter_context(writer)
                 rows = pa.array(right & (names == name))
                 writers[name].write_table(table.filter(rows))
+    if left_out:
+        say(
+            f"left out: {left_out:,} rows whose {rule.column!r} is no time, or "
+            f"whose {label!r} is neither 0 nor 1"
+        )
     parts = {name: folder / f"{name}.parquet" for name in sorted(writers)}
     return parts, replace(config, fields=fields, delimiter=None)
 

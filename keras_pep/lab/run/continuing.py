@@ -255,14 +255,12 @@ def _cut_to(size: Size, model: keras.Model) -> None:
 def _fit(run: "Run", name: str, model: keras.Model, training: Training) -> None:
     """Train a model to its best epoch, at a rate that falls to zero.
 
-    Without L2, which would shrink the features that today's rows do not have,
-    unless they are said to have the earlier ones.
+    Without L2, which would shrink the features that today's rows do not have.
+    If these have the earlier rows too, with more of it than before: they are
+    seen again.
     """
-    if run.config.decay:
-        training = replace(training, l2=0.0)
-    else:
-        rate = preset("continued_rate") * training.rate
-        training = replace(training, rate=rate)
+    more = 0.0 if run.config.decay else preset("continued_l2")
+    training = replace(training, l2=more * training.l2)
     run.config.compile_model(model, optimizer(run, training))
     kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
     batches, arguments = run.training(

@@ -19,6 +19,7 @@ RIVALS = (
 _LATER = (
     *("positive", "weight", "max_values", "vocabularies"),
     *("split", "validation_file", "test_file"),
+    *("continued", "decay", "evict_below"),
 )
 
 
@@ -148,6 +149,13 @@ class Settings:
             others: published compressors. Repeatable.
         export: Write a SavedModel of the chosen model too, as keras-pep export
             does.
+        continued: Run directory whose model goes on, on new rows, in a few
+            epochs. Known values keep their ids, new ones get one, and the size
+            stays. That run is only read.
+        decay: With --continue, weight of earlier counts of values in
+            --min-count and --evict-below: 1 for as much as new ones, 0 if the
+            data include the earlier rows.
+        evict_below: With --continue, smallest count for a value to keep its id.
         distribute: Divide every batch among devices. mirrored: the GPUs of this
             machine; multi-worker: the processes that the environment variable
             TF_CONFIG lists.
@@ -198,6 +206,9 @@ class Settings:
     baseline: bool = True
     compare: tuple[str, ...] = ()
     export: bool = False
+    continued: str | None = None
+    decay: float = preset("decay")
+    evict_below: float = preset("evict_below")
     distribute: str = "none"
 
     @classmethod

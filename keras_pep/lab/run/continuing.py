@@ -166,7 +166,9 @@ class _Before:
             for column, known in zip(ids.T, columns, strict=True):
                 there = column >= 0
                 column[there] = np.maximum(known[column[there]], 0)
-            found[name] = evaluate(self.model, ids, split.labels)
+            found[name] = evaluate(
+                self.model, ids, split.labels, weights=split.weights
+            )
         return found
 
     def changes(

@@ -25,6 +25,7 @@ class ExactValidationMixin(EitherKeras):
             the ids of a `keras_pep.data.Split`.
         labels: 0 or 1, `(rows,)`.
         batch_size: Rows to predict at once.
+        weights: How much each row counts, `(rows,)`; by default all alike.
 
     Example:
 
@@ -36,12 +37,17 @@ class ExactValidationMixin(EitherKeras):
     """
 
     def __init__(
-        self, inputs: Any, labels: np.ndarray, batch_size: int = 8192
+        self,
+        inputs: Any,
+        labels: np.ndarray,
+        batch_size: int = 8192,
+        weights: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.inputs = inputs
         self.labels = labels
         self.batch_size = batch_size
+        self.weights = weights
 
     def set_model(self, model: Any) -> None:
         """Refuse a model of the other Keras."""
@@ -58,7 +64,8 @@ class ExactValidationMixin(EitherKeras):
         """Predict the split and add the two figures."""
         catch_up(self.model.optimizer)
         figures = evaluate(
-            self.model, self.inputs, self.labels, self.batch_size
+            *(self.model, self.inputs, self.labels),
+            *(self.batch_size, self.weights),
         )
         if logs is not None:
             logs.update({f"val_{name}": x for name, x in figures.items()})

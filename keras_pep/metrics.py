@@ -19,16 +19,19 @@ __all__ = [
 _READ = 1 << 20  # rows that are in memory at once
 
 
-def auc(labels: np.ndarray, scores: np.ndarray) -> float:
+def auc(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> float:
     """Area under the ROC curve, exact, ties counted half.
 
     Args:
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         scores: Any monotone function of the probability, likewise.
+        weights: How much each row counts, likewise; by default all alike.
 
     Returns:
-        Chance that a positive scores above a negative; NaN if there is only
-        one kind, or a score is NaN.
+        Chance that a positive scores above a negative, each drawn by its
+        weight; NaN if there is only one kind, or a score is NaN.
 
     Example:
 
@@ -42,6 +45,8 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """
     labels, scores = _columns(labels, scores)
     positive = labels.astype(bool)
+    if weights is not None:
+        return _weighted_auc(positive, scores, _of_rows(weights, labels))
     positives = int(positive.sum())
     negatives = positive.size - positives
     if not positives or not negatives or np.isnan(scores).any():
@@ -52,12 +57,30 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(wins / (positives * negatives))
 
 
-def auc_error(labels: np.ndarray, value: float) -> float:
+def _weighted_auc(
+    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
+) -> float:
+    _, ties = np.unique(scores, return_inverse=True)
+    wins, losses = (
+        np.bincount(ties, weights * part) for part in (positive, ~positive)
+    )
+    pairs = wins.sum() * losses.sum()
+    if not pairs or np.isnan(scores).any():
+        return float("nan")
+    below = losses.cumsum() - losses / 2
+    return float((wins * below).sum() / pairs)
+
+
+def auc_error(
+    labels: np.ndarray, value: float, weights: np.ndarray | None = None
+) -> float:
     """Standard error of an AUC, from its value and the number of rows.
 
     Args:
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         value: The AUC.
+        weights: How much each row counts, likewise; rows of unequal weights
+            are as good as fewer of equal ones (Kish, 1965).
 
     Example:
 
@@ -69,8 +92,16 @@ def auc_error(labels: np.ndarray, value: float) -> float:
     Reference:
         - [Hanley & McNeil, 1982](https://doi.org/10.1148/radiology.143.1.7063747)
     """
-    positives = int(np.count_nonzero(labels))
-    negatives = np.size(labels) - positives
+    positive = np.reshape(labels, -1) != 0
+    if weights is None:
+        positives = float(np.count_nonzero(positive))
+        negatives = positive.size - positives
+    else:
+        weights = _of_rows(weights, positive)
+        positives, negatives = (
+            part.sum() ** 2 / max((part**2).sum(), np.finfo(float).tiny)
+            for part in (weights[positive], weights[~positive])
+        )
     if not positives or not negatives:
         return float("nan")
     square = value * value
@@ -85,7 +116,10 @@ def auc_error(labels: np.ndarray, value: float) -> float:
 
 
 def auc_difference_error(
-    labels: np.ndarray, scores: np.ndarray, others: np.ndarray
+    labels: np.ndarray,
+    scores: np.ndarray,
+    others: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> float:
     """Standard error of the difference of two AUCs on the same rows.
 
@@ -93,6 +127,7 @@ def auc_difference_error(
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         scores: Scores of a model, likewise.
         others: Scores of another model.
+        weights: How much each row counts, likewise; by default all alike.
 
     Example:
 
@@ -107,29 +142,49 @@ def auc_difference_error(
     Reference:
         - [DeLong et al., 1988](https://doi.org/10.2307/2531595)
     """
-    parts = zip(_wins(labels, scores), _wins(labels, others), strict=True)
-    return float(np.sqrt(sum((a - b).var(ddof=1) / a.size for a, b in parts)))
+    positive = np.reshape(labels, -1).astype(bool)
+    weights = np.ones(positive.size) if weights is None else weights
+    every = _of_rows(weights, labels)
+    variance = 0.0
+    for part, a, b in zip(
+        (positive, ~positive),
+        _wins(labels, scores, every),
+        _wins(labels, others, every),
+        strict=True,
+    ):
+        share = every[part] / every[part].sum()
+        difference = a - b
+        off = difference - (share * difference).sum()
+        variance += (share**2 * off**2).sum() * part.sum() / (part.sum() - 1)
+    return float(np.sqrt(variance))
 
 
-def _wins(labels: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
+def _wins(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
+) -> list[np.ndarray]:
     """Share of the other kind that each positive, and negative, wins over."""
     labels, scores = _columns(labels, scores)
-    kinds = scores[labels.astype(bool)], scores[~labels.astype(bool)]
+    positive = labels.astype(bool)
     found = []
-    for own, other, sign in ((*kinds, 1), (*kinds[::-1], -1)):
-        ordered = np.sort(sign * other)
-        below = np.searchsorted(ordered, sign * own)
-        up_to = np.searchsorted(ordered, sign * own, side="right")
-        found.append((below + up_to) / (2 * other.size))
+    for part, sign in ((positive, 1), (~positive, -1)):
+        own, other = sign * scores[part], sign * scores[~part]
+        order = np.argsort(other)
+        sums = np.append(0.0, weights[~part][order].cumsum())
+        below = sums[np.searchsorted(other[order], own)]
+        up_to = sums[np.searchsorted(other[order], own, side="right")]
+        found.append((below + up_to) / (2 * sums[-1]))
     return found
 
 
-def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
+def log_loss(
+    labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None
+) -> float:
     """Mean negative log-likelihood, in nats.
 
     Args:
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         logits: Log-odds of a 1, likewise.
+        weights: How much each row counts, likewise; by default all alike.
 
     Example:
 
@@ -141,7 +196,10 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     labels, logits = _columns(labels, logits)
     logits = logits.astype(np.float64)
     with np.errstate(invalid="ignore"):  # NaN of a model that has diverged
-        return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+        losses = np.logaddexp(0.0, logits) - labels * logits
+        if weights is None:
+            return float(np.mean(losses))
+        return float(np.average(losses, weights=_of_rows(weights, labels)))
 
 
 def evaluate(
@@ -149,6 +207,7 @@ def evaluate(
     inputs: Any,
     labels: np.ndarray,
     batch_size: int = 8192,
+    weights: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Exact AUC and log-loss of a model whose outputs are logits.
 
@@ -158,6 +217,7 @@ def evaluate(
             the ids of a `keras_pep.data.Split`.
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         batch_size: Rows to predict at once.
+        weights: How much each row counts, likewise; by default all alike.
 
     Returns:
         `{"auc": ..., "logloss": ...}`.
@@ -170,7 +230,10 @@ def evaluate(
     ```
     """
     logits = predict(model, inputs, batch_size)
-    return {"auc": auc(labels, logits), "logloss": log_loss(labels, logits)}
+    return {
+        "auc": auc(labels, logits, weights),
+        "logloss": log_loss(labels, logits, weights),
+    }
 
 
 def predict(
@@ -219,3 +282,13 @@ def _columns(
             f"{np.shape(labels)}, scores of shape {np.shape(scores)}"
         )
     return columns
+
+
+def _of_rows(weights: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Make weights a vector of float64, one for each label."""
+    if np.size(weights) != np.size(labels):
+        raise ValueError(
+            "There must be one weight for each label. Received: labels of "
+            f"shape {np.shape(labels)}, weights of shape {np.shape(weights)}"
+        )
+    return np.reshape(weights, -1).astype(np.float64)

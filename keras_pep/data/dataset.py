@@ -42,6 +42,8 @@ class Split:
             for a field, or for each value of a list, where -1 is none. On
             disk, slices and arrays of rows read it.
         labels: float32, `(rows,)`, 0 or 1.
+        weights: How much each counts in losses and figures, float32 `(rows,)`;
+            None if all count alike.
 
     Example:
 
@@ -54,6 +56,7 @@ class Split:
 
     ids: "np.ndarray | StoredColumns"
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -76,6 +79,54 @@ class Unseen(NamedTuple):
     share: float
 
 
+class Parsed(NamedTuple):
+    """How a column of a file was taken.
+
+    Attributes:
+        column: Its name.
+        kind: That of the field that is made of it; or label, weight, split or
+            left out.
+        why: Why so.
+        distinct: How many values training has, without a missing one; None if
+            they were not counted.
+        missing: Share of training rows without a value, likewise.
+        unseen: Share of test's values that training has not, likewise.
+        example: A value as it is written.
+    """
+
+    column: str
+    kind: str
+    why: str
+    distinct: int | None = None
+    missing: float | None = None
+    unseen: float | None = None
+    example: str = ""
+
+    def texts(self) -> tuple[str, ...]:
+        """The texts of a table, below `PARSED`."""
+        example = self.example
+        if not example.isprintable():
+            example = repr(example)
+        if len(example) > _SHOWN:
+            example = f"{example[: _SHOWN - 1]}…"
+        return (
+            self.column or repr(""),
+            self.kind,
+            "" if self.distinct is None else f"{self.distinct:,}",
+            *(
+                "" if share is None else f"{share:.1%}"
+                for share in (self.missing, self.unseen)
+            ),
+            example,
+            self.why,
+        )
+
+
+PARSED = ("column", "kind", "values", "missing", "unseen", "example", "why")
+_SHOWN = 16  # characters of an example
+_LISTED = 40  # columns of a table
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset for click-through models, split three ways.
@@ -94,6 +145,7 @@ class Dataset:
             seen, and their share of test's values, however often one occurs.
         notes: A line for each column that was taken in a way that somebody
             might not expect, or left out, and how to say otherwise.
+        columns: How each column of a file was taken.
         stored_fingerprint: What `fingerprint` returns, where it is known.
         planted_sizes: For synthetic data, the embedding size each feature was
             generated with, `(features,)`; else None.
@@ -117,6 +169,7 @@ class Dataset:
     unknown: Mapping[str, np.ndarray] = field(default_factory=dict)
     unseen: Mapping[str, "Unseen"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    columns: tuple[Parsed, ...] = ()
     stored_fingerprint: str | None = None
     planted_sizes: np.ndarray | None = None
 
@@ -172,6 +225,8 @@ class Dataset:
         for split in self.splits.values():
             digest.update(np.ascontiguousarray(split.ids).tobytes())
             digest.update(np.ascontiguousarray(split.labels).tobytes())
+            if split.weights is not None:
+                digest.update(np.ascontiguousarray(split.weights).tobytes())
         for name, vocabulary in self.vocabularies.items():
             values = list(vocabulary)
             digest.update(repr((name, values)).encode())
@@ -207,6 +262,21 @@ class Dataset:
             lines.append(
                 f"test values that training has not seen: {unseen or 'none'}"
             )
+        return "\n".join(lines)
+
+    def parsed(self) -> str:
+        """Describe in a line how each column was taken; `""` if by no file."""
+        if not self.columns:
+            return ""
+        rows = [PARSED, *(each.texts() for each in self.columns[:_LISTED])]
+        widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
+        lines = []
+        for row in rows:
+            cells = zip(row, widths, "<<>>><<", strict=True)
+            line = "  ".join(f"{t:{side}{width}}" for t, width, side in cells)
+            lines.append(line.rstrip())
+        if (more := len(self.columns) - _LISTED) > 0:
+            lines.append(f"and {more:,} columns more, in metrics.json")
         return "\n".join(lines)
 
     def table(self) -> str:

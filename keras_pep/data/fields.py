@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from keras_pep.data.spelling import spelled
 from keras_pep.data.times import (
     as_texts,
     matches,
@@ -17,7 +18,9 @@ from keras_pep.data.times import (
     pattern_of,
 )
 
-KINDS = ("category", "text", "log", "number", "hour", "weekday", "list")
+KINDS = (
+    *("category", "text", "log", "number", "hour", "weekday", "list", "hash"),
+)
 
 SEPARATOR = "|"  # between the values of a list
 LONGEST_LIST = 64
@@ -51,11 +54,14 @@ class Field:
             - `"number"`: the number of `edges` that are not above it.
             - `"hour"`, `"weekday"`: of a time; Monday is 0.
             - `"list"`: several values, divided by `|`.
+            - `"hash"`: the number of a bucket, the 64 bits of TensorFlow's
+              `to_hash_bucket_fast` of the value, spelled as that of a category.
         edges: Ascending, of a number.
         time_format: Of a time, as `datetime.strptime` takes it; `""`: what
             `times.ISO` matches, or seconds, milliseconds, microseconds or
             nanoseconds since 1970, from 1973 to 2099.
         length: How many values of a list count, up to 64.
+        buckets: Of a hash: every bucket has an id, seen or not.
 
     Example:
 
@@ -71,6 +77,7 @@ class Field:
     edges: tuple[float, ...] = ()
     time_format: str = ""
     length: int = 1
+    buckets: int = 0
 
     def values(self, raw: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Make values of raw values, all at once.
@@ -171,6 +178,13 @@ def _numbered(
             parsed[key] = minutes(raw, field.time_format)
         found, valid = parsed[key]
         return part_of(field.kind, found), valid
+    if field.kind == "hash":
+        import tensorflow as tf
+
+        with tf.device("CPU"):
+            texts = tf.constant(spelled(raw).to_pylist(), tf.string)
+            found = tf.strings.to_hash_bucket_fast(texts, field.buckets)
+        return found.numpy(), np.ones(len(raw), dtype=bool)
     found = numbers(raw)
     if field.kind == "number":
         places = np.searchsorted(np.asarray(field.edges), found, side="right")
@@ -225,11 +239,20 @@ class Vocabulary:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the vocabulary, for JSON."""
+        described = asdict(self.field)
+        hashed = described["buckets"] > 0
+        if not hashed:
+            del described["buckets"]
         return {
-            **asdict(self.field),
+            **described,
             "unknown": self.unknown,
-            "values": self.values.tolist(),
+            "values": [] if hashed else self.values.tolist(),
         }
+
+    @classmethod
+    def of_buckets(cls, field: Field) -> "Vocabulary":
+        """Make the vocabulary of a hash: the numbers of its buckets."""
+        return cls(field, np.arange(field.buckets))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Vocabulary":
@@ -243,12 +266,16 @@ class Vocabulary:
         field = Field(**{**rest, "edges": tuple(rest["edges"])})
         if field.kind not in KINDS or not isinstance(unknown, bool):
             raise ValueError(f"no such field: {field}")
+        if field.kind == "hash":
+            return cls.of_buckets(field)
         whole = all(type(value) is int for value in values)
         dtype = np.int64 if values and whole else object
         return cls(field, np.array(values, dtype=dtype), unknown)
 
 
-def of_kind(column: str, kind: str, time_format: str = "") -> tuple[Field, ...]:
+def of_kind(
+    column: str, kind: str, time_format: str = "", buckets: int = 0
+) -> tuple[Field, ...]:
     """Fields of a column whose kind is given.
 
     Args:
@@ -256,9 +283,11 @@ def of_kind(column: str, kind: str, time_format: str = "") -> tuple[Field, ...]:
         kind: One of `KINDS`, or `"time"`, which is hour and weekday, of a
             format without hours or without days the other alone.
         time_format: Of times.
+        buckets: Of a hash.
     """
     if kind != "time":
-        return (Field(column, column, kind, time_format=time_format),)
+        form = time_format
+        return (Field(column, column, kind, time_format=form, buckets=buckets),)
     parts = [
         part
         for part, letters in (("hour", "HI"), ("weekday", "dmb"))

@@ -7,6 +7,12 @@ from typing import Any, Self
 
 from keras_pep.lab.presets import preset
 
+# Settings that the config.json of a run of 0.2 and before may lack.
+_LATER = (
+    *("positive", "weight", "max_values", "vocabularies"),
+    *("split", "validation_file", "test_file"),
+)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -34,20 +40,37 @@ class Settings:
             ids. avazu: full splits the hour into hour of day and weekday.
             [default: full]
         label: Own files: column of the labels, 0 or 1.
+        positive: Own files: rule for labels that are not 0 or 1, as in '>=4',
+            '==click' or 'in yes,true'.
+        weight: Own files: column of example weights, for losses and metrics.
+            [default: all rows count alike]
         fields: Own files: columns to learn from. A kind after a colon replaces
             the guessed one, as in price:number: category, text, number, log,
             list, time, hour or weekday. A time may have a format, as in
-            'when:time(%m/%d/%Y %H:%M)'. [default: all but the label]
+            'when:time(%m/%d/%Y %H:%M)', and a hash has a number of buckets, as
+            in 'user:hash(1048576)'. [default: all but the label]
         delimiter: Own files: character between columns. [default: comma; tab
             for .tsv and .txt]
-        min_count: Smallest number of training rows for a value to get a row of
-            its own; rarer values of a field share one. Not for movielens and
+        min_count: Smallest number of training rows, or below 1 smallest share
+            of them, for a value to get a row of its own; rarer values of a
+            field share one. Not for movielens and synthetic.
+        max_values: Most values of a field with a row of their own: the most
+            frequent ones. Not for movielens and synthetic. [default: all]
+        vocabularies: Folder of values that were counted elsewhere: for a field
+            user the file user.txt, with a value in each line, by falling count,
+            as prepare --write-vocabularies writes it. Not for movielens and
             synthetic.
         split: Division of rows into training (80 %), validation and test. Own
             files: random, time:COLUMN (the last rows by time are the test) or
-            column:NAME (a column that says train, validation or test).
-            movielens: random or time. A time may have a format, as in
+            column:NAME (a column that says train, validation or test). criteo,
+            avazu and movielens: random or time; movielens: user, too (the last
+            two ratings of each). A time may have a format, as in
             'time:when(%m/%d/%Y %H:%M)'.
+        validation_file: Own files: file or folder of the validation rows; all
+            rows of --dataset train then. [default: a tenth of --dataset, if
+            there is a --test-file]
+        test_file: Own files: file or folder of the test rows. [default: a
+            tenth of --dataset, if there is a --validation-file]
         max_bad_rows: Largest share of malformed rows. Fewer are left out and
             counted; more are an error.
         cache_dir: Folder for prepared data. [default: $KERAS_PEP_CACHE, or
@@ -124,10 +147,16 @@ class Settings:
     data_dir: str | None = None
     features: str | None = None
     label: str | None = None
+    positive: str | None = None
+    weight: str | None = None
     fields: tuple[str, ...] = ()
     delimiter: str | None = None
-    min_count: int = preset("min_count")
+    min_count: float = preset("min_count")
+    max_values: int | None = None
+    vocabularies: str | None = None
     split: str = "random"
+    validation_file: str | None = None
+    test_file: str | None = None
     max_bad_rows: float = preset("max_bad_rows")
     cache_dir: str | None = None
     model: str = "fm"
@@ -179,7 +208,9 @@ class Settings:
         Raises:
             KeyError: If one is missing.
         """
-        settings = {"split": "random", **settings}  # as earlier runs have it
+        # Earlier runs have not had these.
+        later = {name: getattr(cls, name) for name in _LATER}
+        settings = {**later, **settings}
         return cls.from_dict(
             {each.name: settings[each.name] for each in fields(cls)}
         )

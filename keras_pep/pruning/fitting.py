@@ -45,7 +45,7 @@ def fit(
 
 
 def _arrays_of(data: Any) -> Any:
-    """Return the ids and labels of a `keras_pep.data.Split`."""
+    """Return the ids, labels and weights of a `keras_pep.data.Split`."""
     if not (hasattr(data, "ids") and hasattr(data, "in_memory")):
         return data
     if not data.in_memory:
@@ -53,7 +53,9 @@ def _arrays_of(data: Any) -> Any:
             "The rows of this `Split` are in files. Expected: rows in memory. "
             "Pass batches of them: `keras_pep.data.batches`."
         )
-    return data.ids, data.labels
+    if data.weights is None:
+        return data.ids, data.labels
+    return data.ids, data.labels, data.weights
 
 
 def _named(train: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:

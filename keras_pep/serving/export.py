@@ -355,6 +355,8 @@ def _numberings(
         wanted = changes if keep_vocabulary is None else keep_vocabulary
         if wanted or not known:
             gone[:] = False
+        if numbers_now is None and vocabulary.field.kind == "hash":
+            gone[:] = True  # a bucket's number is its id
         plain = re.sub("[^a-zA-Z0-9_-]", "_", field["name"])[:40]
         path = folder / f"vocabulary-{place}-{plain}.tsv"
         ids, unknown = None, 0 if vocabulary.unknown else len(vocabulary)
@@ -390,7 +392,7 @@ def _example(vocabulary: Vocabulary) -> Any:
         form = vocabulary.field.time_format or "%Y-%m-%d %H:%M:%S"
         return datetime.datetime(2026, 11, 22, 10, 0, 0).strftime(form)
     values = vocabulary.values
-    if not values.size:
+    if not values.size or kind == "hash":
         return ""
     value = values[values.size // 2]
     return int(value) if values.dtype.kind in "iu" else str(value)

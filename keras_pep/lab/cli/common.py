@@ -235,7 +235,9 @@ def options(table: Table) -> Callable[[Callable[..., None]], Any]:
                 type=kind,
                 default=default if given else None,
                 show_default=given,
-                multiple=isinstance(default, tuple) and name != "fields",
+                # Several labels are refused, not the last one taken.
+                multiple=name == "label"
+                or (isinstance(default, tuple) and name != "fields"),
                 help=text,
             )(function)
         return function

@@ -189,8 +189,8 @@ _OPTIONS: Table = {
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
     help="Run directory to continue after an interruption, with the run's own "
-    "settings. If its data have moved, add --dataset, --data-dir or "
-    "--cache-dir. Start as many workers as before.",
+    "settings. If its data have moved, add --dataset and the other options "
+    "that say where data are. Start as many workers as before.",
 )
 @click.option(
     "--config",
@@ -353,6 +353,13 @@ def _check_workers(flag: str) -> None:
         raise click.BadParameter(str(error), param_hint=flag) from error
 
 
+# Options that say where data are.
+_MOVED = (
+    *("dataset", "validation_file", "test_file", "data_dir", "cache_dir"),
+    "vocabularies",
+)
+
+
 def _moved_data(options: dict[str, Any]) -> dict[str, str]:
     """Where the data of a run are said to be now.
 
@@ -368,7 +375,7 @@ def _moved_data(options: dict[str, Any]) -> dict[str, str]:
     ]
     moved = {}
     for name in given:
-        if name in ("dataset", "data_dir", "cache_dir"):
+        if name in _MOVED:
             moved[name] = str(Path(options[name]).resolve())
         elif name not in ("resume", "quiet", "debug"):
             flag = name.replace("_", "-")

@@ -66,6 +66,7 @@ class Candidates:
     Attributes:
         run: The run.
         tuning: How full tables were trained.
+        dense: How a full table is trained on what the run learns now.
         size: What they may have.
         searched: The model and the ticket of a search that serves several
             sizes, if there was one.
@@ -75,6 +76,7 @@ class Candidates:
 
     run: Run
     tuning: Tuning
+    dense: Training
     size: Size
     searched: Callable[[Size], tuple[Any, Ticket] | None]
     taken: Collection[int] = ()
@@ -82,8 +84,7 @@ class Candidates:
 
     def __post_init__(self) -> None:
         self.rows = self.run.dataset.feature_count
-        self.dense = self.tuning.winner
-        self.dense_auc = self.tuning.auc(self.dense)
+        self.dense_auc = self.tuning.auc(self.tuning.winner)
         self.uniform = self.size.columns(self.rows)  # columns of such a table
 
     def _source(self, method: str) -> int:
@@ -93,6 +94,8 @@ class Candidates:
         """
         uniform = max(math.ceil(self.size.per_row(self.rows)), 1)
         columns = preset("source_columns")[method] * uniform
+        if method.endswith("search"):
+            columns = max(columns, preset("searched_columns"))
         return int(min(self.dense.columns, columns))
 
     def best(self) -> dict[str, Any] | None:
@@ -144,6 +147,8 @@ class Candidates:
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
         """The candidates, simplest first, as long as they may be needed."""
         tried = preset("candidates")[self.run.config.effort]
+        if "prefix-search" in tried and self.size.entries is not None:
+            tried = (*tried, "warm-search")  # the size has no masks
         if [each for each in self.tuning.best if each <= self.uniform]:
             yield "uniform", self._uniform_of_tuning
         elif self.uniform and "uniform" in tried:
@@ -182,8 +187,8 @@ class Candidates:
 
     def _is_noise(self, difference: float) -> bool:
         """Whether one AUC is no more ahead than chance has it."""
-        labels = self.run.dataset.validation.labels
-        error = auc_error(labels, self.dense_auc)
+        rows = self.run.dataset.validation
+        error = auc_error(rows.labels, self.dense_auc, rows.weights)
         return bool(difference <= preset("as_good") * error)
 
     def _uniform_of_tuning(self, name: str) -> dict[str, Any]:
@@ -381,8 +386,8 @@ class Candidates:
             best = max(alike, key=lambda result: result["auc"])
             history = run.stages[best["stage"]].history
             rivals.append([row["val_auc"] for row in history])
-        labels = run.dataset.validation.labels
-        error = auc_error(labels, self.dense_auc)
+        rows = run.dataset.validation
+        error = auc_error(rows.labels, self.dense_auc, rows.weights)
         return DroppedIfBehind(rivals, run.stage.history, error)
 
     def _ticket(
@@ -416,7 +421,10 @@ class Candidates:
                 scores[method] = predict(model, rows.ids)
         if not models:
             return {}
-        aucs = {m: auc(rows.labels, score) for m, score in scores.items()}
+        aucs = {
+            method: auc(rows.labels, score, rows.weights)
+            for method, score in scores.items()
+        }
         best = max(aucs, key=lambda method: aucs[method])
         # With scales for its rows, less of what is ahead may fit.
         ahead = max(each["auc"] for each in self.found.values()) - aucs[best]
@@ -425,7 +433,7 @@ class Candidates:
 
         def as_good(method: str) -> bool:
             error = auc_difference_error(
-                rows.labels, scores[method], scores[best]
+                *(rows.labels, scores[method], scores[best]), rows.weights
             )
             return bool(aucs[method] >= aucs[best] - preset("tie") * error)
 

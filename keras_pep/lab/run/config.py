@@ -39,8 +39,10 @@ _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
 }
 # Arguments of `data.load`.
 _DATA = (
-    *("data_dir", "features", "label", "fields", "delimiter", "min_count"),
-    *("split", "seed", "max_bad_rows", "cache_dir"),
+    *("data_dir", "features", "label", "positive", "weight", "fields"),
+    *("delimiter", "min_count", "max_values", "vocabularies"),
+    *("split", "validation_file", "test_file"),
+    *("seed", "max_bad_rows", "cache_dir"),
 )
 _OPTIMIZERS = {
     # `auto` is one of them, as soon as the data are known.

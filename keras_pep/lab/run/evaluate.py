@@ -52,5 +52,7 @@ def evaluate_run(
     for name, entry in entries.items():
         model = directory.load_model(name)
         # As `metrics.json` has them: what is no number is unknown.
-        entry[split] = finite(evaluate(model, rows.ids, rows.labels))
+        entry[split] = finite(
+            evaluate(model, rows.ids, rows.labels, weights=rows.weights)
+        )
     return metrics

@@ -57,7 +57,10 @@ def results(
 def figures(run: Run, model: keras.Model) -> dict[str, Any]:
     """AUC and log-loss of a model on the splits that it was not trained on."""
     splits = {name: run.dataset.splits[name] for name in _EVALUATED}
-    return {n: evaluate(model, x.ids, x.labels) for n, x in splits.items()}
+    return {
+        name: evaluate(model, rows.ids, rows.labels, weights=rows.weights)
+        for name, rows in splits.items()
+    }
 
 
 def exported_bytes(

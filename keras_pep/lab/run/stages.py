@@ -38,7 +38,7 @@ def do_all(run: Run) -> dict[str, Any]:
         DivergedError: If the training of the dense model does.
     """
     config, dataset = run.config, run.dataset
-    logger.info(str(dataset))
+    logger.info("\n".join(filter(None, [str(dataset), dataset.parsed()])))
     if dataset.malformed:
         logger.warning(f"left out: {dataset.malformed:,} malformed rows")
     if config.search == "auto":
@@ -56,10 +56,13 @@ def do_all(run: Run) -> dict[str, Any]:
         "seed": config.seed,
         "rows": {name: len(rows) for name, rows in dataset.splits.items()},
         "malformed_rows": dataset.malformed,
-        "split": config.split,
+        "split": "files"
+        if config.validation_file or config.test_file
+        else config.split,
         "unseen_in_test": {
             name: found._asdict() for name, found in dataset.unseen.items()
         },
+        "columns": [column._asdict() for column in dataset.columns],
         "fields": len(dataset.fields),
         "feature_count": dataset.feature_count,
         "schedule": asdict(run.schedule),

@@ -95,7 +95,7 @@ def resume(
     Args:
         directory: Of the run.
         moved: Where the data are now, if not where they were: `dataset`,
-            `data_dir` and `cache_dir` as `Config` has them.
+            `data_dir`, `cache_dir` and the like, as `Config` has them.
 
     Returns:
         The content of `metrics.json`, at once if the run is finished.
@@ -176,6 +176,7 @@ def _run(
 def _agree(run: Run, environment: Mapping[str, str]) -> None:
     """Make sure that all workers do the same; where they do it may differ."""
     apart = {"dataset", "data_dir", "cache_dir", "platform"}
+    apart |= {"validation_file", "test_file", "vocabularies"}
     settings = {**run.config.to_dict(), **environment}
     run.workers.agree(
         "settings, data and versions",

@@ -55,6 +55,8 @@ def test_every_size_has_the_best_of_several_methods(run):
     best = max(metrics["tuning"], key=lambda tried: tried["auc"])
     assert dense["validation"]["auc"] == pytest.approx(best["auc"], abs=1e-6)
     assert metrics["embedding_dim"] == best["columns"]
+    assert metrics["teachers"]["columns"][0] == best["columns"]
+    assert metrics["teachers"]["auc"] >= best["auc"] - 1e-6
     whole = dense["exported_bytes"]["int8"]["table"]
     sizes = [entry["max_bytes"] for entry in metrics["budgets"]]
     assert sizes[:3] == [whole // 2, whole // 4, whole // 8]

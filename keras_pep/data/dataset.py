@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -146,6 +147,9 @@ class Dataset:
         notes: A line for each column that was taken in a way that somebody
             might not expect, or left out, and how to say otherwise.
         columns: How each column of a file was taken.
+        seen: File that says how often training has seen each value of each
+            field, with those that have no id: `field`, `value` and `times`. Of
+            files alone.
         stored_fingerprint: What `fingerprint` returns, where it is known.
         planted_sizes: For synthetic data, the embedding size each feature was
             generated with, `(features,)`; else None.
@@ -170,6 +174,7 @@ class Dataset:
     unseen: Mapping[str, "Unseen"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     columns: tuple[Parsed, ...] = ()
+    seen: Path | None = None
     stored_fingerprint: str | None = None
     planted_sizes: np.ndarray | None = None
 

@@ -12,6 +12,7 @@ from keras_pep.data import movielens, synthetic
 from keras_pep.data.dataset import DataError, Dataset
 
 if TYPE_CHECKING:
+    from keras_pep.data.growth import Earlier
     from keras_pep.data.prepare import Source
     from keras_pep.data.rows import Files
 
@@ -44,6 +45,7 @@ def load(
     max_bad_rows: float = 0.001,
     in_memory: int = IN_MEMORY,
     cache_dir: str | Path | None = None,
+    earlier: "Earlier | None" = None,
 ) -> Dataset:
     """Loads a dataset and splits it, by default 80/10/10 at random.
 
@@ -70,7 +72,7 @@ def load(
         delimiter: Of these, what divides columns.
         min_count: Values in fewer training rows share one id of their field;
             below 1 it is a share of these rows. Not of MovieLens, where every
-            value has an id.
+            value of a training row has an id.
         max_values: How many values of a field have an id of their own, at most:
             the most frequent in training. Not of MovieLens.
         vocabularies: Folder of values that were counted elsewhere: a file for
@@ -93,6 +95,9 @@ def load(
             memory; a larger one stays on disk.
         cache_dir: Where prepared datasets are kept; by default
             `$KERAS_PEP_CACHE`, or else `~/.cache/keras-pep`.
+
+        earlier: Of Criteo, Avazu and files of one's own, what they go on from:
+            known values keep their ids, and `fields` are those of before.
 
     Raises:
         DataError: If there is no such dataset, or its files are missing or
@@ -120,8 +125,12 @@ def load(
         )
     if name in _ALL_VALUES and (max_values or vocabularies):
         raise DataError(
-            f"every value of {name} has an id: max_values and vocabularies are "
-            "for other datasets."
+            f"every value that training has of {name} has an id: max_values "
+            "and vocabularies are for other datasets."
+        )
+    if earlier and name in _ALL_VALUES:
+        raise DataError(
+            f"{name} cannot go on from earlier data. Expected: files."
         )
     if name in ("movielens", "movielens-100k"):
         dataset = movielens.load(
@@ -137,6 +146,10 @@ def load(
             describe = kaggle.criteo if name == "criteo" else kaggle.avazu
             source = describe(data_dir, features, min_count, split)
         elif Path(name).exists() or Path(name).parent != Path():
+            if earlier:  # so that no kind is guessed
+                known = (each.field for each in earlier.vocabularies.values())
+                columns = dict.fromkeys(f"{each.column}:text" for each in known)
+                fields = [*columns]
             source = tabular.source(
                 *(name, label, fields, delimiter, min_count, split),
                 *(validation_file, test_file, positive, weight),
@@ -150,6 +163,7 @@ def load(
             given = files_of_fields(Path(vocabularies), source.fields)
             source = replace(source, vocabularies=given)
         source = replace(source, max_values=max_values)
+        source = earlier.applied(source) if earlier else source
         dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
     for split_name, rows in dataset.splits.items():
         labels, of = rows.labels, ""
@@ -232,8 +246,10 @@ def _prepared(
     if cache_dir is None:
         home = Path.home() / ".cache" / "keras-pep"
         cache_dir = os.environ.get("KERAS_PEP_CACHE", home)
-    settings = asdict(source)
-    settings["files"].pop("paths")
+    earlier = source.earlier
+    settings = asdict(replace(source, earlier=None))
+    del settings["files"]["paths"], settings["earlier"]
+    settings |= {"earlier": earlier.digest()} if earlier else {}
     given = settings.pop("vocabularies")
     inputs = [*source.files.states(), *states(path for _, path in given)]
     key = repr((FORMAT, inputs, settings, seed, max_bad_rows))

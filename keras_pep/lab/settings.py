@@ -7,10 +7,19 @@ from typing import Any, Self
 
 from keras_pep.lab.presets import preset
 
+# Baselines that search for a ticket.
+SEARCHED = ("magnitude", "gradual-magnitude", "paper")
+# All that `--compare` has.
+RIVALS = (
+    *("uniform", "mixed-dimension", *SEARCHED, "hot-rows", "hashing"),
+    *("compositional", "qr", "hash-embedding", "robe", "tensor-train", "dhe"),
+    *("low-rank", "cce"),
+)
 # Settings that the config.json of a run of 0.2 and before may lack.
 _LATER = (
     *("positive", "weight", "max_values", "vocabularies"),
     *("split", "validation_file", "test_file"),
+    *("continued", "decay", "evict_below"),
 )
 
 
@@ -40,37 +49,37 @@ class Settings:
             ids. avazu: full splits the hour into hour of day and weekday.
             [default: full]
         label: Own files: column of the labels, 0 or 1.
-        positive: Own files: rule for labels that are not 0 or 1, as in '>=4',
-            '==click' or 'in yes,true'.
-        weight: Own files: column of example weights, for losses and metrics.
-            [default: all rows count alike]
+        positive: Own files: rule for labels that are positive, if labels are
+            not 0 and 1, as in '>=4', '==click' or 'in yes,true'.
+        weight: Own files: column of the weight of each row in losses and
+            figures. [default: all weigh the same]
         fields: Own files: columns to learn from. A kind after a colon replaces
             the guessed one, as in price:number: category, text, number, log,
-            list, time, hour or weekday. A time may have a format, as in
-            'when:time(%m/%d/%Y %H:%M)', and a hash has a number of buckets, as
-            in 'user:hash(1048576)'. [default: all but the label]
+            list, time, hour or weekday; or hash with a number of buckets, as in
+            'user:hash(1048576)'. A time may have a format, as in
+            'when:time(%m/%d/%Y %H:%M)'. [default: all but the label]
         delimiter: Own files: character between columns. [default: comma; tab
             for .tsv and .txt]
-        min_count: Smallest number of training rows, or below 1 smallest share
-            of them, for a value to get a row of its own; rarer values of a
-            field share one. Not for movielens and synthetic.
-        max_values: Most values of a field with a row of their own: the most
-            frequent ones. Not for movielens and synthetic. [default: all]
+        min_count: Smallest number of training rows for a value to get a row of
+            its own; rarer values of a field share one. Below 1, a share of
+            these rows. Not for movielens and synthetic.
+        max_values: Most values of a field that get a row of their own, the most
+            frequent first. Not for movielens and synthetic. [default: all]
         vocabularies: Folder of values that were counted elsewhere: for a field
-            user the file user.txt, with a value in each line, by falling count,
-            as prepare --write-vocabularies writes it. Not for movielens and
+            user the file user.txt, one value a line by falling count, as
+            prepare --write-vocabularies writes it. Not for movielens and
             synthetic.
         split: Division of rows into training (80 %), validation and test. Own
             files: random, time:COLUMN (the last rows by time are the test) or
-            column:NAME (a column that says train, validation or test). criteo,
-            avazu and movielens: random or time; movielens: user, too (the last
-            two ratings of each). A time may have a format, as in
+            column:NAME (a column that says train, validation or test).
+            criteo, avazu: random or time. movielens: random, time, or user (the
+            last two ratings of each user). A time may have a format, as in
             'time:when(%m/%d/%Y %H:%M)'.
-        validation_file: Own files: file or folder of the validation rows; all
-            rows of --dataset train then. [default: a tenth of --dataset, if
-            there is a --test-file]
-        test_file: Own files: file or folder of the test rows. [default: a
-            tenth of --dataset, if there is a --validation-file]
+        validation_file: Own files: file or folder of the validation rows. All
+            of --dataset trains then. [default: with --test-file, a tenth of
+            --dataset]
+        test_file: Own files: file or folder of the test rows. [default: with
+            --validation-file, a tenth of --dataset]
         max_bad_rows: Largest share of malformed rows. Fewer are left out and
             counted; more are an error.
         cache_dir: Folder for prepared data. [default: $KERAS_PEP_CACHE, or
@@ -135,9 +144,18 @@ class Settings:
         baseline: Train the dense model too.
         compare: Baseline to train for each size. uniform: a full table with
             fewer columns; mixed-dimension: columns by popularity; magnitude:
-            the largest entries; paper: the paper's search. Repeatable.
+            the largest entries; gradual-magnitude: the same, step by step;
+            paper: the paper's search; hot-rows: rows for frequent values alone;
+            others: published compressors. Repeatable.
         export: Write a SavedModel of the chosen model too, as keras-pep export
             does.
+        continued: Run directory whose model goes on, on new rows, in a few
+            epochs. Known values keep their ids, new ones get one, and the size
+            stays. That run is only read.
+        decay: With --continue, weight of earlier counts of values in
+            --min-count and --evict-below: 1 for as much as new ones, 0 if the
+            data include the earlier rows.
+        evict_below: With --continue, smallest count for a value to keep its id.
         distribute: Divide every batch among devices. mirrored: the GPUs of this
             machine; multi-worker: the processes that the environment variable
             TF_CONFIG lists.
@@ -188,6 +206,9 @@ class Settings:
     baseline: bool = True
     compare: tuple[str, ...] = ()
     export: bool = False
+    continued: str | None = None
+    decay: float = preset("decay")
+    evict_below: float = preset("evict_below")
     distribute: str = "none"
 
     @classmethod

@@ -124,6 +124,42 @@ class Ticket:
             for name, table in self.tables.items()
         }
 
+    def extended(self, rows: Mapping[str, np.ndarray]) -> "Ticket":
+        """Carry the ticket over to tables that have other rows.
+
+        Known rows keep their entries and values. New ones keep all columns, at
+        zero: a place from which they are trained, until `cut` decides.
+
+        Args:
+            rows: By the name of its layer, the earlier row of each row of a
+                table, -1 of a new one, -2 of one that is free, which keeps
+                nothing; see `Vocabulary.ids_in`.
+
+        Returns:
+            A ticket of the tables alone, without other weights.
+
+        Example:
+
+        ```python
+        (ticket,) = keras_pep.search(model, train, budgets=[30_000], epochs=2)
+        later = ticket.extended({"embedding": np.append(np.arange(8_000), -1)})
+        print(later.embedding_parameters)  # 30_000 and 16 of the new feature
+        ```
+        """
+        first, last = (
+            {n: t.moved(rows[n]) if n in rows else t for n, t in each.items()}
+            for each in (
+                self.tables,
+                self.learned_tables() if self.learned_values else {},
+            )
+        )
+        return Ticket(
+            tables=first,
+            learned_values={name: table.values for name, table in last.items()},
+            budget=self.budget,
+            step=self.step,
+        )
+
     def save(self, path: str | Path) -> None:
         """Write an `.npz` file, whole or not at all."""
         arrays: dict[str, Any] = {}

@@ -207,7 +207,7 @@ def _load_silently() -> None:
 
 # Types of options, by the names of settings.
 Table = Mapping[str, click.ParamType[Any]]
-_HELP = {
+HELP = {
     name: " ".join(text.split()).replace(" [default", "  [default")
     for name, text in re.findall(
         r"^ {4}(\w+): ((?:.|\n {8})*)",
@@ -225,7 +225,7 @@ def options(table: Table) -> Callable[[Callable[..., None]], Any]:
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         for name, kind in reversed([*table.items()]):
-            default, text = getattr(Settings, name), _HELP.get(name, "")
+            default, text = getattr(Settings, name), HELP.get(name, "")
             given = default not in (None, ()) and "[default:" not in text
             flag = f"--{name.replace('_', '-')}"
             if isinstance(default, bool):

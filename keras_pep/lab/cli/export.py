@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.common import FiniteFloat, command
 
 
 @command
@@ -31,10 +31,17 @@ from keras_pep.lab.cli.common import command
     "change no score]",
 )
 @click.option(
+    "--unless-worse",
+    type=FiniteFloat(min=0),
+    metavar="AUC",
+    help="Refuse a continued model whose test AUC is lower by more than this "
+    "than that of the model before.",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     help="Directory of the model's versions.  [default: saved_models/<run "
-    "name>]",
+    "name>, or beside the version of the run before]",
 )
 @click.option(
     "--version",
@@ -48,6 +55,7 @@ def export(
     dense: bool,
     quantize: str,
     keep_vocabulary: bool | None,
+    unless_worse: float | None,
     output: Path | None,
     version: int | None,
     quiet: bool,
@@ -58,6 +66,7 @@ def export(
     Examples:
       keras-pep export runs/movielens-fm-20260101-120000
       keras-pep export runs/clicks --budget 50000 --quantize none
+      keras-pep export runs/clicks-today --unless-worse 0.001
     """
     from keras_pep.lab.run import RunDirectory, export_run
     from keras_pep.serving import size_table
@@ -72,6 +81,7 @@ def export(
         *(budget, output, version, None if quantize == "none" else quantize),
         dense=dense,
         keep_vocabulary=keep_vocabulary,
+        unless_worse=unless_worse,
     )
     if not quiet:
         click.echo(size_table(result.report))

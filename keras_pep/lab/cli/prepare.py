@@ -17,8 +17,8 @@ from keras_pep.lab.cli.dataset import SEED, data_options, data_settings
     "--write-vocabularies",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the values of each field, one a line by falling count; "
-    "--vocabularies reads it.",
+    help="Folder to write the values of each field to, one a line by falling "
+    "count. --vocabularies reads it.",
 )
 def prepare(
     *, quiet: bool, seed: int, folder: Path | None, **options: Any

@@ -6,6 +6,7 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from keras_pep.lab.cli.common import (
+    HELP,
     Choice,
     FiniteFloat,
     Table,
@@ -31,7 +33,7 @@ from keras_pep.lab.cli.dataset import (
     short_name,
 )
 from keras_pep.lab.presets import preset
-from keras_pep.lab.settings import Settings
+from keras_pep.lab.settings import RIVALS, SEARCHED, Settings
 
 if TYPE_CHECKING:
     from keras_pep.lab.run import Config, RunDirectory
@@ -128,7 +130,7 @@ _OF_ONE_SEARCH = (
 )
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
-_OPTIONS: Table = {
+OPTIONS: Table = {
     "model": click.Choice(["lr", "fm", "fvfm", "deepfm", "dcn", "autoint"]),
     "deep": click.BOOL,
     "linear": click.Choice(["dense", "pep"]),
@@ -157,9 +159,7 @@ _OPTIONS: Table = {
     "retrain_epochs": _WHOLE,
     "retrain_rate": _RATE,
     "distillation": FiniteFloat(0, 1),
-    "compare": click.Choice(
-        ["uniform", "mixed-dimension", "magnitude", "paper"]
-    ),
+    "compare": click.Choice(RIVALS),
     "optimizer": Choice(["auto", "adam", "lazy-adam", "rowwise-adagrad"]),
     "learning_rate": _RATE,
     "batch_size": _WHOLE,
@@ -169,13 +169,21 @@ _OPTIONS: Table = {
     "seed": SEED,
     "baseline": click.BOOL,
     "export": click.BOOL,
+    "decay": FiniteFloat(0, 1),
+    "evict_below": FiniteFloat(min=0),
     "distribute": Choice(["none", "mirrored", "multi-worker"]),
 }
 
 
 @partial(command, progress=True)
 @data_options
-@options(_OPTIONS)
+@options(OPTIONS)
+@click.option(
+    "--continue",
+    "continued",
+    type=click.Path(path_type=Path, file_okay=False),
+    help=HELP["continued"],
+)
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -204,6 +212,7 @@ _OPTIONS: Table = {
 def train(
     *,
     run_dir: Path | None,
+    continued: Path | None,
     resume: Path | None,
     force: bool,
     quiet: bool,  # noqa: ARG001 (for what is logged)
@@ -222,6 +231,7 @@ def train(
       keras-pep train --dataset clicks.csv --label clicked
       keras-pep train --dataset movielens --data-dir ml-1m --features paper
         --search paper --budget 50000 --budget 30000
+      keras-pep train --continue runs/clicks --dataset today.csv
       keras-pep train --resume runs/movielens-fm-20260101-120000
     """
     from keras_pep.lab.run import Config, RunDirectory
@@ -232,15 +242,19 @@ def train(
             _check_workers("--resume")
         _finish(RunDirectory(resume), None, moved=moved)
         return
+    given = _given()
     settings = {**data_settings(settings), **settings}
-    _check(settings, run_dir)
-    model = settings["model"]
-    _settle(settings)
-    name = f"{short_name(settings['dataset'])}-{model}"
+    if continued is not None:
+        config = _continued(continued, {n: settings.get(n) for n in given})
+    else:
+        _check(settings, run_dir)
+        _settle(settings)
+        config = Config(**settings)
+    name = f"{short_name(config.dataset)}-{config.model}"
     directory = RunDirectory(
         run_dir or Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     )
-    _finish(directory, Config(**settings), force=force)
+    _finish(directory, config, force=force)
 
 
 def _settle(settings: dict[str, Any]) -> None:
@@ -325,8 +339,7 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
         ),
         (
             "--compare",
-            model == "lr"
-            and {*settings["compare"]} & {"uniform", "mixed-dimension"},
+            model == "lr" and {*settings["compare"]} - {*SEARCHED},
             not_of_model,
         ),
         (
@@ -360,21 +373,65 @@ _MOVED = (
 )
 
 
+def _given() -> list[str]:
+    """Names of the options that were given."""
+    context = click.get_current_context()
+    return [
+        name
+        for name in ("config", *context.params)
+        if context.get_parameter_source(name)
+        not in (None, ParameterSource.DEFAULT)
+    ]
+
+
+# What a run that goes on from another may have of its own.
+_CONTINUED = (
+    *("dataset", "data_dir", "cache_dir", "min_count", "split", "decay"),
+    *("max_bad_rows", "evict_below", "seed", "export"),
+)
+_OF_COMMAND = ("continued", "run_dir", "force", "quiet", "debug")
+
+
+def _continued(run: Path, given: Mapping[str, Any]) -> "Config":
+    """Make the settings of a run that goes on from another.
+
+    Raises:
+        click.BadParameter: If an option would make it another run.
+    """
+    from keras_pep.lab.run import RunDirectory
+
+    for name in given:
+        if name not in (*_CONTINUED, *_OF_COMMAND):
+            flag = name.replace("_", "-")
+            raise click.BadParameter(
+                "a run is continued with its own settings; leave "
+                f"--{flag} out.",
+                param_hint="--continue",
+            )
+    if "dataset" not in given and "data_dir" not in given:
+        raise click.BadParameter(
+            "which rows are new? Name them with --dataset.",
+            param_hint="--continue",
+        )
+    config, _ = RunDirectory(run).read_config()
+    return replace(
+        config,
+        continued=str(run.resolve()),
+        search="auto",
+        compare=(),
+        distribute="none",
+        **{name: given[name] for name in _CONTINUED if name in given},
+    )
+
+
 def _moved_data(options: dict[str, Any]) -> dict[str, str]:
     """Where the data of a run are said to be now.
 
     Raises:
         click.BadParameter: If an option would change the run.
     """
-    context = click.get_current_context()
-    given = [
-        name
-        for name in ("config", *context.params)
-        if context.get_parameter_source(name)
-        not in (None, ParameterSource.DEFAULT)
-    ]
     moved = {}
-    for name in given:
+    for name in _given():
         if name in _MOVED:
             moved[name] = str(Path(options[name]).resolve())
         elif name not in ("resume", "quiet", "debug"):
@@ -405,6 +462,7 @@ def _finish(
     from keras_pep.lab.run import (
         Workers,
         advice,
+        continued_line,
         export_run,
         exported,
         failed_parts,
@@ -429,7 +487,7 @@ def _finish(
         ) from interrupt
     if not Workers.of(directory.read_config()[0].distribute).chief:
         return
-    if line := advice(metrics):
+    if line := advice(metrics) or continued_line(metrics):
         click.echo(f"\n{line}")
     click.echo(f"\n{results_table(metrics)}\n")
     for budget in metrics["budgets"]:

@@ -92,6 +92,29 @@ def advice(metrics: Mapping[str, Any]) -> str | None:
     return f"{what}: {_bytes_and_auc(taken)}.{rest}"
 
 
+def continued_line(metrics: Mapping[str, Any]) -> str | None:
+    """Say what has changed since the run that this one goes on from, if any.
+
+    Args:
+        metrics: The content of `metrics.json`.
+    """
+    if "continued" not in metrics:
+        return None
+    changes = metrics["continued"]
+    added, gone = (
+        sum(field[what] for field in changes["fields"].values())
+        for what in ("added", "gone")
+    )
+    (now,) = metrics["budgets"]
+    before = changes["exported_bytes_before"]["int8"]["table"]
+    return (
+        f"{added:,} new values, {gone:,} gone. On today's test rows: AUC "
+        f"{figure(changes['before']['test']['auc'])} before, "
+        f"{figure(now['test']['auc'])} now; the table in int8: {before:,} "
+        f"bytes before, {_exported(now)} now."
+    )
+
+
 def _bytes_and_auc(entry: Mapping[str, Any]) -> str:
     table = entry["exported_bytes"]["int8"]["table"]
     auc = figure(entry["int8"]["test"]["auc"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_pep.lab.run.artifacts import SEEN
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.directory import RunDirectory, RunError
 from keras_pep.lab.run.runner import Run
@@ -65,6 +66,8 @@ def train(
             files.delete_outputs()
             files.write_counts(run.dataset.counts())
             files.write_vocabularies(run.dataset.vocabularies)
+            if run.dataset.seen is not None:
+                files.write(SEEN, "seen.parquet", run.dataset.seen)
             # The last of them: with it the run can be resumed.
             files.write_json(
                 "config.json",

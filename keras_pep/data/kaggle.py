@@ -83,7 +83,8 @@ def avazu(
             common with these; or `"full"`, the default: hour of day and
             weekday in its place.
         min_count: Values in fewer training rows share one id of their field.
-        split: `"random"`, or `"time"`: by the hour, whose rows stay together.
+        split: `"random"`, or `"time"`: by the hour; that in which a share ends
+            is divided at random.
 
     Raises:
         DataError: If the file is missing, or names a column twice.
@@ -106,7 +107,9 @@ def avazu(
         label="click",
         fields=(*time, *(Field(name, name) for name in _AVAZU)),
         min_count=min_count,
-        split=Rule("time", "hour", _HOUR) if split == "time" else Rule(),
+        split=Rule("time", "hour", _HOUR, divides=True)
+        if split == "time"
+        else Rule(),
     )
 
 

@@ -25,8 +25,12 @@ class Rule:
             `"column"` or `"files"`.
         column: Of the times, or of the names of splits.
         time_format: Of times, as a `Field` has it.
+        divides: Whether rows of one time may come apart, at random, where a
+            share ends. Else they are in the split of the first of them.
         cuts: The first times, or rows, of validation and of test, once they
             are known.
+        shares: Of the rows of these times, the share that is still of the split
+            before.
         files: How many files each split has, those of training first. A split
             without any is a tenth of the rows of these, drawn at random.
     """
@@ -34,7 +38,9 @@ class Rule:
     by: str = "random"
     column: str = ""
     time_format: str = ""
+    divides: bool = False
     cuts: tuple[float, ...] = ()
+    shares: tuple[float, ...] = ()
     files: tuple[int, ...] = ()
 
     @property
@@ -82,20 +88,22 @@ class Rule:
         column = block.columns[self.column]
         if self.by == "time":
             times, _ = instants(column.values, self.time_format)
-            places = np.searchsorted(self.cuts, times, "right")
             malformed = np.isnan(times)
-        else:
-            words = pa.compute.utf8_trim_whitespace(column.values)
-            words = pa.compute.utf8_lower(words)
-            found = pa.compute.index_in(words, pa.array(SPLITS, words.type))
-            places = found.fill_null(-1).to_numpy(zero_copy_only=False)
-            malformed = places < 0
+            times = times[column.codes]
+            drawn = random.random(len(block))
+            places = np.zeros(len(block), dtype=np.int8)
+            for cut, share in zip(self.cuts, self.shares, strict=True):
+                places += (times > cut) | ((times == cut) & (drawn >= share))
+            return places, malformed
+        words = pa.compute.utf8_trim_whitespace(column.values)
+        words = pa.compute.utf8_lower(words)
+        found = pa.compute.index_in(words, pa.array(SPLITS, words.type))
+        places = found.fill_null(-1).to_numpy(zero_copy_only=False)
+        malformed = places < 0
         return places.astype(np.int8)[column.codes], malformed
 
     def fitted(self, files: Files, label: str) -> "Rule":
         """Find the times, or the rows, at which validation and test begin.
-
-        Rows of one time stay together, in the split of the first of them.
 
         Args:
             files: All rows.
@@ -125,8 +133,15 @@ class Rule:
                 each, sums = _sum(times, rows)
                 times, rows = [each], [sums]
         each, sums = _sum(times, rows)
-        starts = np.searchsorted(first_shares(sums), ENDS)
-        return replace(self, cuts=tuple(np.append(each, np.inf)[starts]))
+        before = first_shares(sums)
+        starts = np.searchsorted(before, ENDS)
+        shares = np.zeros(len(ENDS))
+        if self.divides and each.size:  # of the times in which a share ends
+            starts = np.searchsorted(before, ENDS, "right") - 1
+            sizes = sums[starts] / sums.sum()
+            shares = (np.asarray(ENDS) - before[starts]) / sizes
+        cuts = np.append(each, np.inf)[starts]
+        return replace(self, cuts=tuple(cuts), shares=tuple(shares))
 
 
 def _sum(

@@ -39,8 +39,8 @@ def source(
     Args:
         path: A file that ends in `.csv`, `.tsv`, `.txt` or `.parquet`, with
             `.gz`, `.zst` or `.bz2` after it if it is text, or a folder of such
-            files. The first
-            line names the columns.
+            files. The first line names the columns, and so do folders such as
+            `day=2026-11-22`.
         label: The column of labels.
         fields: The columns to learn from; by default all others, but for row
             numbers without a name, as pandas adds them. The kind of a field,

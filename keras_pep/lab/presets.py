@@ -114,10 +114,11 @@ PRESETS: Sequence[Preset] = (
             "one-shot": 2,
             "wide-one-shot": 4,
             "prefix-search": 4,
-            "warm-search": 4,
+            "warm-search": 8,
         },
         f"{_LOG}: the default run; in those of a uniform table",
     ),
+    Preset("searched_columns", 16, f"{_LOG}: what full tables teach; at least"),
     Preset("warm_search_rate", 0.5, f"{_LOG}: the default run"),
     Preset("warm_search_epochs", 0.5, f"{_LOG}: prefixes"),
     Preset(

@@ -139,6 +139,9 @@ class Bounds:
         """Whether each id is allowed, boolean."""
         dtype = keras.backend.standardize_dtype(ids.dtype)
         highest = np.minimum(self.sizes - 1, np.iinfo(dtype).max)
+        if keras.backend.backend() == "tensorflow" and on_cpu():
+            span = (highest - self.lowest).astype(f"u{dtype}")
+            return _above(ids, self.lowest) <= span
         return ops.logical_and(
             ids >= ops.cast(self.lowest, dtype), ids <= ops.cast(highest, dtype)
         )
@@ -337,22 +340,32 @@ def _error(message: str) -> Exception:
     return error
 
 
+def _above(ids: Any, lowest: np.ndarray) -> Any:
+    """How far ids are above the lowest, on TensorFlow.
+
+    As unsigned numbers, those below it are larger than all others.
+    """
+    import tensorflow as tf
+
+    unsigned = {tf.int32: tf.uint32, tf.int64: tf.uint64}[ids.dtype]
+    if lowest.any():
+        ids = ids - lowest.astype(ids.dtype.as_numpy_dtype)
+    return tf.bitcast(ids, unsigned)
+
+
 def _asserted(ids: Any, bounds: Bounds) -> Any:
     """The ids, computed only if all are allowed: in a graph of TensorFlow."""
     import tensorflow as tf
 
-    # As unsigned numbers, those below the lowest are larger than all others:
-    # the largest of a column tells. To compare them all takes six times.
-    unsigned = {tf.int32: tf.uint32, tf.int64: tf.uint64}[ids.dtype]
+    # The largest of a column tells. To compare them all takes six times.
     lowest = bounds.lowest.astype(ids.dtype.as_numpy_dtype)
     largest = tf.reduce_max(
-        tf.bitcast(ids - lowest if lowest.any() else ids, unsigned),
-        axis=0 if bounds.sizes.ndim else None,
+        _above(ids, lowest), axis=0 if bounds.sizes.ndim else None
     )
     span = bounds.sizes - bounds.lowest
     if ids.dtype == tf.int32:
         span = np.minimum(span, 2**31)
-    within = largest < span.astype(unsigned.as_numpy_dtype)
+    within = largest < span.astype(largest.dtype.as_numpy_dtype)
 
     def fail() -> Any:
         column = tf.argmin(tf.cast(tf.reshape(within, (-1,)), tf.int32))

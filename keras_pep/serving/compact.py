@@ -22,7 +22,8 @@ from keras_pep.layers.exchange import copy_weights, exchanged, kind_of, walk
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
-from keras_pep.layers.storage import Layout, needs_row_scales
+from keras_pep.layers.rounding import needs_row_scales
+from keras_pep.layers.storage import Layout
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import keras_of, layers_of
 from keras_pep.sparse import SparseTable, splits_of

@@ -1,5 +1,7 @@
 """A run keeps to the rows it has begun with, however they are split."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,7 +94,12 @@ def test_a_run_goes_on_and_is_evaluated_by_its_own_split(
 
     with pytest.raises(InterruptedHereError), saying(interrupting(3)):
         train(config, broken)
-    assert without_times(resume(broken)) == without_times(expected)
+    moved = {}
+    if split == "files":
+        moved["test_file"] = str(tmp_path / "moved.csv")
+        shutil.copy(others["test"], moved["test_file"])
+    goes_on = resume(broken, moved=moved)
+    assert without_times(goes_on) == without_times(expected)
     assert (
         evaluate_run(broken, "test")["dense"]["test"]
         == (expected["dense"]["test"])

@@ -1,4 +1,4 @@
-"""Exact metrics over a whole split, as every figure of ours is computed."""
+"""Exact metrics over a whole split: those of every figure of this package."""
 
 from typing import Any
 
@@ -6,6 +6,15 @@ import keras
 import numpy as np
 
 from keras_pep.distribution.row_parallel import batch_shards
+
+__all__ = [
+    "auc",
+    "auc_difference_error",
+    "auc_error",
+    "evaluate",
+    "log_loss",
+    "predict",
+]
 
 _READ = 1 << 20  # rows that are in memory at once
 
@@ -23,6 +32,13 @@ def auc(
     Returns:
         Chance that a positive scores above a negative, each drawn by its
         weight; NaN if there is only one kind, or a score is NaN.
+
+    Example:
+
+    ```python
+    labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8])
+    print(keras_pep.metrics.auc(labels, scores))  # 0.875
+    ```
 
     Reference:
         - [Hanley & McNeil, 1982](https://doi.org/10.1148/radiology.143.1.7063747)
@@ -66,6 +82,13 @@ def auc_error(
         weights: How much each row counts, likewise; rows of unequal weights
             are as good as fewer of equal ones (Kish, 1965).
 
+    Example:
+
+    ```python
+    labels = np.array([0, 1] * 500)
+    print(keras_pep.metrics.auc_error(labels, 0.8))  # about 0.014
+    ```
+
     Reference:
         - [Hanley & McNeil, 1982](https://doi.org/10.1148/radiology.143.1.7063747)
     """
@@ -102,9 +125,19 @@ def auc_difference_error(
 
     Args:
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
-        scores: Those of a model, likewise.
-        others: Those of another one.
+        scores: Scores of a model, likewise.
+        others: Scores of another model.
         weights: How much each row counts, likewise; by default all alike.
+
+    Example:
+
+    ```python
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 1000)
+    scores = labels + random.normal(size=1000)
+    others = scores + random.normal(size=1000)
+    print(keras_pep.metrics.auc_difference_error(labels, scores, others))
+    ```
 
     Reference:
         - [DeLong et al., 1988](https://doi.org/10.2307/2531595)
@@ -152,6 +185,13 @@ def log_loss(
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         logits: Log-odds of a 1, likewise.
         weights: How much each row counts, likewise; by default all alike.
+
+    Example:
+
+    ```python
+    labels, logits = np.array([0, 1]), np.array([0.0, 0.0])
+    print(keras_pep.metrics.log_loss(labels, logits))  # log(2): 0.693...
+    ```
     """
     labels, logits = _columns(labels, logits)
     logits = logits.astype(np.float64)
@@ -173,14 +213,21 @@ def evaluate(
 
     Args:
         model: The model.
-        inputs: What the model is called on: an array, or the ids of a
-            `keras_pep.data.Split`.
+        inputs: Inputs of the model: an array, a dict or tuple of arrays, or
+            the ids of a `keras_pep.data.Split`.
         labels: 0 or 1, `(rows,)` or `(rows, 1)`.
         batch_size: Rows to predict at once.
         weights: How much each row counts, likewise; by default all alike.
 
     Returns:
         `{"auc": ..., "logloss": ...}`.
+
+    Example:
+
+    ```python
+    ids, labels = validation
+    print(keras_pep.metrics.evaluate(model, ids, labels))
+    ```
     """
     logits = predict(model, inputs, batch_size)
     return {
@@ -196,18 +243,30 @@ def predict(
 
     Args:
         model: The model.
-        inputs: What the model is called on: an array, or the ids of a
-            `keras_pep.data.Split`.
+        inputs: Inputs of the model: an array, a dict or tuple of arrays, or
+            the ids of a `keras_pep.data.Split`.
         batch_size: Rows to predict at once.
+
+    Example:
+
+    ```python
+    ids, labels = validation
+    logits = keras_pep.metrics.predict(model, ids)
+    ```
     """
     shards = batch_shards()
     batch_size += -batch_size % shards
+    every = len(keras.tree.flatten(inputs)[0])
     parts = []
-    for start in range(0, len(inputs), _READ):
-        part = inputs[start : start + _READ]
-        rows = len(part)
-        if excess := -rows % shards:
-            part = np.concatenate([part, np.repeat(part[:1], excess, axis=0)])
+    for start in range(0, every, _READ):
+        rows = min(_READ, every - start)
+
+        def filled(each: Any, start: int = start, rows: int = rows) -> Any:
+            part = each[start : start + rows]
+            more = np.repeat(part[:1], -rows % shards, axis=0)
+            return np.concatenate([part, more]) if len(more) else part
+
+        part = keras.tree.map_structure(filled, inputs)
         parts.append(model.predict(part, batch_size, verbose=0)[:rows])
     return np.concatenate(parts)
 

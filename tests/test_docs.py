@@ -53,7 +53,7 @@ def test_the_python_of_the_readme_runs(capsys):
         Path("small.keras").unlink()
     assert Path("saved_models/small/1/saved_model.pb").exists()
     printed = capsys.readouterr().out
-    assert "3,000 of 16,000 entries are kept" in printed
+    assert "kept 3,000 of 16,000 entries" in printed
     assert 8_990 <= names["retraining"].ticket.embedding_parameters <= 9_000
 
 

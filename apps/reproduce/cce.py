@@ -28,10 +28,11 @@ from keras_pep.lab.baselines import (
     BudgetTooSmallError,
     CompressedEmbedding,
 )
-from keras_pep.lab.run.candidates import main_columns, norms_of
+from keras_pep.lab.run.candidates import main_columns
 from keras_pep.layers import PEPEmbedding, RowEmbedding, variables
 from keras_pep.metrics import auc
 from keras_pep.optimizers import AdamL2
+from keras_pep.pruning.continuing import norms_of
 from keras_pep.sparse import SparseTable
 
 OURS, WITHOUT_BIAS, NARROW = "keras-pep", "keras-pep-without-bias", "narrow"

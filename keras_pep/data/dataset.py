@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,17 @@ _COUNTED = 1 << 20  # rows that are counted at once
 
 
 class DataError(ValueError):
-    """Data that is missing or not as it should be; the message says where."""
+    """Data that is missing or not as it should be; the message says where.
+
+    Example:
+
+    ```python
+    try:
+        data = keras_pep.data.load("no-such-file.csv", label="clicked")
+    except keras_pep.data.DataError as error:
+        print(error)  # names the file, and says what was expected
+    ```
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +45,14 @@ class Split:
         labels: float32, `(rows,)`, 0 or 1.
         weights: How much each counts in losses and figures, float32 `(rows,)`;
             None if all count alike.
+
+    Example:
+
+    ```python
+    ids = np.array([[0, 3], [1, 2]], "int32")
+    split = keras_pep.data.Split(ids, np.array([1.0, 0.0], "float32"))
+    print(len(split), split.labels.mean())
+    ```
     """
 
     ids: "np.ndarray | StoredColumns"
@@ -128,9 +147,20 @@ class Dataset:
         notes: A line for each column that was taken in a way that somebody
             might not expect, or left out, and how to say otherwise.
         columns: How each column of a file was taken.
+        seen: File that says how often training has seen each value of each
+            field, with those that have no id: `field`, `value` and `times`. Of
+            files alone.
         stored_fingerprint: What `fingerprint` returns, where it is known.
         planted_sizes: For synthetic data, the embedding size each feature was
             generated with, `(features,)`; else None.
+
+    Example:
+
+    ```python
+    data = keras_pep.data.load("synthetic")
+    print(data)  # rows, features and fields
+    print(dict(zip(data.fields, data.field_sizes)))
+    ```
     """
 
     name: str
@@ -144,6 +174,7 @@ class Dataset:
     unseen: Mapping[str, "Unseen"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     columns: tuple[Parsed, ...] = ()
+    seen: Path | None = None
     stored_fingerprint: str | None = None
     planted_sizes: np.ndarray | None = None
 

@@ -62,6 +62,13 @@ class Field:
             nanoseconds since 1970, from 1973 to 2099.
         length: How many values of a list count, up to 64.
         buckets: Of a hash: every bucket has an id, seen or not.
+
+    Example:
+
+    ```python
+    price = keras_pep.data.Field("price", "price", "number", edges=(5.0, 9.5))
+    values, places = price.values(["3", "7.25", "12"])
+    ```
     """
 
     name: str
@@ -192,10 +199,20 @@ class Vocabulary:
     """The values of a field, numbered.
 
     Attributes:
-        field: Of what the values are.
-        values: In the order of their ids, `(n,)`.
+        field: The field.
+        values: In the order of their ids, `(n,)`; None for a free id, see
+            `extended`.
         unknown: Whether id 0 is for every value that is not among these, which
             begin at 1 then.
+
+    Example:
+
+    ```python
+    city = keras_pep.data.Field("city", "city")
+    names = np.array(["Oslo", "Paris"], dtype=object)
+    vocabulary = keras_pep.data.Vocabulary(city, names, unknown=True)
+    print(len(vocabulary), vocabulary[1])  # 3 Oslo
+    ```
     """
 
     field: Field
@@ -217,9 +234,63 @@ class Vocabulary:
         return (self[number] for number in range(len(self)))
 
     def texts(self) -> Any:
-        """Return the values as a PyArrow array of text."""
+        """Return the values as a PyArrow array of text; null of a free id."""
         whole = self.values.dtype != object
         return as_texts(self.values.astype(str) if whole else self.values)
+
+    def extended(
+        self,
+        counts: Mapping[Any, float],
+        min_count: float = 1.0,
+        evict_below: float = 0.0,
+    ) -> "Vocabulary":
+        """Add new values and let old ones go; the others keep their ids.
+
+        The id of a value that goes is free. In the next version, not in this
+        one, a new value may take it; the rest follow the last id.
+
+        Args:
+            counts: How often each value was seen, old counts decayed or not.
+            min_count: A new value needs so many to get an id.
+            evict_below: A known value goes if it has fewer.
+
+        Example:
+
+        ```python
+        field = keras_pep.data.Field("user", "user")
+        first = keras_pep.data.Vocabulary(field, np.array(["ann", "bob"]))
+        later = first.extended({"ann": 0.2, "bob": 5, "cy": 3}, evict_below=1)
+        print(list(later))  # [None, 'bob', 'cy']
+        ```
+        """
+        values = self.values.tolist()
+        free = [n for n, value in enumerate(values) if value is None]
+        known = {*values}
+        new = [
+            value
+            for value, count in counts.items()
+            if count >= min_count and value not in known
+        ]
+        new.sort(key=lambda value: (-counts[value], str(value)))
+        for place, value in enumerate(values):
+            if value is not None and counts.get(value, 0.0) < evict_below:
+                values[place] = None
+        for place, value in zip(free, new, strict=False):
+            values[place] = value
+        values += new[len(free) :]
+        return Vocabulary(
+            self.field, np.array(values, dtype=object), self.unknown
+        )
+
+    def ids_in(self, earlier: "Vocabulary") -> np.ndarray:
+        """Find the id that each value had in an earlier version.
+
+        Returns:
+            int64, `(len(self),)`; -1 of a new value, -2 of an id that is free.
+        """
+        known = {value: n for n, value in enumerate(earlier)}
+        ids = [-2 if value is None else known.get(value, -1) for value in self]
+        return np.array([0] * self.unknown + ids[self.unknown :])
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the vocabulary, for JSON."""

@@ -12,6 +12,7 @@ from keras_pep.data import movielens, synthetic
 from keras_pep.data.dataset import DataError, Dataset
 
 if TYPE_CHECKING:
+    from keras_pep.data.growth import Earlier
     from keras_pep.data.prepare import Source
     from keras_pep.data.rows import Files
 
@@ -44,6 +45,7 @@ def load(
     max_bad_rows: float = 0.001,
     in_memory: int = IN_MEMORY,
     cache_dir: str | Path | None = None,
+    earlier: "Earlier | None" = None,
 ) -> Dataset:
     """Loads a dataset and splits it, by default 80/10/10 at random.
 
@@ -94,9 +96,24 @@ def load(
         cache_dir: Where prepared datasets are kept; by default
             `$KERAS_PEP_CACHE`, or else `~/.cache/keras-pep`.
 
+        earlier: Of Criteo, Avazu and files of one's own, what they go on from:
+            known values keep their ids, and `fields` are those of before.
+
     Raises:
         DataError: If there is no such dataset, or its files are missing or
             not as they should be.
+
+    Example:
+
+    ```python
+    rows = ["clicked,user,price"]
+    rows += [f"{n % 2},{n % 20},{n / 8}" for n in range(500)]
+    Path("clicks.csv").write_text("\\n".join(rows))
+    data = keras_pep.data.load(
+        "clicks.csv", label="clicked", cache_dir="prepared"
+    )
+    print(data.fields, data.field_sizes)
+    ```
     """
     check_split(str(name), split, bool(validation_file or test_file))
     if not (min_count >= 1 and min_count == int(min_count)) and not (
@@ -110,6 +127,10 @@ def load(
         raise DataError(
             f"every value that training has of {name} has an id: max_values "
             "and vocabularies are for other datasets."
+        )
+    if earlier and name in _ALL_VALUES:
+        raise DataError(
+            f"{name} cannot go on from earlier data. Expected: files."
         )
     if name in ("movielens", "movielens-100k"):
         dataset = movielens.load(
@@ -125,6 +146,10 @@ def load(
             describe = kaggle.criteo if name == "criteo" else kaggle.avazu
             source = describe(data_dir, features, min_count, split)
         elif Path(name).exists() or Path(name).parent != Path():
+            if earlier:  # so that no kind is guessed
+                known = (each.field for each in earlier.vocabularies.values())
+                columns = dict.fromkeys(f"{each.column}:text" for each in known)
+                fields = [*columns]
             source = tabular.source(
                 *(name, label, fields, delimiter, min_count, split),
                 *(validation_file, test_file, positive, weight),
@@ -138,6 +163,7 @@ def load(
             given = files_of_fields(Path(vocabularies), source.fields)
             source = replace(source, vocabularies=given)
         source = replace(source, max_values=max_values)
+        source = earlier.applied(source) if earlier else source
         dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
     for split_name, rows in dataset.splits.items():
         labels, of = rows.labels, ""
@@ -220,8 +246,10 @@ def _prepared(
     if cache_dir is None:
         home = Path.home() / ".cache" / "keras-pep"
         cache_dir = os.environ.get("KERAS_PEP_CACHE", home)
-    settings = asdict(source)
-    settings["files"].pop("paths")
+    earlier = source.earlier
+    settings = asdict(replace(source, earlier=None))
+    del settings["files"]["paths"], settings["earlier"]
+    settings |= {"earlier": earlier.digest()} if earlier else {}
     given = settings.pop("vocabularies")
     inputs = [*source.files.states(), *states(path for _, path in given)]
     key = repr((FORMAT, inputs, settings, seed, max_bad_rows))

@@ -25,11 +25,6 @@ class Batches(keras.utils.PyDataset):
     is read forwards in large pieces. Whole batches are gathered at once; the
     last of an epoch may be smaller.
 
-    ```python
-    for ids, labels in keras_pep.data.Batches(data.train, 1024, seed=0):
-        ...
-    ```
-
     A loop goes through one epoch. Once it has got the last batch, the next loop
     goes through the next epoch. Until then every loop sees the same batches, so
     that a look at some of them changes nothing.
@@ -53,6 +48,15 @@ class Batches(keras.utils.PyDataset):
 
     Attributes:
         position: Number of the batch that the next loop begins with.
+
+    Example:
+
+    ```python
+    data = keras_pep.data.load("synthetic")
+    for ids, labels in keras_pep.data.Batches(data.train, 1024, seed=0):
+        print(ids.shape, labels.shape)
+        break
+    ```
     """
 
     def __init__(
@@ -239,6 +243,17 @@ def batches(split: Split, batch_size: int, seed: int, position: int = 0) -> Any:
         `tf.data.Dataset` of `(ids, labels)`, int32 `(batch, columns)` and
         float32 `(batch, 1)`, and weights, float32 `(batch,)`, if the split
         has some; else the `Batches` themselves.
+
+    Example:
+
+    ```python
+    data = keras_pep.data.load("synthetic")
+    train = keras_pep.data.batches(data.train, batch_size=1024, seed=0)
+    model = keras_pep.models.FM(data.field_sizes, embedding_dim=8)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras_pep.optimizers.LazyAdam(1e-3), loss)
+    model.fit(train, epochs=1, shuffle=False, verbose=0)
+    ```
     """
     source = Batches(split, batch_size, seed, position)
     if keras.backend.backend() != "tensorflow":

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from keras_pep.data.fields import (
     is_missing,
     lengths,
 )
+from keras_pep.data.growth import SeenWriter
 from keras_pep.data.labels import expected_labels, read_labels
 from keras_pep.data.rows import Block, Column, Files, Malformed
 from keras_pep.data.spelling import spelled
@@ -37,6 +38,9 @@ from keras_pep.data.stored import SPLITS, ColumnWriter
 from keras_pep.data.times import FORMS, numbers
 from keras_pep.data.vocabularies import read_values
 from keras_pep.files import whole_folder
+
+if TYPE_CHECKING:
+    from keras_pep.data.growth import Earlier
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +73,7 @@ class Source:
         notes: What somebody might not expect of how columns are taken.
         why: Of each field why it is of its kind.
         left_out: Columns that are not read, and why.
+        earlier: The data that these go on from.
     """
 
     name: str
@@ -86,6 +91,7 @@ class Source:
     notes: tuple[str, ...] = ()
     why: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    earlier: "Earlier | None" = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -143,7 +149,10 @@ def _write(
         logger.info(f"{source.name}: looking at times")
         rule = source.split.fitted(source.files, source.label)
         source = replace(source, split=rule)
-    if any(field.kind in ("number", "list") for field in source.fields):
+    earlier = source.earlier
+    if not earlier and any(
+        field.kind in ("number", "list") for field in source.fields
+    ):
         logger.info(f"{source.name}: looking at numbers and lists")
         source = replace(source, fields=_fitted(source, seed))
     logger.info(f"{source.name}: counting values")
@@ -178,21 +187,31 @@ def _write(
         least = math.ceil(round(source.min_count * int(sizes[0]), 6))
         source = replace(source, min_count=least)
     vocabularies, known = [], dict(source.vocabularies)
-    for of, count in zip(source.fields, counts, strict=True):
-        values = count.values(source.min_count, source.max_values)
-        if of.name in known:
-            values = read_values(known[of.name], of)[: source.max_values]
-        vocabularies.append(
-            Vocabulary.of_buckets(of)
-            if of.kind == "hash"
-            else Vocabulary(of, values, unknown=True)
-        )
-        if count.merged:
-            as_text = f" {of.column}:text in --fields takes values as they are"
-            notes.append(
-                f"{of.name}: {count.merged}."
-                + f"{as_text} written." * (of.kind == "category")
-            )
+    with SeenWriter(folder) as seen:
+        for of, count in zip(source.fields, counts, strict=True):
+            times = count.times()
+            if of.kind == "hash":
+                vocabulary = Vocabulary.of_buckets(of)
+            elif earlier:
+                vocabulary, times = earlier.extended(
+                    of.name, times, source.min_count
+                )
+            else:
+                values = _often(times, source.min_count, source.max_values)
+                if of.name in known:
+                    values = read_values(known[of.name], of)
+                    values = values[: source.max_values]
+                vocabulary = Vocabulary(of, values, unknown=True)
+            vocabularies.append(vocabulary)
+            seen.write(of.name, times)
+            if count.merged:
+                as_text = (
+                    f" {of.column}:text in --fields takes values as they are"
+                )
+                notes.append(
+                    f"{of.name}: {count.merged}."
+                    + f"{as_text} written." * (of.kind == "category")
+                )
     source = replace(source, notes=tuple(notes))
     unseen = [count.unseen for count in counts]
     columns = _columns(source, counts, examples, int(sizes[0]))
@@ -202,6 +221,22 @@ def _write(
         *(source, folder, seed, vocabularies, unseen, columns),
         *(sizes, malformed.rows),
     )
+
+
+def _often(times: Any, min_count: float, most: int | None) -> np.ndarray:
+    """Return the values that occur often enough, sorted.
+
+    Args:
+        times: The `times` of each `value`, sorted by value.
+        min_count: In how many rows, at least.
+        most: How many of them, the most frequent; of those in as many rows the
+            first.
+    """
+    found = times.filter(pa.compute.greater_equal(times["times"], min_count))
+    if most is not None:
+        falling = [("times", "descending"), ("value", "ascending")]
+        found = found.sort_by(falling).slice(0, most).sort_by("value")
+    return np.asarray(found["value"].to_numpy())
 
 
 def _columns(
@@ -425,13 +460,11 @@ class _Count:
         names = ["value", "times", "tested"]
         return table.rename_columns(names).combine_chunks()
 
-    def values(self, min_count: float, most: int | None = None) -> np.ndarray:
-        """Return the values that occur often enough in training, sorted.
+    def times(self) -> Any:
+        """Count the training rows of each value there, sorted by value.
 
-        Args:
-            min_count: In how many rows, at least.
-            most: How many of them, the most frequent; of those in as many rows
-                the first.
+        Returns:
+            A PyArrow table of `value` and `times`.
         """
         table = self._sum()
         table = table.filter(pa.compute.is_valid(table["value"]))
@@ -451,13 +484,7 @@ class _Count:
         rows = pa.compute.sum(table["times"].filter(nothing)).as_py()
         self.missing = rows or 0
         self.different = table.num_rows - bool(rows)
-        often = pa.compute.greater_equal(table["times"], min_count)
-        table = table.filter(often)
-        if most is not None:
-            falling = [("times", "descending"), ("value", "ascending")]
-            table = table.sort_by(falling).slice(0, most)
-        table = table.sort_by("value")
-        return np.asarray(table["value"].to_numpy())
+        return table.sort_by("value")
 
     def _merged(self, table: Any) -> Any:
         """Add up what is the same value in other spellings."""

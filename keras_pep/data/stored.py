@@ -7,6 +7,7 @@
 <folder>/train/0.npy         ids of the first field, in the narrowest integers
 <folder>/train/3.npy         if the fourth is a list, a matrix, -1 for no value
 <folder>/validation/...      likewise
+<folder>/seen.parquet        how often training has each value
 ```
 """
 
@@ -27,6 +28,7 @@ from keras_pep.data.dataset import (
     Unseen,
 )
 from keras_pep.data.fields import Vocabulary
+from keras_pep.data.growth import SEEN
 
 # The layout above, and how values are spelled and read. Another one gets
 # another number, and is prepared anew.
@@ -241,6 +243,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             unseen={k: Unseen(*v) for k, v in content["unseen"].items()},
             notes=tuple(content["notes"]),
             columns=tuple(Parsed(*each) for each in content["columns"]),
+            seen=path if (path := folder / SEEN).exists() else None,
             stored_fingerprint=known,
         )
     except (OSError, KeyError, TypeError, ValueError, EOFError) as error:

@@ -152,6 +152,12 @@ PRESETS: Sequence[Preset] = (
     Preset("tie", 0.5, "standard errors of the difference of two AUCs"),
     Preset("tolerance", 0.0005, "about the noise of a seed on MovieLens-1M"),
     Preset("lazy_rows", 4, f"{_LOG}: the default run"),
+    # A run that goes on from another.
+    Preset("warm_up_epochs", 2, "docs/continuing.md"),
+    Preset("continued_epochs", 4, "docs/continuing.md"),
+    Preset("continued_l2", 3.0, "docs/continuing.md; with the earlier rows"),
+    Preset("decay", 0.9, _NOT_VARIED),
+    Preset("evict_below", 0.5, "not varied; of rows"),
     # Baselines.
     Preset("mixed_dimension_temperature", 0.3, "Ginart et al., 2019"),
     # What is noted of a training.

@@ -43,7 +43,7 @@ def score_file(
     usual: Files | None = None,
     vocabularies: Collection[Vocabulary] = (),
 ) -> int:
-    """Writes the probability of each row of a file, in the same order.
+    """Write the probability of each row of a file, in the same order.
 
     It logs all that is read in a way that the user might not expect.
 

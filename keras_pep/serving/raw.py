@@ -81,12 +81,15 @@ def write_vocabulary(
     lines = []
     known = vocabulary.texts()
     numbers = {
-        text: n for n, text in enumerate(known.to_pylist(), vocabulary.unknown)
+        text: n
+        for n, text in enumerate(known.to_pylist(), vocabulary.unknown)
+        if text is not None  # of a free id
     }
     if vocabulary.field.kind not in ("text", "hash"):
         now = spelled(known).to_pylist()
         for number, text in enumerate(now, vocabulary.unknown):
-            numbers.setdefault(text, number)
+            if text is not None:
+                numbers.setdefault(text, number)
     for text, number in numbers.items():
         if not gone[number]:
             for raw, escaped in _ESCAPES:
@@ -134,7 +137,9 @@ class Numbering(tf.Module):
         self.input = input_of(vocabulary)
         known = vocabulary.texts()
         self._escaped = any(
-            raw in value for value in known.to_pylist() for raw, _ in _ESCAPES
+            raw in value
+            for value in known.drop_null().to_pylist()
+            for raw, _ in _ESCAPES
         )
         # Vocabularies of an earlier version may have several spellings of a
         # value, which come before the one there is now.

@@ -151,9 +151,9 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
         ("--vocabularies", counts_all),
     ):
         if unused and settings[flag[2:].replace("-", "_")] is not None:
-            what = "files of your own" if own else dataset
+            what = "a dataset of your own" if own else dataset
             raise click.BadParameter(
-                f"not an option of {what}.", param_hint=flag
+                f"{what} has no such option: leave it out.", param_hint=flag
             )
     from keras_pep.data import DataError
     from keras_pep.data.load import check_split

@@ -17,15 +17,15 @@ from keras_pep.lab.cli.dataset import SEED, data_options, data_settings
     "--write-vocabularies",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the values of each field, one a line by falling count; "
-    "--vocabularies reads it.",
+    help="Folder to write the values of each field to, one a line by falling "
+    "count. --vocabularies reads it.",
 )
 def prepare(
     *, quiet: bool, seed: int, folder: Path | None, **options: Any
 ) -> None:
-    """Turn raw files into what `train` streams, and say what they hold.
+    """Read raw files once for training, and print what they hold.
 
-    It is kept, and found again by `train` with the same options.
+    `train` with the same options finds the prepared data.
 
     \b
     Examples:

@@ -31,7 +31,7 @@ from keras_pep.lab.run import RunError
 from keras_pep.lab.run.table import UNKNOWN
 
 _TITLES = (
-    *("model", "kept", "pruned", "test AUC", "AUC less dense"),
+    *("model", "kept", "pruned", "test AUC", "AUC against dense"),
     "log-loss",
     *("parameters", "bytes", "bytes in int8"),
 )

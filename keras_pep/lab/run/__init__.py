@@ -14,6 +14,7 @@ from keras_pep.lab.run.models import (
 from keras_pep.lab.run.table import (
     advice,
     aligned,
+    continued_line,
     failed_parts,
     results_table,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Workers",
     "advice",
     "aligned",
+    "continued_line",
     "evaluate_run",
     "export_run",
     "exported",

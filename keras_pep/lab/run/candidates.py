@@ -46,6 +46,7 @@ from keras_pep.lab.run.tuning import (
 from keras_pep.layers import variables
 from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
 from keras_pep.pruning import Ticket, pruned_model
+from keras_pep.pruning.continuing import norms_of
 from keras_pep.pruning.ticket import other_weights, pep_layers, values_of
 from keras_pep.serving import served_model
 from keras_pep.sparse import SparseTable
@@ -255,28 +256,11 @@ class Candidates:
         """Cut the rows of the dense table where little is left of them."""
         columns = self._source(method)
         table = self._main_columns(columns)
-        mask = self._largest(norms_of(table))
+        mask = self.size.largest(norms_of(table))
         training = self.dense.narrowed(columns, float(mask.mean()))
         model = build(self.run, training, "pep")
         ticket = self._ticket(model, preset("warm_share") * table, mask)
         return self._retrain(name, model, ticket, training)
-
-    def _largest(self, norms: np.ndarray) -> np.ndarray:
-        """The entries with the largest norms, as many as fit; all prefixes."""
-        falling = np.sort(norms[norms > 0])[::-1]
-
-        def fits(count: int) -> bool:
-            mask = norms >= falling[count - 1]
-            if self.size.row_bytes:  # by a scale for each row
-                return self.size.holds(SparseTable.from_dense(norms, mask))
-            return self.size.holds_prefixes(mask.sum(axis=1), norms.shape[1])
-
-        low, high = 0, falling.size
-        while low < high:
-            middle = -(-(low + high) // 2)
-            low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        mask: np.ndarray = norms >= (falling[low - 1] if low else np.inf)
-        return mask
 
     def _warm_search(self, method: str) -> tuple[Any, Ticket] | None:
         """Search the dense table as it was trained: a model and its ticket."""
@@ -286,7 +270,7 @@ class Candidates:
         prefix = method == "prefix-search"
         budget = self.size.searched(self.rows, columns)
         if prefix:
-            budget = int(self._largest(norms_of(table)).sum())
+            budget = int(self.size.largest(norms_of(table)).sum())
         if not 0 < budget < table.size:
             return None
         stage = f"search-{method.removesuffix('-search')}-{self.size.name}"
@@ -314,7 +298,7 @@ class Candidates:
             # Sizes decide how many bytes it takes, and norms are not needed.
             model = build(run, training, "pep")
             kept = np.where(ticket.tables[_TABLE].mask(), norms_of(table), 0)
-            ticket = self._ticket(model, table, self._largest(kept))
+            ticket = self._ticket(model, table, self.size.largest(kept))
         share = np.float32(preset("warm_share"))
         tables = {
             name: table.with_values(share * table.values)
@@ -513,10 +497,3 @@ def main_columns(table: np.ndarray, columns: int) -> np.ndarray:
     moments = table.T.astype(np.float64) @ table
     rotation = np.linalg.eigh(moments)[1][:, ::-1][:, :columns]
     return table @ rotation.astype(np.float32)
-
-
-def norms_of(table: np.ndarray) -> np.ndarray:
-    """Norm of what follows each entry in its row, with the entry itself."""
-    squares = np.square(table[:, ::-1], dtype=np.float64)
-    norms: np.ndarray = np.sqrt(np.cumsum(squares, axis=1)[:, ::-1])
-    return norms

@@ -63,9 +63,15 @@ class Config(Settings):
 
     def load_data(self) -> data.Dataset:
         """Load the dataset."""
+        earlier = None
+        if self.continued is not None:
+            from keras_pep.lab.run.continuing import earlier_of
+
+            earlier = earlier_of(self)
         return data.load(
             self.dataset,
             **{name: getattr(self, name) for name in _DATA},
+            earlier=earlier,
         )
 
     def parameters(self, dataset: data.Dataset) -> int:
@@ -169,7 +175,7 @@ class Config(Settings):
     def compile_model(
         self, model: keras.Model, optimizer: keras.Optimizer | None = None
     ) -> None:
-        """Compiles a model whose outputs are logits, as the dense one is."""
+        """Compile a model whose outputs are logits, as the dense one is."""
         model.compile(
             optimizer or self.adam(self.rate()),
             keras.losses.BinaryCrossentropy(from_logits=True),

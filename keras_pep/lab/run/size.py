@@ -95,6 +95,31 @@ class Size:
         )
         return layout.bytes <= self.bytes
 
+    def largest(
+        self, scores: np.ndarray, *, prefixes: bool = True
+    ) -> np.ndarray:
+        """The entries with the largest scores, as many as fit: a mask.
+
+        Args:
+            scores: Of the entries of a table; 0: never.
+            prefixes: Whether they fall within each row, as norms of what
+                follows do.
+        """
+        falling = np.sort(scores[scores > 0])[::-1]
+
+        def fits(count: int) -> bool:
+            mask = scores >= falling[count - 1]
+            if self.row_bytes or not prefixes:  # by a scale for each row
+                return self.holds(SparseTable.from_dense(scores, mask))
+            return self.holds_prefixes(mask.sum(axis=1), scores.shape[1])
+
+        low, high = 0, falling.size
+        while low < high:
+            middle = -(-(low + high) // 2)
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        mask: np.ndarray = scores >= (falling[low - 1] if low else np.inf)
+        return mask
+
     def columns(self, rows: int) -> int:
         """How many columns a uniform table may have."""
         if self.entries is not None:

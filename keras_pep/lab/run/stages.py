@@ -13,6 +13,7 @@ from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines import BudgetTooSmallError, CompressedEmbedding
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import search_for_best
+from keras_pep.lab.run.continuing import continue_run
 from keras_pep.lab.run.results import (
     in_int4,
     planted_figures,
@@ -44,11 +45,13 @@ def do_all(run: Run) -> dict[str, Any]:
     logger.info("\n".join(filter(None, [str(dataset), dataset.parsed()])))
     if dataset.malformed:
         logger.warning(f"left out: {dataset.malformed:,} malformed rows")
-    if config.search == "auto":
+    if config.continued is not None:
+        found = continue_run(run)
+    elif config.search == "auto":
         found = search_for_best(run)
-        config = run.config  # as it was tuned
     else:
         found = _search_as_told(run)
+    config = run.config  # as it was tuned
     methods = tuple(dict.fromkeys(config.compare))
     baselines = [entry for method in methods for entry in compare(run, method)]
     metrics = {

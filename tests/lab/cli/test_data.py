@@ -175,7 +175,7 @@ def test_train_takes_the_split_that_prepare_has_made(clicks, tmp_path):
     assert metrics["unseen_in_test"] == {"user": {"distinct": 30, "share": 0.1}}
     assert metrics["rows"] == {"train": 2400, "validation": 300, "test": 300}
     again = invoke("train", "--resume", run, "--split", "random")
-    assert "settings it has begun with; leave --split out" in again.output
+    assert "settings it was started with: leave --split out" in again.output
 
 
 def test_prepare_says_how_rows_are_taken(tmp_path):
@@ -228,20 +228,23 @@ def test_a_format_may_have_commas(tmp_path, fields):
     ("arguments", "found"),
     [
         (["--dataset", "clicks.parquet"], "nor a file or folder that exists"),
-        (["--dataset", "criteo", "--label", "a"], "--label: not an option of"),
-        (["--dataset", "avazu", "--fields", "a"], "--fields: not an option of"),
-        (["--dataset", "OWN", "--data-dir", "."], "not an option of files of"),
-        (["--dataset", "criteo", "--test-file", "OWN"], "--test-file: not"),
+        (["--dataset", "criteo", "--label", "a"], "--label: criteo has no"),
+        (["--dataset", "avazu", "--fields", "a"], "--fields: avazu has no"),
+        (["--dataset", "OWN", "--data-dir", "."], "of your own has no such"),
+        (
+            ["--dataset", "criteo", "--test-file", "OWN"],
+            "file: criteo has no",
+        ),
         (
             ["--dataset", "OWN", "--test-file", "OWN", "--split", "time:a"],
             "--split: found files for validation or test, and split 'time:a'",
         ),
         (["--dataset", "OWN", "--label", "a", "--label", "b"], "found 2, a, b"),
         (["--dataset", "OWN", "--positive", "4"], "--positive: found the rule"),
-        (["--dataset", "criteo", "--positive", ">4"], "--positive: not an op"),
+        (["--dataset", "criteo", "--positive", ">4"], "--positive: criteo"),
         (["--min-count", "0"], "--min-count"),
         (["--min-count", "1.5"], "expected a number of rows, or a share"),
-        (["--max-values", "9"], "--max-values: not an option of synthetic"),
+        (["--max-values", "9"], "--max-values: synthetic has no"),
         (["--dataset", "OWN", "--split", "time"], "--split: found the split"),
         (["--dataset", "avazu", "--split", "a"], "expected random or time for"),
         (["--split", "time:a"], "expected random for synthetic"),

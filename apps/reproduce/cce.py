@@ -332,7 +332,7 @@ def trained_parameters(model: keras.Model) -> int:
 )
 @click.option(
     "--run-dir",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Where to leave a metrics.json that docs/figure.py draws.",
 )
 def main(
@@ -374,6 +374,7 @@ def main(
     click.echo(table(of_rule))
     if run_dir is not None:
         metrics = json.dumps(to_draw(of_rule))
+        run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "metrics.json").write_text(metrics)
 
 

@@ -72,7 +72,7 @@ def load(
         delimiter: Of these, what divides columns.
         min_count: Values in fewer training rows share one id of their field;
             below 1 it is a share of these rows. Not of MovieLens, where every
-            value of a training row has an id.
+            value has an id.
         max_values: How many values of a field have an id of their own, at most:
             the most frequent in training. Not of MovieLens.
         vocabularies: Folder of values that were counted elsewhere: a file for
@@ -125,8 +125,8 @@ def load(
         )
     if name in _ALL_VALUES and (max_values or vocabularies):
         raise DataError(
-            f"every value that training has of {name} has an id: max_values "
-            "and vocabularies are for other datasets."
+            f"every value of {name} has an id: max_values and vocabularies are "
+            "for other datasets."
         )
     if earlier and name in _ALL_VALUES:
         raise DataError(

@@ -50,11 +50,11 @@ def load(
         max_bad_rows: Share of malformed lines in a file that is tolerated;
             they are left out and counted.
         split: `"random"`; or `"time"`: the first 80 % of ratings are for
-            training, and the last 10 % for test; or `"user"`: the last rating
-            of each user is for test, the one before for validation, and of a
-            user of fewer than three all are for training. Ratings of one moment
-            are in the order of their movies. Training alone decides what has an
-            id.
+            training, which alone decides what has an id, and the last 10 % for
+            test; or `"user"`: likewise, but the last rating of each user is for
+            test, the one before for validation, and of a user of fewer than
+            three all are for training. Ratings of one moment are in the order
+            of their movies.
 
     Raises:
         DataError: If a file is missing, or has too many malformed lines.
@@ -71,6 +71,10 @@ def load(
     )
     users, movies = tables.users, tables.movies
 
+    # Users are known before they rate: all are part of the vocabularies. Time,
+    # year and genres count as far as they occur, as with the authors.
+    for column in ("user_id", "gender", "age", "occupation", "zip"):
+        users[column] = users[column].astype("category")
     users.index = pd.Index(users["user_id"].astype(int))
     movies.index = pd.Index(movies["movie_id"])
 
@@ -101,11 +105,13 @@ def load(
     else:
         splits = random_split(rows, seed)
     unseen = unseen_ids(splits[0], splits[2], tuple(vocabularies))
-    splits, vocabularies = of_training(splits, vocabularies)
-    unknown = {
-        name: np.sum(each.ids[:] == 0, axis=0) / max(len(each), 1)
-        for name, each in zip(SPLITS, splits, strict=True)
-    }
+    unknown: dict[str, np.ndarray] = {}
+    if split != "random":
+        splits, vocabularies = of_training(splits, vocabularies)
+        unknown = {
+            name: np.mean(each.ids[:] == 0, axis=0)
+            for name, each in zip(SPLITS, splits, strict=True)
+        }
     train, validation, test = splits
     return Dataset(
         name=name,

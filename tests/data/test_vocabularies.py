@@ -168,5 +168,5 @@ def test_other_counts_are_errors(own, min_count):
 
 def test_every_value_of_movielens_has_an_id():
     for settings in ({"max_values": 3}, {"vocabularies": "v"}):
-        with pytest.raises(DataError, match="every value that training has of"):
+        with pytest.raises(DataError, match="every value of movielens has an"):
             data.load("movielens", **settings)

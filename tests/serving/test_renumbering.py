@@ -102,24 +102,23 @@ def test_nothing_but_values_is_stored(small_movielens, tmp_path, quantize):
     assert table["bytes"] <= item * sizes.sum() + runs + 4 * COLUMNS
     counted = exported_bytes(model, data.vocabularies)[quantize or "float32"]
     assert counted["table"] == table["bytes"]
-    ids = data.train.ids[:300]
     by_id, by_value = in_c_runtime(
         made.path,
         [
-            ("ids", {"ids": ids}),
+            ("ids", {"ids": data.test.ids}),
             (
                 "serving_default",
                 {
                     name: np.array([vocabulary[number] for number in column])
                     for (name, vocabulary), column in zip(
-                        data.vocabularies.items(), ids.T, strict=True
+                        data.vocabularies.items(), data.test.ids.T, strict=True
                     )
                 },
             ),
         ],
     )
     np.testing.assert_array_equal(by_id["probability"], by_value["probability"])
-    expected = probabilities(model, ids)
+    expected = probabilities(model, data.test.ids)
     np.testing.assert_allclose(by_id["probability"], expected, atol=CLOSE)
 
 

@@ -78,5 +78,8 @@ class GradualMagnitude(TimedCollector):
         optimizer, table = self.model.optimizer, layer.embeddings
         place = index_of(optimizer, table)
         for variable in (table, *moments_of(optimizer)[0][place:][:1]):
-            values = ops.where(pruned, 0.0, ops.convert_to_tensor(variable))
+            # `LazyAdam` has the velocity beside the momentum.
+            more = variable.shape[1] - pruned.shape[1]
+            zero = np.pad(pruned, [(0, 0), (0, more)])
+            values = ops.where(zero, 0.0, ops.convert_to_tensor(variable))
             variable.assign(values)

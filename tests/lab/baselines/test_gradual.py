@@ -2,10 +2,11 @@
 
 import keras
 import numpy as np
+import pytest
 
 from keras_pep.lab.baselines import GradualMagnitude
 from keras_pep.models import FM
-from keras_pep.optimizers import AdamL2
+from keras_pep.optimizers import AdamL2, LazyAdam, RowwiseAdagrad
 from keras_pep.pruning.search import collect
 
 
@@ -21,11 +22,12 @@ class Kept(keras.callbacks.Callback):
         self.masks.append(table != 0)
 
 
-def test_entries_fall_on_the_cubic_schedule_and_stay_away():
+@pytest.mark.parametrize("optimizer", [AdamL2, LazyAdam, RowwiseAdagrad])
+def test_entries_fall_on_the_cubic_schedule_and_stay_away(optimizer):
     keras.utils.set_random_seed(0)
     model = FM([20, 30], 8)
     model.compile(
-        AdamL2(0.05, l2=1e-4),
+        optimizer(0.05, l2=1e-4),
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
     random = np.random.default_rng(0)

@@ -83,7 +83,11 @@ class Earlier:
     field = keras_pep.data.Field("user", "user")
     users = keras_pep.data.Vocabulary(field, np.array(["ann"]), unknown=True)
     earlier = keras_pep.data.Earlier({"user": users}, {"user": {"ann": 12}})
-    data = keras_pep.data.load("today.csv", label="clicked", earlier=earlier)
+    Path("today.csv").write_text("clicked,user\\n" + "0,ann\\n1,bob\\n" * 200)
+    data = keras_pep.data.load(
+        "today.csv", label="clicked", cache_dir="prepared", earlier=earlier
+    )
+    print(list(data.vocabularies["user"]))  # unknown, ann, bob
     ```
     """
 

@@ -149,9 +149,9 @@ class Settings:
             others: published compressors. Repeatable.
         export: Write a SavedModel of the chosen model too, as keras-pep export
             does.
-        continued: Run directory whose model goes on, on new rows, in a few
+        continued: Run directory of a model to continue on new rows, in a few
             epochs. Known values keep their ids, new ones get one, and the size
-            stays. That run is only read.
+            stays. The directory is only read.
         decay: With --continue, weight of earlier counts of values in
             --min-count and --evict-below: 1 for as much as new ones, 0 if the
             data include the earlier rows.

@@ -104,10 +104,10 @@ def test_the_table_has_means_and_the_time_of_later_trainings():
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--dataset", "synthetic", "--time", "t"], "it has no times"),
-        (["--dataset", "movielens"], "where is it?"),
-        (["--dataset", "a.csv", "--label", "y"], "which column has the times"),
-        (["--dataset", "a.csv", "--time", "t"], "which column has the labels"),
+        (["--dataset", "synthetic", "--time", "t"], "synthetic has no times"),
+        (["--dataset", "movielens"], "name the folder of MovieLens"),
+        (["--dataset", "a.csv", "--label", "y"], "name the column of times"),
+        (["--dataset", "a.csv", "--time", "t"], "name the column of labels"),
     ],
 )
 def test_what_cannot_be_played_is_refused(

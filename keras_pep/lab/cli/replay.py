@@ -30,7 +30,7 @@ _NAMES = (
     "--time",
     "column",
     metavar="COLUMN",
-    help="The column of times, which may have a format, as in "
+    help="Column of times, which may have a format, as in "
     "'hour(%y%m%d%H)'. It is a field only if --fields names it.  [default for "
     "movielens: its own]",
 )
@@ -39,38 +39,37 @@ _NAMES = (
     type=click.Choice(["day", "week", "month"]),
     default="day",
     show_default=True,
-    help="The time between two trainings.",
+    help="Time between two trainings.",
 )
 @click.option(
     "--first",
     type=_WHOLE,
     default=1,
     show_default=True,
-    help="How many periods the first model is trained on.",
+    help="Periods that the first model is trained on.",
 )
 @click.option(
     "--periods",
     type=_WHOLE,
-    help="How many periods are scored after those.  [default: all]",
+    help="Periods to score after those.  [default: all]",
 )
 @click.option(
     "--window",
     type=_WHOLE,
-    help="How many periods a continued model is trained on.  [default: all so "
-    "far]",
+    help="Periods that a continued model is trained on.  [default: all so far]",
 )
 @click.option(
     "--seeds",
     type=_WHOLE,
     default=1,
     show_default=True,
-    help="How often to play it, each time from another seed.",
+    help="Number of replays, each from another seed.",
 )
 @options({**{name: OPTIONS[name] for name in _NAMES}, "seed": SEED})
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where to leave replay.json and the runs.  [default: "
+    help="Folder for replay.json and the runs.  [default: "
     "replays/<dataset>-<time>]",
 )
 def replay(
@@ -85,11 +84,11 @@ def replay(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Play a data set in time order, and compare ways to keep a model fresh.
+    """Replay a data set in time order, to compare ways of retraining.
 
-    After each period there are a model that is never retrained, one trained
-    from nothing on all rows so far, and one that train --continue has made of
-    the last. Each scores the rows of the next period.
+    Three models score each period: one that is never retrained, one trained
+    anew on all earlier rows, and one that train --continue has made from the
+    model of the period before.
 
     \b
     Examples:
@@ -104,15 +103,27 @@ def replay(
     known = dataset.startswith("movielens")
     settings = {**data_settings(settings), **settings}
     for flag, wrong, problem in (
-        ("--dataset", dataset in NAMES and not known, "it has no times."),
+        (
+            "--dataset",
+            dataset in NAMES and not known,
+            f"{dataset} has no times: replay movielens or your own file.",
+        ),
         (
             "--label",
             not known and not settings["label"],
-            "which column has the labels?",
+            "name the column of labels.",
         ),
-        ("--data-dir", known and not settings["data_dir"], "where is it?"),
-        ("--time", not known and not column, "which column has the times?"),
-        ("--split", settings["split"] != "random", "rows are split by --time."),
+        (
+            "--data-dir",
+            known and not settings["data_dir"],
+            "name the folder of MovieLens.",
+        ),
+        ("--time", not known and not column, "name the column of times."),
+        (
+            "--split",
+            settings["split"] != "random",
+            "rows are divided by --time: leave it out.",
+        ),
     ):
         if wrong:
             raise click.BadParameter(problem, param_hint=flag)

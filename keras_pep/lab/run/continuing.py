@@ -112,9 +112,9 @@ class _Before:
         kinds = PEPEmbedding, PrunedEmbedding, RowEmbedding
         if not isinstance(embedding, kinds):
             raise RunError(
-                f"{directory.path}: a table of mixed dimensions cannot go on. "
-                "Expected: a model of another method. Train it anew without "
-                "--effort thorough."
+                f"{directory.path}: a table of mixed dimensions cannot be "
+                "continued. Expected: a model of another method. Train again, "
+                "without --effort thorough."
             )
         asked = self.entry.get("max_bytes")
         entries = self.entry.get("target")

@@ -38,7 +38,14 @@ _CALLS = {1: 1000, 1024: 40}  # in a block
 @click.option("--columns", default=64, show_default=True)
 @click.option("--density", default=0.01, show_default=True)
 @click.option("--blocks", default=7, show_default=True, help="Per variant.")
-def main(rows: int, columns: int, density: float, blocks: int) -> None:
+@click.option(
+    "--processor",
+    is_flag=True,
+    help="Time of the processor, in one thread, in place of the clock's.",
+)
+def main(
+    rows: int, columns: int, density: float, blocks: int, processor: bool
+) -> None:
     """Print bytes, milliseconds per look-up, and memory."""
     table = random_table(rows, columns, density)
     with tempfile.TemporaryDirectory() as name:
@@ -47,7 +54,7 @@ def main(rows: int, columns: int, density: float, blocks: int) -> None:
         click.echo(_sizes(table, folder))
         for law in _LAWS:
             for batch in _BATCHES:
-                click.echo(_times(folder, rows, law, batch, blocks))
+                click.echo(_times(folder, rows, law, batch, blocks, processor))
         click.echo(_memory(folder, rows))
 
 
@@ -203,12 +210,16 @@ def _sizes(table: SparseTable, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _times(folder: Path, rows: int, law: str, batch: int, blocks: int) -> str:
+def _times(
+    folder: Path, rows: int, law: str, batch: int, blocks: int, processor: bool
+) -> str:
     names = [path.name for path in sorted(folder.iterdir())]
     names.remove(DENSE)
     measured: dict[str, Measured] = take_turns(
         {
-            name: functools.partial(look_up, folder / name, rows, law, batch)
+            name: functools.partial(
+                look_up, folder / name, rows, law, batch, processor
+            )
             for name in (DENSE, *names)
         },
         blocks,
@@ -229,10 +240,12 @@ def _times(folder: Path, rows: int, law: str, batch: int, blocks: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def look_up(path: Path, rows: int, law: str, batch: int) -> Iterator[float]:
+def look_up(
+    path: Path, rows: int, law: str, batch: int, processor: bool
+) -> Iterator[float]:
     """Milliseconds of a call, the median of each block of calls."""
     yield 0.0
-    model = c_runtime.SavedModel(path)
+    model = c_runtime.SavedModel(path, threads=int(processor))
     calls = _CALLS[batch]
     # Made before, so that calls come one upon the other.
     batches = [
@@ -243,7 +256,8 @@ def look_up(path: Path, rows: int, law: str, batch: int) -> Iterator[float]:
         for call in range(calls):
             ids = batches[call % len(batches)]
             model("serving_default", {"ids": ids})
-            times.append(1e3 * model.seconds)
+            seconds = model.processor_seconds if processor else model.seconds
+            times.append(1e3 * seconds)
         yield float(np.median(times))
 
 

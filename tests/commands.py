@@ -42,3 +42,11 @@ class Command(processes.Process):
         self.join(900)
         paths = (self.folder / f"{self.said}.{end}" for end in ("out", "err"))
         return self.exitcode, *(path.read_text() for path in paths)
+
+
+def leave_graphs_alone():
+    """Keep TensorFlow from optimizing graphs, as tests in this process do."""
+    import tensorflow as tf
+
+    options = {"disable_meta_optimizer": True}
+    tf.config.optimizer.set_experimental_options(options)

@@ -75,6 +75,11 @@ def distinct(ids: Any, merge: bool = True) -> tuple[Any, Callable[[Any], Any]]:
     def spread(values: Any) -> Any:
         if positions is not None:
             values = gathered(values, positions)
-        return ops.reshape(values, (*ops.shape(ids), *values.shape[1:]))
+        shape = (*ids.shape, *values.shape[1:])
+        if shape.count(None) == 1 and 0 not in shape:  # fewer operations
+            shape = tuple(-1 if size is None else size for size in shape)
+        else:
+            shape = (*ops.shape(ids), *values.shape[1:])
+        return ops.reshape(values, shape)
 
     return rows, spread

@@ -212,6 +212,18 @@ class PrunedEmbeddingMixin(TableMixin):
         """Number of kept entries."""
         return self.layout.num_values
 
+    def nonzero_parameters(self) -> int:
+        """Count the kept entries, as `PEPEmbedding` does."""
+        return self.num_values
+
+    def sparsity(self) -> float:
+        """Compute the share of entries that are pruned."""
+        return 1 - self.num_values / (self.input_dim * self.output_dim)
+
+    def embedding_sizes(self) -> np.ndarray:
+        """Count the kept entries of every feature: int64, `(input_dim,)`."""
+        return np.diff(self.sparse().row_splits).astype(np.int64)
+
     def build(self, input_shape: Any = None) -> None:
         """Creates the arrays of the layout."""
         if self.built:
@@ -378,11 +390,9 @@ class PrunedEmbeddingMixin(TableMixin):
         return ops.minimum(stored, self.layout.num_rows - 1)
 
     def _scaled(self, vectors: Any, stored: Any) -> Any:
-        """Vectors times the units of their rows."""
-        if self.layout.quantize != "int8":
-            return vectors
+        """Vectors times the units of their rows, if these have some."""
         if not self.layout.row_scales:
-            return vectors * ops.cast(self.scales, vectors.dtype)
+            return vectors
         stored = self._there(stored)
         scales = ops.cast(lookup.take(self.scales, stored), vectors.dtype)
         return vectors * scales[:, None]
@@ -403,16 +413,41 @@ class PrunedEmbeddingMixin(TableMixin):
 
     def _of_prefixes(self, rows: Any) -> Any:
         rows, first = ops.cast(rows, "int32"), ops.cast(self.run_rows, "int32")
-        run = ops.searchsorted(first, rows, side="right") - 1
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if on_tensorflow:
+            import tensorflow as tf
+
+            # Fewer operations than `ops.searchsorted` has.
+            run = tf.raw_ops.UpperBound(
+                sorted_inputs=first[None], values=rows[None]
+            )[0]
+        else:
+            run = ops.searchsorted(first, rows, side="right")
         size = ops.cast(lookup.take(self.run_sizes, run), "int32")
         start = ops.cast(lookup.take(self.run_starts, run), "int32")
-        start = start + (rows - ops.take(first, run)) * size
-        if keras.backend.backend() == "tensorflow":
-            return self._by_bincount(start, start + size, None, rows)
-        column = ops.arange(self.output_dim, dtype="int32")
-        kept = column < size[:, None]
-        position = ops.where(kept, start[:, None] + column, 0)
-        return self._scaled(ops.where(kept, self._values(position), 0), rows)
+        start = start + rows * size
+        bits = 8 * np.dtype(self.layout.arrays["run_starts"][1]).itemsize
+        if bits < 32:  # the others have no meaning
+            start = ops.bitwise_and(start, 2**bits - 1)
+        if on_tensorflow:
+            splits, position = tf.raw_ops.RaggedRange(
+                starts=start, limits=start + size, deltas=1, Tsplits=tf.int64
+            )
+            vectors = tf.raw_ops.RaggedTensorToTensor(
+                shape=np.array([-1, self.output_dim]),
+                values=self._raw(position),
+                default_value=tf.zeros((), self.variable_dtype),
+                row_partition_tensors=[splits],
+                row_partition_types=["ROW_SPLITS"],
+            )
+        else:
+            column = ops.arange(self.output_dim, dtype="int32")
+            kept = column < size[:, None]
+            position = ops.where(kept, start[:, None] + column, 0)
+            vectors = ops.where(kept, self._raw(position), 0)
+        if self.layout.quantize == "int8":
+            vectors = vectors * ops.cast(self.scales, vectors.dtype)
+        return vectors
 
     def _of_whole_rows(self, rows: Any) -> Any:
         stored, end = self._stored(rows)
@@ -433,6 +468,13 @@ class PrunedEmbeddingMixin(TableMixin):
         return ops.where(kept[:, None], vectors, 0)
 
     def _values(self, position: Any) -> Any:
+        """Some values, times the unit of all of them, if they have one."""
+        values, layout = self._raw(position), self.layout
+        if layout.quantize == "int8" and not layout.row_scales:
+            values = values * ops.cast(self.scales, values.dtype)
+        return values
+
+    def _raw(self, position: Any) -> Any:
         values = lookup.take(self.values, position)
         return ops.cast(values, self.variable_dtype)
 
@@ -471,7 +513,7 @@ class PrunedEmbeddingMixin(TableMixin):
         )
         vectors = tf.raw_ops.RaggedBincount(
             splits=splits,
-            values=self._columns(position, octets, end - start),
+            values=self._columns(position, octets),
             size=self.output_dim,
             weights=self._values(position),
         )
@@ -509,20 +551,13 @@ class PrunedEmbeddingMixin(TableMixin):
         vectors = ops.reshape(vectors, (-1, self.output_dim))
         return self._scaled(vectors, stored)
 
-    def _columns(self, position: Any, octets: Any, size: Any = None) -> Any:
+    def _columns(self, position: Any, octets: Any) -> Any:
         """The column of each of some values, int32.
 
         Args:
             position: Of the values.
             octets: None, or the bits of the rows that they are of, in order.
-            size: How many are of each of these rows.
         """
-        if self.layout.storage == PREFIX:
-            import tensorflow as tf
-
-            return tf.raw_ops.RaggedRange(
-                starts=0, limits=size, deltas=1, Tsplits=tf.int64
-            )[1]
         if octets is None:
             return ops.cast(lookup.take(self.columns, position), "int32")
         mask = ops.take(ops.convert_to_tensor(_BITS), octets, axis=0)

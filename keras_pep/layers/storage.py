@@ -6,6 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_pep.blocks import row_blocks
+from keras_pep.layers import prefixes
+from keras_pep.layers.rounding import (
+    check_float16,
+    int8_of_rows,
+    needs_row_scales,
+    scale_of,
+)
 from keras_pep.sparse import SparseTable, column_dtype, splits_of
 
 STORAGES = ("csr", "bitmask", "dense")
@@ -17,12 +24,9 @@ WORD = 32  # rows that share a start, and an integer of bits
 # Share of its bytes that a table must come down to by an index of its rows,
 # which makes a look-up slower: see benchmarks/lookups.py.
 _WORTH = 2 / 3
-_LARGEST_INT8 = 127
-_LARGEST = float(np.finfo(np.float16).max)
-# Rounding errors of int8, by the root mean square of values, up to which one
-# scale is enough for a table; one for each row halves the error, or more. With
-# 0.03, the largest value is 13 times as large as their root mean square.
-_ONE_SCALE = 0.03
+# Share of its bytes by which a table of whole rows may be larger than the
+# smallest, for its look-up is the fastest.
+_SLACK = 1 / 256
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,9 @@ class Layout:
             every eighth row has an offset, for their bits tell of the others;
             `"dense"`: values for all columns of a row,
             `(stored_rows, output_dim)`;
-            `"prefix"`: rows keep their first columns, and rows that follow one
-            another and keep as many are a run, of which `run_rows` has the
-            first row, `run_sizes` how many columns each keeps, and `run_starts`
-            where their values start: next to nothing, where rows are in order
-            of their sizes.
+            `"prefix"`: rows keep their first columns, see
+            `keras_pep.layers.prefixes`: next to nothing besides values, where
+            rows are in order of their sizes.
         quantize: None: values are float32; `"float16"`; or `"int8"`.
         offset_bytes: Bytes of an offset: 1, 2 or 4.
         row_scales: Whether each row has a float16 scale for its int8, and not
@@ -101,6 +103,8 @@ class Layout:
     ) -> "Layout":
         """Choose the layout of the fewest bytes for a table.
 
+        Whole rows may take next to no more, for they are looked up faster.
+
         Args:
             table: What is kept.
             storages: Those to choose from; the first of equals is taken.
@@ -125,9 +129,9 @@ class Layout:
         for storage in storages:
             layout = replace(made, storage=storage)
             if storage == PREFIX:
-                if not fits_prefixes(table, quantize):
+                if not prefixes.fits_prefixes(table, quantize):
                     continue
-                runs = _run_rows(table).size
+                runs = prefixes.first_rows(table).size
                 layout = replace(layout, row_scales=False, num_runs=runs)
             elif storage != "dense":
                 splits = _stored_splits(table, kept, layout.indexed)
@@ -139,7 +143,12 @@ class Layout:
                 "differ too much in size for one scale a column. "
                 f"Received: storages={storages}"
             )
-        return min(layouts, key=lambda layout: layout.bytes)
+        smallest = min(layouts, key=lambda layout: layout.bytes)
+        for layout in layouts:
+            if layout.storage == "dense" and not layout.indexed:
+                larger = layout.bytes - smallest.bytes
+                return layout if larger <= _SLACK * layout.bytes else smallest
+        return smallest
 
     @property
     def indexed(self) -> bool:
@@ -226,22 +235,12 @@ class Layout:
     @property
     def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and type of each array, by name."""
+        if self.storage == PREFIX:
+            return prefixes.shapes(self)
         values: tuple[int, ...] = (self.num_values,)
         if self.storage == "dense":
             values = (self.stored_rows, self.output_dim)
         made = {"values": (values, self.quantize or "float32")}
-        if self.storage == PREFIX:
-            runs = (self.num_runs,)
-            for name, most in (
-                ("run_rows", self.input_dim),
-                ("run_starts", self.num_values),
-                ("run_sizes", self.output_dim),
-            ):
-                narrow = str(np.min_scalar_type(most))
-                made[name] = runs, narrow if most < 2**16 else "int32"
-            if self.quantize == "int8":
-                made["scales"] = ((self.output_dim,), "float32")
-            return made
         if self.row_scales:
             made["scales"] = ((self.stored_rows,), "float16")
         elif self.quantize == "int8":
@@ -289,7 +288,7 @@ class Layout:
             ValueError: If a value is too large for its type.
         """
         if self.storage == PREFIX:
-            return self._pack_prefixes(table)
+            return prefixes.pack(self, table)
         kept = table.has_kept()
         whole = {}
         if self.quantize is None and self.storage != "dense":
@@ -301,7 +300,7 @@ class Layout:
             for name, (shape, dtype) in self.arrays.items()
         }
         if self.quantize == "int8" and not self.row_scales:
-            made["scales"][:] = _scale(table.values)
+            made["scales"][:] = scale_of(table.values)
         if self.storage != "dense":
             splits = _stored_splits(table, kept, self.indexed)
             made["starts"][:] = splits[: self.groups * WORD : WORD]
@@ -325,26 +324,6 @@ class Layout:
             made["rank"] -= in_word
         return made
 
-    def _pack_prefixes(self, table: SparseTable) -> dict[str, np.ndarray]:
-        rows, values = _run_rows(table), table.values
-        made = {
-            "run_rows": rows,
-            "run_starts": table.row_splits[rows],
-            "run_sizes": np.diff(table.row_splits)[rows],
-        }
-        if self.quantize == "int8":
-            made["scales"] = scales = _scales(table, 0)
-            values = np.rint(
-                values / np.where(scales, scales, 1)[table.columns]
-            )
-        if self.quantize == "float16" and (np.abs(values) > _LARGEST).any():
-            raise ValueError("float16 holds values up to 65,504 alone.")
-        made["values"] = values
-        return {
-            name: made[name].astype(dtype, copy=False)
-            for name, (_, dtype) in self.arrays.items()
-        }
-
     def _pack_rows(
         self,
         table: SparseTable,
@@ -360,13 +339,13 @@ class Layout:
             sizes = sizes[sizes > 0]
         row_of_value = np.repeat(np.arange(sizes.size), sizes)
         if self.row_scales:
-            values, made["scales"][stored] = _int8(
+            values, made["scales"][stored] = int8_of_rows(
                 values, row_of_value, sizes.size
             )
         elif self.quantize == "int8":
             values = np.rint(values / (made["scales"][0] or 1))
-        if self.quantize == "float16" and (np.abs(values) > _LARGEST).any():
-            raise ValueError("float16 holds values up to 65,504 alone.")
+        if self.quantize == "float16":
+            check_float16(values)
         if self.storage == "dense":
             made["values"][stored][row_of_value, columns] = values
             return
@@ -401,7 +380,7 @@ class Layout:
             ValueError: If they hold none.
         """
         if self.storage == PREFIX:
-            return self._unpack_prefixes(arrays)
+            return prefixes.unpack(self, arrays)
         if self.storage != "csr" or self.quantize is not None:
             shape = self.input_dim, self.output_dim
             return SparseTable.from_parts(self._parts(arrays), shape)
@@ -415,19 +394,6 @@ class Layout:
             columns=arrays["columns"],
             row_splits=row_splits,
             output_dim=self.output_dim,
-        )
-
-    def _unpack_prefixes(self, arrays: Mapping[str, np.ndarray]) -> SparseTable:
-        rows = np.diff(arrays["run_rows"], append=np.int32(self.input_dim))
-        splits = splits_of(np.repeat(arrays["run_sizes"].astype("i4"), rows))
-        places = np.arange(self.num_values)
-        columns = places - np.repeat(splits[:-1], np.diff(splits))
-        values = arrays["values"].astype(np.float32)
-        if self.quantize == "int8":
-            values *= arrays["scales"][columns]
-        dtype = column_dtype(self.output_dim)
-        return SparseTable(
-            values, columns.astype(dtype), splits, self.output_dim
         )
 
     def _splits(
@@ -536,73 +502,3 @@ def bits_of_rows_before(octets: int) -> np.ndarray:
     """
     before = np.tri(_COUNTED, dtype=bool, k=-1).repeat(octets, axis=1)
     return (before * np.uint8(255)).view("<i4")
-
-
-def fits_prefixes(table: SparseTable, quantize: str | None) -> bool:
-    """Whether rows keep their first columns, and int8 is fine enough."""
-    sizes = np.diff(table.row_splits)
-    filled = sizes > 0
-    last = table.columns[table.row_splits[1:][filled] - 1]
-    # Columns ascend: none is left out before one that is its own number.
-    if (last != sizes[filled] - 1).any():
-        return False
-    return quantize != "int8" or not needs_row_scales(table, 0)
-
-
-def _run_rows(table: SparseTable) -> np.ndarray:
-    """The first of the rows that follow one another and keep as many."""
-    sizes = np.diff(table.row_splits)
-    return np.flatnonzero(np.append(True, sizes[1:] != sizes[:-1]))
-
-
-def _scale(values: np.ndarray) -> np.float32:
-    """The unit in which the largest value is 127."""
-    largest = np.abs(values).max(initial=0)
-    return np.float32(largest / _LARGEST_INT8)
-
-
-def _scales(table: SparseTable, axis: int | None) -> np.ndarray:
-    """The unit of all values, or with axis 0 of those of each column."""
-    if axis is None:
-        return np.array([_scale(table.values)])
-    largest = np.zeros(table.output_dim, np.float32)
-    np.maximum.at(largest, table.columns, np.abs(table.values))
-    return largest / np.float32(_LARGEST_INT8)
-
-
-def needs_row_scales(table: SparseTable, axis: int | None = None) -> bool:
-    """Whether one scale for all values would round them too roughly.
-
-    Args:
-        table: What is kept.
-        axis: 0 for one scale for each column.
-    """
-    values = table.values
-    squares = np.square(values, dtype=np.float64).sum()
-    counts = (
-        np.array([values.size])
-        if axis is None
-        else np.bincount(table.columns, minlength=table.output_dim)
-    )
-    errors = np.square(_scales(table, axis), dtype=np.float64) / 12 * counts
-    return bool(errors.sum() > _ONE_SCALE**2 * squares)
-
-
-def _int8(
-    values: np.ndarray, rows: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Values in 127ths of the largest of their row, and what these are."""
-    largest = np.zeros(count, dtype=np.float32)
-    np.maximum.at(largest, rows, np.abs(values))
-    exact = largest / _LARGEST_INT8
-    with np.errstate(over="ignore"):
-        scales = exact.astype(np.float16)
-        short = scales < exact  # then the largest value would not fit
-        scales[short] = np.nextafter(scales[short], np.float16(np.inf))
-    if np.isinf(scales).any():
-        raise ValueError(
-            "int8 with a float16 scale holds values up to "
-            f"{int(_LARGEST_INT8 * _LARGEST):,} alone."
-        )
-    divisors = np.where(scales > 0, scales, 1).astype(np.float32)
-    return np.rint(values / divisors[rows]), scales

@@ -22,7 +22,8 @@ from keras_pep.layers.exchange import copy_weights, exchanged, kind_of, walk
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
-from keras_pep.layers.storage import Layout, needs_row_scales
+from keras_pep.layers.rounding import needs_row_scales
+from keras_pep.layers.storage import Layout
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.runtime import keras_of, layers_of
 from keras_pep.sparse import SparseTable, splits_of
@@ -128,8 +129,9 @@ def with_unknown(
             places = np.repeat(rows, more[apart.index(name)])
         if table.shape[0] != rows:
             raise ValueError(
-                f"A table of {table.shape[0]:,} rows has none for each of "
-                f"the {rows:,} features. Received: model={model.name!r}"
+                f"A table must have a row for each of the {rows:,} features. "
+                f"Found: {table.shape[0]:,} rows. Received: "
+                f"model={model.name!r}"
             )
         kept = np.insert(np.diff(table.row_splits), places, 0)
         found[name] = replace(table, row_splits=splits_of(kept))

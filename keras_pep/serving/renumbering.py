@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
-from keras_pep.layers.storage import fits_prefixes
+from keras_pep.layers.prefixes import fits_prefixes
 from keras_pep.models.base import FieldModelMixin
 from keras_pep.serving.compact import layout_of
 from keras_pep.serving.sizes import feature_sizes, of_features

@@ -173,7 +173,7 @@ def test_predictions_are_those_of_one_device(outcomes):
 def test_rows_that_cannot_be_divided_are_refused(outcomes):
     _, sharded, _ = outcomes
     assert "'odd' has 8,189 rows, which 8 devices" in sharded["refusal"]
-    assert "Give it 3 more" in sharded["refusal"]
+    assert "Add 3 rows" in sharded["refusal"]
 
 
 def test_a_search_begins_with_values_that_xla_has_rounded(outcomes):

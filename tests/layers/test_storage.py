@@ -51,6 +51,9 @@ PREFIXES = {
     "one run": prefixes([3] * 9, 3),
     "one each": prefixes(np.arange(70) % 9, 8),
     "nothing": prefixes([0] * 5, 2),
+    # A row's number times its size, or the place of a value, is above 2**16.
+    "far": prefixes([100] * 300 + [0] * 398 + [100, 99], 100),
+    "many": prefixes([0, 1] + [100] * 700, 100),
     # A scale for each column is fine enough for it.
     "small columns": prefixes([4, 4, 3, 1, 1, 0], 4) * 0.01 ** np.arange(4),
 }
@@ -140,8 +143,9 @@ def test_prefixes_in_order_of_their_sizes_take_their_values_alone():
     layout = keras_pep.PrunedEmbedding.layout_of(
         table, quantize="int8", trainable=False
     )
-    # Four runs, of 1 + 2 + 1 bytes; a scale for each of five columns.
-    assert (layout.storage, layout.bytes) == (PREFIX, kept + 4 * 4 + 5 * 4)
+    # Four runs, of 2 + 1 bytes, and 1 from one to the next; five scales.
+    size = kept + 4 * 3 + 3 * 1 + 5 * 4
+    assert (layout.storage, layout.bytes) == (PREFIX, size)
     assert keras_pep.PrunedEmbedding.layout_of(table).storage != PREFIX
 
 
@@ -174,6 +178,17 @@ def test_the_smallest_is_chosen_by_its_bytes():
         "full": ("dense", 0),
         "whole rows": ("dense", 80),
     }
+
+
+def test_whole_rows_may_take_next_to_nothing_more():
+    """A row without entries among 256 saves a 256th, less an end of a run."""
+    for rows, storage in ((256, "dense"), (200, PREFIX)):
+        table = np.ones((rows, 64))
+        table[-1] = 0
+        layout = keras_pep.PrunedEmbedding.layout_of(
+            SparseTable.from_dense(table), trainable=False
+        )
+        assert layout.storage == storage
 
 
 def test_rows_without_entries_take_a_quarter_of_a_byte():

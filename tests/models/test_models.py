@@ -445,7 +445,7 @@ def test_it_can_be_built_twice():
 # Layers that stay as they are say so, and what to do.
 left_alone = pytest.mark.filterwarnings(
     "ignore:Layer .* does not have a `quantize` method",
-    "ignore:.* stays in float",
+    "ignore:.* cannot be quantized",
     "ignore:.* stays as it is",
 )
 
@@ -509,7 +509,7 @@ def test_a_pruned_model_is_quantized_to_int8(cls):
 @pytest.mark.parametrize(
     ("embedding", "mode", "message"),
     [
-        ("pep", "int8", "Make the small model first"),
+        ("pep", "int8", "Make the small model with"),
         ("pruned", "int4", "a pruned table is quantized to 'int8'"),
     ],
 )

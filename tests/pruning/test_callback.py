@@ -415,5 +415,5 @@ def test_the_names_of_figures_tell_their_direction(monitor, mode):
 
 @pytest.mark.parametrize("monitor", ["val_profit", "accuracy_loss"])
 def test_a_figure_of_unknown_direction_is_asked_for(monitor):
-    with pytest.raises(ValueError, match="pass `mode`"):
+    with pytest.raises(ValueError, match="pass 'max' or 'min'"):
         PEPRetraining(budget=1, monitor=monitor)

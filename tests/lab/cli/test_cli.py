@@ -312,8 +312,8 @@ def test_a_budget_out_of_reach_of_the_paper_is_reported(train, tmp_path):
         metrics["search"][name] for name in ("steps", "embedding_parameters")
     )
     assert result.stderr == (
-        f"Error: No budget was reached: {steps:,} steps left {left:,} "
-        "embedding parameters. Allow more --search-epochs, or use --search "
+        f"Error: No budget was reached: {left:,} embedding parameters are kept "
+        f"after {steps:,} steps. Allow more --search-epochs, or use --search "
         "budget.\n"
     )
     assert left > metrics["budgets_not_reached"][0] == 300
@@ -431,26 +431,26 @@ def test_force_leaves_nothing_of_the_old_run(train, finished):
         (["--no-such"], "No such option"),
         (["--threshold-init", "nan"], "nan is not a finite number"),
         (["--learning-rate", "inf"], "inf is not a finite number"),
-        (["--data-dir", "ml-1m"], "not an option of synthetic"),
-        (["--features", "paper"], "not an option of synthetic"),
+        (["--data-dir", "ml-1m"], "synthetic has no such option"),
+        (["--features", "paper"], "synthetic has no such option"),
         (["--threshold-init", "1e9"], "is not in the range x<=0"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
-        (["--deep"], "not an option of fm"),
-        (["--linear", "pep", "--model", "autoint"], "not an option of autoint"),
-        (["--linear", "pep", "--model", "dcn"], "not an option of dcn"),
-        (["--compare", "uniform", "--model", "lr"], "not an option of lr"),
+        (["--deep"], "fm has no such option"),
+        (["--linear", "pep", "--model", "autoint"], "autoint has no such"),
+        (["--linear", "pep", "--model", "dcn"], "dcn has no such option"),
+        (["--compare", "uniform", "--model", "lr"], "lr has no such option"),
         (["--compare", "smaller"], "'smaller' is not one of"),
         (["--search", "paper", "--retrain-rate", "1"], "--retrain-rate"),
         (["--model", "lr", "--search-dim", "2"], "--search-dim"),
         (["--max-bytes", "100 apples"], "Received: '100 apples'"),
-        (["--search", "auto", "--search-dim", "2"], "needs --search budget"),
-        (["--search", "budget", "--effort", "quick"], "needs --search auto"),
-        (["--start", "reinit", "--tolerance", "0"], "needs --search auto"),
+        (["--search", "auto", "--search-dim", "2"], "found --search auto"),
+        (["--search", "budget", "--effort", "quick"], "found --search budget"),
+        (["--start", "reinit", "--tolerance", "0"], "found --search budget"),
         (["--start", "twice"], "'twice' is not one of"),
         *(
             (
                 ["--optimizer", optimizer, "--search", "paper"],
-                "use --search budget",
+                "use adam, or --search budget",
             )
             for optimizer in ("lazy-adam", "rowwise-adagrad")
         ),
@@ -503,7 +503,7 @@ def test_evaluate_refuses_what_is_no_run_and_other_data(
     ratings.write_text(ratings.read_text() + "1::2::5::978999999\n")
     result = invoke("evaluate", run_dir, "--data-dir", small_movielens)
     assert result.exit_code == 1
-    assert "fingerprint differs" in result.output
+    assert "fingerprints differ" in result.output
     for content in ("{", "{}", "[]", '{"dense": null, "budgets": [{}]}'):
         (run_dir / "metrics.json").write_text(content)
         result = invoke("evaluate", run_dir)
@@ -715,7 +715,7 @@ def test_interrupt_leaves_no_broken_files(small_movielens, tmp_path):
         process.kill()
     assert code == 1
     assert error == (
-        f"Interrupted. Go on with: keras-pep train --resume {run_dir}\n"
+        f"Interrupted. Continue with: keras-pep train --resume {run_dir}\n"
     )
     of_an_epoch = {"checkpoint.npz", "kept.csv"}  # of the search, if one ended
     assert {path.name for path in run_dir.iterdir()} - of_an_epoch == {

@@ -53,6 +53,8 @@ def test_every_size_has_the_best_of_several_methods(run):
     best = max(metrics["tuning"], key=lambda tried: tried["auc"])
     assert dense["validation"]["auc"] == pytest.approx(best["auc"], abs=1e-6)
     assert metrics["embedding_dim"] == best["columns"]
+    assert metrics["teachers"]["columns"][0] == best["columns"]
+    assert metrics["teachers"]["auc"] >= best["auc"] - 1e-6
     whole = dense["exported_bytes"]["int8"]["table"]
     sizes = [entry["max_bytes"] for entry in metrics["budgets"]]
     assert sizes[:3] == [whole // 2, whole // 4, whole // 8]
@@ -208,7 +210,8 @@ def test_the_smallest_that_is_as_good_is_taken():
     assert line.startswith("Pruning does not pay here: take a full table of 1 ")
     found, line = taken(0.0002)
     assert found["target"] == 500
-    assert line.startswith("Take 500 entries, by one-shot: a table of 500 byte")
+    start = "Take the model of 500 entries (one-shot): a table of 500 bytes"
+    assert line.startswith(start)
     found, line = taken(0.0)
     assert found["target"] is None
     assert line.startswith("Pruning does not pay here: take the dense model: ")

@@ -89,8 +89,8 @@ def test_a_baseline_takes_nothing_along(train_command, tmp_path, monkeypatch):
     reason = "ValueError: operands could not be broadcast"
     assert result.stderr.splitlines() == [
         f"mixed-dimension-160 failed: {reason} (--debug shows where)",
-        "Error: failed: mixed-dimension 160. All else is done; try them again "
-        "with keras-pep train --resume run",
+        "Error: failed: mixed-dimension 160. Everything else is done. Try "
+        "again with: keras-pep train --resume run",
     ]
     run = tmp_path / "run"
     metrics = metrics_of(run)
@@ -209,7 +209,9 @@ def test_report_and_export_take_nothing_along(
         "report failed: report.html: No space left on device"
     )
     assert export.startswith("SavedModel failed: internal error: TypeError: no")
-    assert error.startswith("Error: failed: report, SavedModel. All else")
+    assert error.startswith(
+        "Error: failed: report, SavedModel. Everything else"
+    )
     assert results_table(metrics_of(tmp_path / "run")) in result.stdout
     result = invoke("train", "--resume", "run")
     assert result.exit_code == 0, result.output
@@ -288,7 +290,7 @@ def test_an_interrupt_is_no_failure(train_command, tmp_path, monkeypatch):
     result = train_command()
     assert result.exit_code == 1
     assert result.stderr == (
-        "Interrupted. Go on with: keras-pep train --resume run\n"
+        "Interrupted. Continue with: keras-pep train --resume run\n"
     )
     assert not (tmp_path / "run" / "metrics.json").exists()
 

@@ -410,7 +410,7 @@ def _copy_state(
                 variables.assign(slot, values)
     for name in state.keys() & slots.keys():
         if not tuple(state[name].shape):  # the step, and the rate
-            slots[name].assign(state[name])
+            variables.assign(slots[name], variables.values_of(state[name]))
 
 
 def _table(layer: Any) -> Any:

@@ -17,7 +17,7 @@ from keras_pep.lab.run.results import exported_bytes, figures, results
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tuning import Training, optimizer
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding, RowEmbedding
-from keras_pep.layers.storage import fits_prefixes
+from keras_pep.layers.storage import clipped, fits_prefixes
 from keras_pep.metrics import evaluate
 from keras_pep.pruning import convert, cut, grown, pruned_model
 from keras_pep.pruning.continuing import (
@@ -211,8 +211,11 @@ def _cut(run: "Run", before: _Before) -> dict[str, Any]:
     _cut_to(size, model)
     training = before.training(run, preset("continued_epochs"))
     _fit(run, f"budget-{size.name}", model, training)
+    (layer, *_), small = pep_layers(model), pruned_model(model)
+    if not _fits(run, size, small) and fits_prefixes(layer.sparse(), None):
+        # Rows would need scales of their own for the sake of a few values.
+        keep_only(model, layer, clipped(layer.sparse()))
     if not _fits(run, size, pruned_model(model)):
-        # Its rows need scales of their own, for which there must be room.
         _cut_to(replace(size, row_bytes=2), model)
     while not _fits(run, size, small := pruned_model(model)):
         kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 import keras_pep
-from keras_pep.data import synthetic
+from tests.few_rows import have_rows
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,10 +29,7 @@ def blocks(text, language="python"):
 
 @pytest.fixture
 def few_rows(tmp_path, monkeypatch):
-    generate = synthetic.generate
-    monkeypatch.setattr(
-        synthetic, "generate", lambda seed: generate(seed, 9000)
-    )
+    have_rows(monkeypatch, 9000)
     monkeypatch.chdir(tmp_path)
 
 

@@ -1,12 +1,14 @@
 """Every public name has an example in its docstring, and every example runs.
 
 An example may use what its reader has: `model`, a compiled FM; `dense`, one
-without thresholds; `train` and `validation`, arrays of ids and labels.
+without thresholds; `train` and `validation`, arrays of ids and labels; and a
+model that is exported, in `saved_models/exported/1`.
 """
 
 import importlib
 import inspect
 import re
+import shutil
 import textwrap
 import types
 from functools import partial
@@ -89,6 +91,7 @@ def test_every_example_runs(tmp_path, monkeypatch, capsys):
     ids = random.integers(0, 4_000, (512, 2), "int32")
     labels = (ids.sum(axis=1, keepdims=True) % 2).astype("float32")
     failed = {}
+    keras_pep.export_saved_model(fm("pep"), tmp_path / "exported" / "1")
     for name, value in public().items():
         if name in NO_EXAMPLE | NOT_RUN_HERE:
             continue
@@ -99,9 +102,12 @@ def test_every_example_runs(tmp_path, monkeypatch, capsys):
         names = {
             **{"keras": keras, "keras_pep": keras_pep, "np": np, "Path": Path},
             **{"train": (ids, labels), "validation": (ids, labels)},
-            "model": fm("pep"),
         }
-        if "dense" in code or "trained.keras" in code:
+        if re.search(r"\bmodel\b", code):
+            names["model"] = fm("pep")
+        if "saved_models/exported" in code:
+            shutil.copytree(tmp_path / "exported", "saved_models/exported")
+        if re.search(r"\bdense\b|trained.keras", code):
             names["dense"] = fm("dense")
             names["dense"].fit(ids, labels, verbose=0)
             names["dense"].save("trained.keras")

@@ -3,11 +3,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 import keras_pep
 from keras_pep.data import kaggle
-from keras_pep.lab.cli import dataset, main
+from keras_pep.lab.cli import dataset
+from keras_pep.lab.run import RunDirectory
+from tests.lab.cli.test_cli import invoke
 
 QUICK = ["--max-epochs", "4", "--sparsity", "0.5", "--embedding-dim", "4"]
 
@@ -16,10 +17,6 @@ NOTE = (
     "always: of no use, every training row has the same value 'same'. It is "
     "left out; always:category in --fields keeps it."
 )
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 @pytest.fixture
@@ -68,6 +65,8 @@ def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
     assert evaluated.exit_code == 0, evaluated.output
     figures = json.loads(evaluated.output)
     assert figures[0]["auc"] == metrics["dense"]["test"]["auc"]
+    deep = getattr(RunDirectory(run).load_model("dense"), "deep", None)
+    assert (deep is not None) == (model in ("deepfm", "dcn"))
 
 
 @pytest.mark.slow

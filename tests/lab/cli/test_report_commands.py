@@ -2,15 +2,10 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 
-from keras_pep.lab.cli import main
 from keras_pep.lab.run import RunDirectory
+from tests.lab.cli.test_cli import invoke
 from tests.runs import change, unfinish, write_run
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 @pytest.fixture

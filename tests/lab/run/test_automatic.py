@@ -20,6 +20,7 @@ from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.table import advice
 from keras_pep.lab.run.tuning import DroppedIfBehind, Tuning
 from keras_pep.sparse import SparseTable
+from tests.few_rows import have_rows
 from tests.lab.run.results import without_times
 from tests.lab.run.test_resume import InterruptedHereError, interrupting
 from tests.said import saying
@@ -35,11 +36,8 @@ SHORT = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_rows():
-    from keras_pep.data import synthetic
-
     with pytest.MonkeyPatch.context() as patch:
-        generate = synthetic.generate
-        patch.setattr(synthetic, "generate", lambda seed: generate(seed, 4000))
+        have_rows(patch, 4000)
         yield
 
 

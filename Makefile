@@ -56,9 +56,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) --editable '.[train]'
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+# At once: what `train` needs is among it.
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[dev]'
-	touch $@
+	touch $(VENV)/.installed $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) --editable '.[docs]'

@@ -16,6 +16,10 @@ COLORS = {
     "uniform": "#ef6c00",
     "mixed-dimension": "#2e7d32",
     "magnitude": "#8e24aa",
+    "narrow": "#ef6c00",
+    "low-rank": "#2e7d32",
+    "hash-embedding": "#8e24aa",
+    "cce": "#c62828",
 }
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 720, 400, 76, 40, 24, 56
 

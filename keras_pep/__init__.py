@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_pep.layers import PEPEmbedding, PrunedEmbedding
     from keras_pep.pruning import (
         Ticket,
+        continued,
         convert,
         prune,
         pruned_model,
@@ -35,6 +36,7 @@ __all__ = [
     "PrunedEmbedding",
     "Ticket",
     "callbacks",
+    "continued",
     "convert",
     "data",
     "distribution",
@@ -60,8 +62,8 @@ __getattr__, __dir__ = attach(
         "export_saved_model": "keras_pep.serving",
         **dict.fromkeys(
             (
-                *("Ticket", "convert", "prune", "pruned_model", "retrain"),
-                *("search", "soft_labels"),
+                *("Ticket", "continued", "convert", "prune", "pruned_model"),
+                *("retrain", "search", "soft_labels"),
             ),
             "keras_pep.pruning",
         ),

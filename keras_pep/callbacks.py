@@ -21,10 +21,11 @@ class ExactValidationMixin(EitherKeras):
     `keras.callbacks.EarlyStopping(monitor="val_auc", mode="max")`.
 
     Args:
-        inputs: What the model is called on: an array, or the ids of a
-            `keras_pep.data.Split`.
+        inputs: Inputs of the model: an array, a dict or tuple of arrays, or
+            the ids of a `keras_pep.data.Split`.
         labels: 0 or 1, `(rows,)`.
         batch_size: Rows to predict at once.
+        weights: How much each row counts, `(rows,)`; by default all alike.
 
     Example:
 
@@ -36,29 +37,35 @@ class ExactValidationMixin(EitherKeras):
     """
 
     def __init__(
-        self, inputs: Any, labels: np.ndarray, batch_size: int = 8192
+        self,
+        inputs: Any,
+        labels: np.ndarray,
+        batch_size: int = 8192,
+        weights: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.inputs = inputs
         self.labels = labels
         self.batch_size = batch_size
+        self.weights = weights
 
     def set_model(self, model: Any) -> None:
-        """Refuses a model of the other Keras."""
+        """Refuse a model of the other Keras."""
         refuse_model(self, model)
         super().set_model(model)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Brings rows up to date that the optimizer has left behind."""
+        """Bring rows up to date that the optimizer has left behind."""
         catch_up(self.model.optimizer)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Predicts the split and adds the two figures."""
+        """Predict the split and add the two figures."""
         catch_up(self.model.optimizer)
         figures = evaluate(
-            self.model, self.inputs, self.labels, self.batch_size
+            *(self.model, self.inputs, self.labels),
+            *(self.batch_size, self.weights),
         )
         if logs is not None:
             logs.update({f"val_{name}": x for name, x in figures.items()})

@@ -89,7 +89,7 @@ def _lock_of_writers(path: Path) -> Path:
 
 
 def check_archive(path: Path) -> None:
-    """Reads a ZIP file, and compares what is in it with its checksums.
+    """Read a ZIP file, and compare what is in it with its checksums.
 
     Who reads an entry only as far as needed, as NumPy does, may not notice.
 

@@ -60,14 +60,14 @@ class LayerMixin(EitherKeras):
     """Type of the layers and models of either Keras."""
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls the layer, if it is a model of its own Keras that does so."""
+        """Call the layer, if it is a model of its own Keras that does so."""
         if sys.modules.get(_LEGACY) is not None:
             _refuse_the_other(self, inputs)
         return super().__call__(inputs, *args, **kwargs)
 
 
 def refuse_model(callback: Any, model: Any) -> None:
-    """Refuses a callback in the `fit` of the other Keras.
+    """Refuse a callback in the `fit` of the other Keras.
 
     Raises:
         TypeError: If it is.
@@ -77,7 +77,7 @@ def refuse_model(callback: Any, model: Any) -> None:
 
 
 def refuse_legacy(model: Any) -> None:
-    """Refuses a model of `tf_keras` where `fit` would need our callbacks.
+    """Refuse a model of `tf_keras` where `fit` would need our callbacks.
 
     Raises:
         TypeError: If it is.
@@ -90,7 +90,7 @@ def refuse_legacy(model: Any) -> None:
 
 
 def _refuse_the_other(layer: Any, inputs: Any) -> None:
-    """Refuses to be part of a model of the other Keras.
+    """Refuse to be part of a model of the other Keras.
 
     It would compute, but never be trained, nor saved.
 

@@ -101,7 +101,7 @@ class SparseTable:
 
     @classmethod
     def from_dense(cls, table: Any, mask: Any = None) -> "SparseTable":
-        """Keeps the entries of a table that a mask selects.
+        """Keep the entries of a table that a mask selects.
 
         Args:
             table: Float array of shape `(rows, output_dim)`.
@@ -130,7 +130,7 @@ class SparseTable:
     def from_blocks(
         cls, blocks: Iterable[np.ndarray], shape: tuple[int, int]
     ) -> "SparseTable":
-        """Keeps what is not zero in a table that comes some rows at a time.
+        """Keep what is not zero in a table that comes some rows at a time.
 
         Args:
             blocks: At least one float array of shape `(some, output_dim)`.
@@ -236,13 +236,31 @@ class SparseTable:
             order: Of each row, which of the present rows it is to be.
         """
         splits = splits_of(np.diff(self.row_splits)[order])
-        places = np.arange(self.values.size)
+        places = np.arange(splits[-1])
         shift = self.row_splits[:-1][order] - splits[:-1]
         places += np.repeat(shift, np.diff(splits))
         return SparseTable(
             *(self.values[places], self.columns[places]),
             *(splits, self.output_dim),
         )
+
+    def moved(self, rows: np.ndarray) -> "SparseTable":
+        """Return a table of these rows and of new ones.
+
+        Args:
+            rows: Of each row, which of the present rows it is to be; -1: a new
+                one, of which all is kept, at zero; -2: nothing is kept.
+        """
+        columns = np.arange(self.output_dim, dtype=self.columns.dtype)
+        more = np.array([0, self.output_dim], self.row_splits.dtype)
+        every = SparseTable(
+            np.append(self.values, np.zeros(columns.size, self.values.dtype)),
+            np.append(self.columns, columns),
+            np.append(self.row_splits, more + self.row_splits[-1]),
+            self.output_dim,
+        )
+        # The two rows more are found by -2 and -1.
+        return every.reordered(np.asarray(rows))
 
     def mask(self) -> np.ndarray:
         """Return which entries are kept: boolean, of the table's shape."""

@@ -26,7 +26,7 @@ GROWTH = 1.1
 
 
 def soft_threshold(values: Any, thresholds: Any) -> Any:
-    """Moves values towards zero by their threshold; what crosses it is zero.
+    """Move values towards zero by their threshold; what crosses it is zero.
 
     ```
     S(V, s) = sign(V) * relu(|V| - g(s))
@@ -71,7 +71,7 @@ def _moved(values: Any, thresholds: Any) -> tuple[Any, Any]:
 
 
 def prefix_threshold(values: Any, thresholds: Any) -> Any:
-    """Keeps the first entries of each row, as many as are worth it.
+    """Keep the first entries of each row, as many as are worth it.
 
     ```
     S(V, s)[j] = V[j] * relu(1 - g(s) * GROWTH**j / norm(V[j:]))

@@ -15,6 +15,12 @@ def skip_without(backend):
         pytest.skip(f"{backend} is not installed")
 
 
+def devices(number):
+    """The environment of a process where JAX has so many devices."""
+    more = f"--xla_force_host_platform_device_count={number}"
+    return {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {more}"}
+
+
 def run_on(backend, *arguments, **options):
     """Run Python on a backend, and return the last line it prints, from JSON.
 

@@ -1,11 +1,18 @@
 import gc
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # There are as many workers as cores.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Programs of tests run for less time than XLA takes to make them fast.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true",
+)
 
 import numpy as np
 import pytest
@@ -51,6 +58,20 @@ def _arrays_have_numpy():
         array.numpy = lambda self, **options: numpy(self.detach(), **options)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_run_as_they_are():
+    """Do not let TensorFlow optimize graphs that run for a few steps.
+
+    Programs in processes of their own, as the command, run with all of it.
+    """
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": True}
+        )
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _what_stays_is_no_garbage():
     """Look for garbage once a module, and at new objects alone.
@@ -86,13 +107,18 @@ def ml_1m(shared_data):
 
 
 @pytest.fixture
-def small_movielens(tmp_path):
+def small_movielens(movielens, tmp_path):
+    """A copy of `movielens` that a test may change."""
+    return shutil.copytree(movielens, tmp_path / "ml-1m")
+
+
+@pytest.fixture(scope="session")
+def movielens(tmp_path_factory):
     """A folder in MovieLens' own format: 4,000 ratings, learnable, tiny."""
     random = np.random.default_rng(0)
     users, movies, ratings = 50, 40, 4000
     genres = ["Comedy", "Drama|War", "Animation|Children's"]
-    folder = tmp_path / "ml-1m"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("movielens")
     (folder / "users.dat").write_text(
         "".join(
             f"{u}::{'FM'[u % 2]}::{(1, 18, 25)[u % 3]}::{u % 5}::{u % 20:05}\n"

@@ -18,7 +18,7 @@ from keras_pep.layers import initial, variables
 from keras_pep.pruning.search import make_collector
 
 FIELDS, ROWS, DIM = (4096, 4096), 8192, 16
-BATCH, STEPS = 64, 50
+BATCH, STEPS = 64, 20
 
 
 class Batches(keras.utils.PyDataset):

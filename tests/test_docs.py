@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 import keras_pep
-from keras_pep.data import synthetic
+from tests.few_rows import have_rows
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,10 +29,7 @@ def blocks(text, language="python"):
 
 @pytest.fixture
 def few_rows(tmp_path, monkeypatch):
-    generate = synthetic.generate
-    monkeypatch.setattr(
-        synthetic, "generate", lambda seed: generate(seed, 9000)
-    )
+    have_rows(monkeypatch, 9000)
     monkeypatch.chdir(tmp_path)
 
 
@@ -53,7 +50,7 @@ def test_the_python_of_the_readme_runs(capsys):
         Path("small.keras").unlink()
     assert Path("saved_models/small/1/saved_model.pb").exists()
     printed = capsys.readouterr().out
-    assert "3,000 of 16,000 entries are kept" in printed
+    assert "kept 3,000 of 16,000 entries" in printed
     assert 8_990 <= names["retraining"].ticket.embedding_parameters <= 9_000
 
 
@@ -79,7 +76,8 @@ def test_the_python_of_the_quickstart_runs(capsys):
 def test_every_page_with_python_is_run():
     """A new page is added to a test here, or to those that run elsewhere."""
     with_python = {page.name for page in PAGES if blocks(page.read_text())}
-    assert with_python == {"model.md", "quickstart.md", *ELSEWHERE}
+    found = {"model.md", "quickstart.md", "rivals.md", *ELSEWHERE}
+    assert with_python == found
 
 
 def test_the_glossary_names_every_granularity():

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from keras_pep.callbacks import ExactValidation
-from keras_pep.metrics import auc, auc_difference_error, auc_error, log_loss
+from keras_pep.metrics import (
+    auc,
+    auc_difference_error,
+    auc_error,
+    log_loss,
+    predict,
+)
 
 
 def test_auc_counts_pairs():
@@ -32,6 +38,17 @@ def test_log_loss_by_hand_and_at_extremes():
     # log(1 + exp(500)) overflows if taken literally.
     extremes = log_loss(np.array([1, 0, 0]), np.array([500.0, -500.0, 500.0]))
     assert extremes == pytest.approx(500 / 3)
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_a_model_of_several_inputs_is_predicted(kind):
+    """In the order of rows, in batches that do not divide them."""
+    inputs = [keras.Input((), name=name) for name in "ab"]
+    given = dict(zip("ab", inputs, strict=True)) if kind is dict else inputs
+    model = keras.Model(given, keras.layers.Subtract()(inputs)[:, None])
+    a, b = np.arange(7.0), np.arange(7.0)[::-1]
+    given = {"a": a, "b": b} if kind is dict else (a, b)
+    assert predict(model, given, batch_size=2)[:, 0].tolist() == [*(a - b)]
 
 
 def test_validation_is_in_the_logs_and_exact():

@@ -1,5 +1,6 @@
 import pytest
 
+from apps.reproduce import frontier as sets
 from apps.reproduce.__main__ import costs, frontier, table
 
 
@@ -51,7 +52,8 @@ def test_costs_are_told_in_times_of_the_dense_model(runs):
     assert costs([{**runs[0], "search": {"seconds": None}}]) == ""
 
 
-def test_the_frontier_is_by_bytes():
+@pytest.fixture
+def by_bytes():
     def entry(size, auc, method, **more):
         return {
             "method": method,
@@ -61,7 +63,7 @@ def test_the_frontier_is_by_bytes():
             **more,
         }
 
-    runs = [
+    return [
         {
             "seconds": 120.0,
             "dense": entry(8000, auc, "dense"),
@@ -78,9 +80,12 @@ def test_the_frontier_is_by_bytes():
         }
         for auc, method in ((0.80, "search"), (0.82, "one-shot"))
     ]
+
+
+def test_the_frontier_is_by_bytes(by_bytes):
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in frontier(runs).splitlines()
+        for line in frontier(by_bytes).splitlines()
         if line
     ]
     assert rows[5] == ["A run trained for 2.0 minutes, rivals included."]
@@ -91,3 +96,26 @@ def test_the_frontier_is_by_bytes():
     assert rows[4][3:] == [
         *("search, one-shot", "0.7900 ± 0.0141", "0.7700 ± 0.0141", "0.0100"),
     ]
+
+
+def test_the_frontier_of_several_sets_counts_where_it_is_ahead(by_bytes):
+    first, *rows, nothing, last = sets.table({"films": by_bytes}).splitlines()
+    cells = [
+        [cell.strip() for cell in row.strip("|").split("|")] for row in rows
+    ]
+    assert cells[1][:4] == ["films", "dense", "8.0", "0.8100 ± 0.0141"]
+    own, rival = "0.8000 ± 0.0141", "0.7900 ± 0.0141"
+    assert cells[2] == [
+        *("", "1/2", "3.9", own, "one-shot", rival, "uniform", "+0.0100"),
+    ]
+    own, rival = "0.7800 ± 0.0141", "0.7900 ± 0.0141"
+    both = "search, one-shot"
+    assert cells[3] == [
+        *("", "1/4", "1.9", own, both, rival, "uniform", "-0.0100"),
+    ]
+    assert last == (
+        "Ahead, or behind by at most 0.0005: 1 of 2 sizes. Behind by at most "
+        "0.0100."
+    )
+    assert first.startswith("| data")
+    assert not nothing

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_pep
-from tests.backends import run_on, skip_without
+from tests.backends import devices, run_on, skip_without
 
 SIZES, LOSS = (40, 20), keras.losses.BinaryCrossentropy(from_logits=True)
 
@@ -208,10 +208,10 @@ print(json.dumps([parts, small.embedding.num_values]))
 """
 
 
+@pytest.mark.slow
 def test_tables_shared_out_by_jax():
     skip_without("jax")
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    parts, kept = run_on("jax", "-c", SHARDED, env=flags)
+    parts, kept = run_on("jax", "-c", SHARDED, env=devices(2))
     assert parts == [[8_192, 8], [8_192, 8]]
     assert 8_990 <= kept <= 9_000  # some are equal: one threshold for all
 

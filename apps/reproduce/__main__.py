@@ -9,7 +9,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,29 @@ def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
 
     A run directory that holds the results of these arguments is not run again.
     """
+    runs = runs_of(arguments, map(int, seeds.split(",")), out)
+    entries = [entry for run in runs for entry in run["budgets"]]
+    by_bytes = all(entry.get("max_bytes") for entry in entries)
+    click.echo(
+        frontier(runs) if by_bytes else f"{table(runs)}\n\n{costs(runs)}"
+    )
+
+
+def runs_of(
+    arguments: Sequence[str], seeds: Iterable[int], out: Path
+) -> list[dict[str, Any]]:
+    """Run `keras-pep train` for every seed, unless that was done.
+
+    Args:
+        arguments: Of the command.
+        seeds: The seeds.
+        out: Folder for `seed-<N>`, the run directories.
+
+    Returns:
+        The `metrics.json` of each.
+    """
     runs = []
-    for seed in map(int, seeds.split(",")):
+    for seed in seeds:
         folder = out / f"seed-{seed}"
         known = folder / "reproduce.json"
         if not known.exists() or json.loads(known.read_text()) != [*arguments]:
@@ -55,11 +76,7 @@ def main(seeds: str, out: Path, arguments: Sequence[str]) -> None:
                 raise click.ClickException(f"seed {seed} failed, see above.")
             known.write_text(json.dumps(arguments))
         runs.append(json.loads((folder / "metrics.json").read_text()))
-    entries = [entry for run in runs for entry in run["budgets"]]
-    by_bytes = all(entry.get("max_bytes") for entry in entries)
-    click.echo(
-        frontier(runs) if by_bytes else f"{table(runs)}\n\n{costs(runs)}"
-    )
+    return runs
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
@@ -111,37 +128,16 @@ def frontier(runs: Sequence[dict[str, Any]]) -> str:
         ["---:"] * len(titles),
         [*first, *[""] * (len(titles) - 3)],
     ]
-    for place in range(min(len(run["budgets"]) for run in runs)):
-        own = [run["budgets"][place] for run in runs]
-        allowed = [entry["max_bytes"] for entry in own]
-        if None in allowed:
-            continue
-        rivals: dict[str, list[dict[str, Any]]] = {}
-        for run, most in zip(runs, allowed, strict=True):
-            for method in methods:
-                fitting = [
-                    entry
-                    for entry in run["baselines"]
-                    if entry["method"] == method
-                    and entry["exported_bytes"]["int8"]["table"] <= most
-                ]
-                if fitting:  # the best of them, by validation
-                    best = max(fitting, key=lambda e: e["validation"]["auc"])
-                    rivals.setdefault(method, []).append(best)
-        whole = [found for found in rivals.values() if len(found) == len(runs)]
-        ahead = max(map(_auc, whole), default=0.0) - _auc(own)
-        share = statistics.mean(
-            most / entry["exported_bytes"]["int8"]["table"]
-            for most, entry in zip(allowed, dense, strict=True)
-        )
+    for cell in cells(runs):
+        rivals, behind = cell["rivals"], cell["behind"]
         lines.append(
             [
-                f"1/{1 / share:.0f}",
-                _bytes(own),
-                _mean(own),
-                ", ".join(dict.fromkeys(entry["method"] for entry in own)),
+                cell["size"],
+                _bytes(cell["own"]),
+                _mean(cell["own"]),
+                ", ".join(dict.fromkeys(e["method"] for e in cell["own"])),
                 *(_mean(rivals[m]) if m in rivals else "-" for m in methods),
-                f"{max(ahead, 0.0):.4f}" if whole else "-",
+                "-" if behind is None else f"{max(behind, 0.0):.4f}",
             ]
         )
     minutes = statistics.mean(run["seconds"] for run in runs) / 60
@@ -153,13 +149,64 @@ def frontier(runs: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def cells(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each size in bytes: what runs took, their rivals, and who is ahead.
+
+    Returns:
+        Of each size `size`, as a part of the dense table; `own`, the entry of
+        each run; `rivals`, by method the best of each run, by validation, that
+        has no more bytes; `best`, the rival with the highest mean test AUC of
+        those that all runs have, or None; and `behind`, by how much it is
+        ahead, or None.
+    """
+    found = []
+    for place in range(min(len(run["budgets"]) for run in runs)):
+        own = [run["budgets"][place] for run in runs]
+        allowed = [entry["max_bytes"] for entry in own]
+        if None in allowed:
+            continue
+        rivals: dict[str, list[Mapping[str, Any]]] = {}
+        for run, most in zip(runs, allowed, strict=True):
+            for method in {each["method"]: 0 for each in run["baselines"]}:
+                fitting = [
+                    entry
+                    for entry in run["baselines"]
+                    if entry["method"] == method
+                    and entry["exported_bytes"]["int8"]["table"] <= most
+                ]
+                if fitting:
+                    best = max(fitting, key=lambda e: e["validation"]["auc"])
+                    rivals.setdefault(method, []).append(best)
+        whole = {m: _auc(r) for m, r in rivals.items() if len(r) == len(runs)}
+        first = max(whole, key=lambda m: whole[m], default=None)
+        share = statistics.mean(
+            most / run["dense"]["exported_bytes"]["int8"]["table"]
+            for most, run in zip(allowed, runs, strict=True)
+        )
+        found.append(
+            {
+                "size": f"1/{1 / share:.0f}",
+                "own": own,
+                "rivals": rivals,
+                "best": first,
+                "behind": None if first is None else whole[first] - _auc(own),
+            }
+        )
+    return found
+
+
 def _bytes(entries: Sequence[dict[str, Any]]) -> str:
     sizes = [entry["exported_bytes"]["int8"]["table"] for entry in entries]
     return f"{statistics.mean(sizes) / 1000:,.1f} kB"
 
 
-def _auc(entries: Sequence[dict[str, Any]]) -> float:
-    return float(statistics.mean(entry["test"]["auc"] for entry in entries))
+def exported_aucs(entries: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Test AUC of each model as exported, in int8 where that is known."""
+    return [each.get("int8", each)["test"]["auc"] for each in entries]
+
+
+def _auc(entries: Sequence[Mapping[str, Any]]) -> float:
+    return float(statistics.mean(exported_aucs(entries)))
 
 
 def costs(runs: Sequence[dict[str, Any]]) -> str:

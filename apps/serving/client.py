@@ -82,7 +82,9 @@ def main(
     """
     if target.exists() and not force:
         raise click.BadParameter(
-            f"{target} exists; --force overwrites it.", param_hint="--output"
+            f"{target} exists: choose another file, or overwrite it with "
+            "--force.",
+            param_hint="--output",
         )
     partial = target.with_name(f".partial-{target.name}")
     count = 0

@@ -2,6 +2,7 @@
 
 from keras_pep.data.dataset import DataError, Dataset, Split
 from keras_pep.data.fields import Field, Vocabulary
+from keras_pep.data.growth import Earlier
 from keras_pep.data.load import NAMES, load
 from keras_pep.data.pipeline import Batches, batches
 
@@ -10,6 +11,7 @@ __all__ = [
     "Batches",
     "DataError",
     "Dataset",
+    "Earlier",
     "Field",
     "Split",
     "Vocabulary",

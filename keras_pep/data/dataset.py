@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,17 @@ _COUNTED = 1 << 20  # rows that are counted at once
 
 
 class DataError(ValueError):
-    """Data that is missing or not as it should be; the message says where."""
+    """Data that is missing or not as it should be; the message says where.
+
+    Example:
+
+    ```python
+    try:
+        data = keras_pep.data.load("no-such-file.csv", label="clicked")
+    except keras_pep.data.DataError as error:
+        print(error)  # names the file, and says what was expected
+    ```
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +43,21 @@ class Split:
             for a field, or for each value of a list, where -1 is none. On
             disk, slices and arrays of rows read it.
         labels: float32, `(rows,)`, 0 or 1.
+        weights: How much each counts in losses and figures, float32 `(rows,)`;
+            None if all count alike.
+
+    Example:
+
+    ```python
+    ids = np.array([[0, 3], [1, 2]], "int32")
+    split = keras_pep.data.Split(ids, np.array([1.0, 0.0], "float32"))
+    print(len(split), split.labels.mean())
+    ```
     """
 
     ids: "np.ndarray | StoredColumns"
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -58,6 +80,54 @@ class Unseen(NamedTuple):
     share: float
 
 
+class Parsed(NamedTuple):
+    """How a column of a file was taken.
+
+    Attributes:
+        column: Its name.
+        kind: That of the field that is made of it; or label, weight, split or
+            left out.
+        why: Why so.
+        distinct: How many values training has, without a missing one; None if
+            they were not counted.
+        missing: Share of training rows without a value, likewise.
+        unseen: Share of test's values that training has not, likewise.
+        example: A value as it is written.
+    """
+
+    column: str
+    kind: str
+    why: str
+    distinct: int | None = None
+    missing: float | None = None
+    unseen: float | None = None
+    example: str = ""
+
+    def texts(self) -> tuple[str, ...]:
+        """The texts of a table, below `PARSED`."""
+        example = self.example
+        if not example.isprintable():
+            example = repr(example)
+        if len(example) > _SHOWN:
+            example = f"{example[: _SHOWN - 1]}…"
+        return (
+            self.column or repr(""),
+            self.kind,
+            "" if self.distinct is None else f"{self.distinct:,}",
+            *(
+                "" if share is None else f"{share:.1%}"
+                for share in (self.missing, self.unseen)
+            ),
+            example,
+            self.why,
+        )
+
+
+PARSED = ("column", "kind", "values", "missing", "unseen", "example", "why")
+_SHOWN = 16  # characters of an example
+_LISTED = 40  # columns of a table
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset for click-through models, split three ways.
@@ -76,9 +146,21 @@ class Dataset:
             seen, and their share of test's values, however often one occurs.
         notes: A line for each column that was taken in a way that somebody
             might not expect, or left out, and how to say otherwise.
+        columns: How each column of a file was taken.
+        seen: File that says how often training has seen each value of each
+            field, with those that have no id: `field`, `value` and `times`. Of
+            files alone.
         stored_fingerprint: What `fingerprint` returns, where it is known.
         planted_sizes: For synthetic data, the embedding size each feature was
             generated with, `(features,)`; else None.
+
+    Example:
+
+    ```python
+    data = keras_pep.data.load("synthetic")
+    print(data)  # rows, features and fields
+    print(dict(zip(data.fields, data.field_sizes)))
+    ```
     """
 
     name: str
@@ -91,6 +173,8 @@ class Dataset:
     unknown: Mapping[str, np.ndarray] = field(default_factory=dict)
     unseen: Mapping[str, "Unseen"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    columns: tuple[Parsed, ...] = ()
+    seen: Path | None = None
     stored_fingerprint: str | None = None
     planted_sizes: np.ndarray | None = None
 
@@ -146,6 +230,8 @@ class Dataset:
         for split in self.splits.values():
             digest.update(np.ascontiguousarray(split.ids).tobytes())
             digest.update(np.ascontiguousarray(split.labels).tobytes())
+            if split.weights is not None:
+                digest.update(np.ascontiguousarray(split.weights).tobytes())
         for name, vocabulary in self.vocabularies.items():
             values = list(vocabulary)
             digest.update(repr((name, values)).encode())
@@ -181,6 +267,21 @@ class Dataset:
             lines.append(
                 f"test values that training has not seen: {unseen or 'none'}"
             )
+        return "\n".join(lines)
+
+    def parsed(self) -> str:
+        """Describe in a line how each column was taken; `""` if by no file."""
+        if not self.columns:
+            return ""
+        rows = [PARSED, *(each.texts() for each in self.columns[:_LISTED])]
+        widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
+        lines = []
+        for row in rows:
+            cells = zip(row, widths, "<<>>><<", strict=True)
+            line = "  ".join(f"{t:{side}{width}}" for t, width, side in cells)
+            lines.append(line.rstrip())
+        if (more := len(self.columns) - _LISTED) > 0:
+            lines.append(f"and {more:,} columns more, in metrics.json")
         return "\n".join(lines)
 
     def table(self) -> str:

@@ -15,18 +15,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from keras_pep.data.dataset import DataError
 
 _SAMPLE = 1 << 20  # bytes in which a backslash before a quote is looked for
 _LOOKED_AT = 100  # rows
 _REWRITTEN = 1000  # rows that are rewritten at once
 
-_GZIP = b"\x1f\x8b"
+# How a file that begins so is compressed, and what unpacks it.
+_PACKED = {
+    b"\x1f\x8b": ("gzip", "gunzip -c"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
+    b"BZh": ("bz2", "bunzip2 -c"),
+}
 PARQUET = b"PAR1"
 _ARCHIVES = {
     b"PK\x03\x04": "a zip archive or an Excel sheet",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd",
-    b"BZh": "compressed by bzip2",
     b"\xfd7zXZ": "compressed by xz",
 }
 
@@ -63,9 +68,17 @@ class Dialect:
         return [note for note, so in said.items() if so]
 
 
-def is_gzip(path: Path) -> bool:
-    """Tell whether a file is compressed, whatever its name."""
-    return first_bytes(path).startswith(_GZIP)
+def packed_by(path: Path) -> str | None:
+    """Tell how a file is compressed, whatever its name; None if it is not."""
+    return _packed(path)[0]
+
+
+def _packed(path: Path) -> tuple[str | None, str]:
+    start = first_bytes(path)
+    found = (
+        known for magic, known in _PACKED.items() if start.startswith(magic)
+    )
+    return next(found, (None, ""))
 
 
 def is_parquet(path: Path) -> bool:
@@ -81,7 +94,12 @@ def first_bytes(path: Path) -> bytes:
 
 def open_text(path: Path) -> io.BufferedReader | gzip.GzipFile:
     """Open a text file for its bytes, unpacked."""
-    return gzip.GzipFile(path) if is_gzip(path) else path.open("rb")
+    packed = packed_by(path)
+    if packed == "gzip":
+        return gzip.GzipFile(path)
+    if packed is None:
+        return path.open("rb")
+    return io.BufferedReader(pa.input_stream(str(path), compression=packed))
 
 
 def find_line(path: Path, wrong: Any) -> tuple[int, bytes]:
@@ -168,12 +186,13 @@ def _refuse_other_content(path: Path, sample: bytes) -> None:
         if sample.startswith(magic):
             raise DataError(
                 f"{path}: found {what}, expected text or Parquet: unpack or "
-                "export it first; of compressed text, gzip is read."
+                "export it first; of compressed text, gzip, zstd and bzip2 are "
+                "read."
             )
     if sample.startswith(PARQUET):
         raise DataError(
-            f"{path}: found Parquet inside of gzip, expected Parquet as it "
-            "is: unpack it with gunzip."
+            f"{path}: found Parquet inside of {packed_by(path)}, expected "
+            f"Parquet as it is: unpack it with {_packed(path)[1].split()[0]}."
         )
     if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(
@@ -212,7 +231,8 @@ def not_utf8(path: Path) -> DataError:
 
 
 def _convert(path: Path, encoding: str) -> str:
-    unpacked = f"gunzip -c {path.name} | " if is_gzip(path) else ""
+    _, unpack = _packed(path)
+    unpacked = f"{unpack} {path.name} | " if unpack else ""
     return (
         f"convert it, as by {unpacked}iconv -f {encoding} -t UTF-8 "
         f"{'' if unpacked else path.name + ' '}> new.csv."

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from keras_pep.data.spelling import spelled
 from keras_pep.data.times import (
     as_texts,
     matches,
@@ -17,7 +18,9 @@ from keras_pep.data.times import (
     pattern_of,
 )
 
-KINDS = ("category", "text", "log", "number", "hour", "weekday", "list")
+KINDS = (
+    *("category", "text", "log", "number", "hour", "weekday", "list", "hash"),
+)
 
 SEPARATOR = "|"  # between the values of a list
 LONGEST_LIST = 64
@@ -51,11 +54,21 @@ class Field:
             - `"number"`: the number of `edges` that are not above it.
             - `"hour"`, `"weekday"`: of a time; Monday is 0.
             - `"list"`: several values, divided by `|`.
+            - `"hash"`: the number of a bucket, the 64 bits of TensorFlow's
+              `to_hash_bucket_fast` of the value, spelled as that of a category.
         edges: Ascending, of a number.
         time_format: Of a time, as `datetime.strptime` takes it; `""`: what
             `times.ISO` matches, or seconds, milliseconds, microseconds or
             nanoseconds since 1970, from 1973 to 2099.
         length: How many values of a list count, up to 64.
+        buckets: Of a hash: every bucket has an id, seen or not.
+
+    Example:
+
+    ```python
+    price = keras_pep.data.Field("price", "price", "number", edges=(5.0, 9.5))
+    values, places = price.values(["3", "7.25", "12"])
+    ```
     """
 
     name: str
@@ -64,6 +77,7 @@ class Field:
     edges: tuple[float, ...] = ()
     time_format: str = ""
     length: int = 1
+    buckets: int = 0
 
     def values(self, raw: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Make values of raw values, all at once.
@@ -164,6 +178,13 @@ def _numbered(
             parsed[key] = minutes(raw, field.time_format)
         found, valid = parsed[key]
         return part_of(field.kind, found), valid
+    if field.kind == "hash":
+        import tensorflow as tf
+
+        with tf.device("CPU"):
+            texts = tf.constant(spelled(raw).to_pylist(), tf.string)
+            found = tf.strings.to_hash_bucket_fast(texts, field.buckets)
+        return found.numpy(), np.ones(len(raw), dtype=bool)
     found = numbers(raw)
     if field.kind == "number":
         places = np.searchsorted(np.asarray(field.edges), found, side="right")
@@ -178,10 +199,20 @@ class Vocabulary:
     """The values of a field, numbered.
 
     Attributes:
-        field: Of what the values are.
-        values: In the order of their ids, `(n,)`.
+        field: The field.
+        values: In the order of their ids, `(n,)`; None for a free id, see
+            `extended`.
         unknown: Whether id 0 is for every value that is not among these, which
             begin at 1 then.
+
+    Example:
+
+    ```python
+    city = keras_pep.data.Field("city", "city")
+    names = np.array(["Oslo", "Paris"], dtype=object)
+    vocabulary = keras_pep.data.Vocabulary(city, names, unknown=True)
+    print(len(vocabulary), vocabulary[1])  # 3 Oslo
+    ```
     """
 
     field: Field
@@ -203,17 +234,80 @@ class Vocabulary:
         return (self[number] for number in range(len(self)))
 
     def texts(self) -> Any:
-        """Return the values as a PyArrow array of text."""
+        """Return the values as a PyArrow array of text; null of a free id."""
         whole = self.values.dtype != object
         return as_texts(self.values.astype(str) if whole else self.values)
 
+    def extended(
+        self,
+        counts: Mapping[Any, float],
+        min_count: float = 1.0,
+        evict_below: float = 0.0,
+    ) -> "Vocabulary":
+        """Add new values and let old ones go; the others keep their ids.
+
+        The id of a value that goes is free. In the next version, not in this
+        one, a new value may take it; the rest follow the last id.
+
+        Args:
+            counts: How often each value was seen, old counts decayed or not.
+            min_count: A new value needs so many to get an id.
+            evict_below: A known value goes if it has fewer.
+
+        Example:
+
+        ```python
+        field = keras_pep.data.Field("user", "user")
+        first = keras_pep.data.Vocabulary(field, np.array(["ann", "bob"]))
+        later = first.extended({"ann": 0.2, "bob": 5, "cy": 3}, evict_below=1)
+        print(list(later))  # [None, 'bob', 'cy']
+        ```
+        """
+        values = self.values.tolist()
+        free = [n for n, value in enumerate(values) if value is None]
+        known = {*values}
+        new = [
+            value
+            for value, count in counts.items()
+            if count >= min_count and value not in known
+        ]
+        new.sort(key=lambda value: (-counts[value], str(value)))
+        for place, value in enumerate(values):
+            if value is not None and counts.get(value, 0.0) < evict_below:
+                values[place] = None
+        for place, value in zip(free, new, strict=False):
+            values[place] = value
+        values += new[len(free) :]
+        return Vocabulary(
+            self.field, np.array(values, dtype=object), self.unknown
+        )
+
+    def ids_in(self, earlier: "Vocabulary") -> np.ndarray:
+        """Find the id that each value had in an earlier version.
+
+        Returns:
+            int64, `(len(self),)`; -1 of a new value, -2 of an id that is free.
+        """
+        known = {value: n for n, value in enumerate(earlier)}
+        ids = [-2 if value is None else known.get(value, -1) for value in self]
+        return np.array([0] * self.unknown + ids[self.unknown :])
+
     def to_dict(self) -> dict[str, Any]:
         """Describe the vocabulary, for JSON."""
+        described = asdict(self.field)
+        hashed = described["buckets"] > 0
+        if not hashed:
+            del described["buckets"]
         return {
-            **asdict(self.field),
+            **described,
             "unknown": self.unknown,
-            "values": self.values.tolist(),
+            "values": [] if hashed else self.values.tolist(),
         }
+
+    @classmethod
+    def of_buckets(cls, field: Field) -> "Vocabulary":
+        """Make the vocabulary of a hash: the numbers of its buckets."""
+        return cls(field, np.arange(field.buckets))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Vocabulary":
@@ -227,12 +321,16 @@ class Vocabulary:
         field = Field(**{**rest, "edges": tuple(rest["edges"])})
         if field.kind not in KINDS or not isinstance(unknown, bool):
             raise ValueError(f"no such field: {field}")
+        if field.kind == "hash":
+            return cls.of_buckets(field)
         whole = all(type(value) is int for value in values)
         dtype = np.int64 if values and whole else object
         return cls(field, np.array(values, dtype=dtype), unknown)
 
 
-def of_kind(column: str, kind: str, time_format: str = "") -> tuple[Field, ...]:
+def of_kind(
+    column: str, kind: str, time_format: str = "", buckets: int = 0
+) -> tuple[Field, ...]:
     """Fields of a column whose kind is given.
 
     Args:
@@ -240,9 +338,11 @@ def of_kind(column: str, kind: str, time_format: str = "") -> tuple[Field, ...]:
         kind: One of `KINDS`, or `"time"`, which is hour and weekday, of a
             format without hours or without days the other alone.
         time_format: Of times.
+        buckets: Of a hash.
     """
     if kind != "time":
-        return (Field(column, column, kind, time_format=time_format),)
+        form = time_format
+        return (Field(column, column, kind, time_format=form, buckets=buckets),)
     parts = [
         part
         for part, letters in (("hour", "HI"), ("weekday", "dmb"))

@@ -66,6 +66,15 @@ _COMPACT = {
 }
 
 
+_WHY = {
+    "category": "text or whole numbers",
+    "number": "numbers with fractions",
+    "hour": "times",
+    "weekday": "times",
+    "list": f"text divided by {SEPARATOR}",
+}
+
+
 class Guess(NamedTuple):
     """Fields of a column, and a note for the user.
 
@@ -77,6 +86,12 @@ class Guess(NamedTuple):
 
     fields: tuple[Field, ...]
     note: str = ""
+
+    @property
+    def why(self) -> str:
+        """Why the fields are of their kind, in few words."""
+        reason = _WHY[self.fields[0].kind]
+        return f"{reason}; see below" if self.note else reason
 
 
 def guess(

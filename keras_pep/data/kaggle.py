@@ -15,6 +15,7 @@ from keras_pep.data.dataset import DataError, features_of
 from keras_pep.data.fields import Field
 from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Files
+from keras_pep.data.splits import Rule
 
 _KAGGLE = "https://www.kaggle.com/c"
 INTEGERS = tuple(f"I{number}" for number in range(1, 14))
@@ -33,7 +34,10 @@ _AVAZU = (
 
 
 def criteo(
-    data_dir: str | Path | None, features: str | None, min_count: int
+    data_dir: str | Path | None,
+    features: str | None,
+    min_count: float,
+    split: str = "random",
 ) -> Source:
     """Describe the file to prepare.
 
@@ -41,6 +45,8 @@ def criteo(
         data_dir: The folder that holds `train.txt` or `train.txt.gz`.
         features: `"paper"`, or None for it.
         min_count: Values in fewer training rows share one id of their field.
+        split: `"random"`, or `"time"`: by the order of the rows, which is that
+            of seven days.
 
     Raises:
         DataError: If the file is missing.
@@ -58,11 +64,15 @@ def criteo(
             *(Field(name, name) for name in CATEGORIES),
         ),
         min_count=min_count,
+        split=Rule("order" if split == "time" else split),
     )
 
 
 def avazu(
-    data_dir: str | Path | None, features: str | None, min_count: int
+    data_dir: str | Path | None,
+    features: str | None,
+    min_count: float,
+    split: str = "random",
 ) -> Source:
     """Describe the file to prepare.
 
@@ -73,6 +83,8 @@ def avazu(
             common with these; or `"full"`, the default: hour of day and
             weekday in its place.
         min_count: Values in fewer training rows share one id of their field.
+        split: `"random"`, or `"time"`: by the hour; that in which a share ends
+            is divided at random.
 
     Raises:
         DataError: If the file is missing, or names a column twice.
@@ -95,6 +107,9 @@ def avazu(
         label="click",
         fields=(*time, *(Field(name, name) for name in _AVAZU)),
         min_count=min_count,
+        split=Rule("time", "hour", _HOUR, divides=True)
+        if split == "time"
+        else Rule(),
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,14 @@ from keras_pep.data import movielens, synthetic
 from keras_pep.data.dataset import DataError, Dataset
 
 if TYPE_CHECKING:
+    from keras_pep.data.growth import Earlier
     from keras_pep.data.prepare import Source
     from keras_pep.data.rows import Files
 
 logger = logging.getLogger(__name__)
 
 NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
+_ALL_VALUES = ("movielens", "movielens-100k", "synthetic")
 
 # Ids of all splits up to which a prepared dataset is read into memory.
 IN_MEMORY = 2 << 30
@@ -29,14 +31,21 @@ def load(
     *,
     features: str | None = None,
     label: str | None = None,
+    positive: str | None = None,
+    weight: str | None = None,
     fields: Sequence[str] = (),
     delimiter: str | None = None,
-    min_count: int = 10,
+    min_count: float = 10,
+    max_values: int | None = None,
+    vocabularies: str | Path | None = None,
     split: str = "random",
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
     seed: int = 0,
     max_bad_rows: float = 0.001,
     in_memory: int = IN_MEMORY,
     cache_dir: str | Path | None = None,
+    earlier: "Earlier | None" = None,
 ) -> Dataset:
     """Loads a dataset and splits it, by default 80/10/10 at random.
 
@@ -54,17 +63,32 @@ def load(
             MovieLens, if there is none, comes by TensorFlow Datasets.
         features: Feature set, `"paper"` or `"full"`; by default the larger one
             that the dataset has.
-        label: Of files of one's own, the column of labels.
+        label: Of files of one's own, the column of labels, 0 or 1.
+        positive: Of these, which labels are positive, if they are others:
+            `">=4"` (`>`, `<=`, `<`), `"==click"` or `"in yes,true"`.
+        weight: Of these, the column of how much each row counts in losses and
+            figures, 0 or more: the `sample_weight` of Keras.
         fields: Of these, the columns to learn from; see `tabular.source`.
         delimiter: Of these, what divides columns.
-        min_count: Values in fewer training rows share one id of their field.
-            Not of MovieLens, where every value has an id.
+        min_count: Values in fewer training rows share one id of their field;
+            below 1 it is a share of these rows. Not of MovieLens, where every
+            value has an id.
+        max_values: How many values of a field have an id of their own, at most:
+            the most frequent in training. Not of MovieLens.
+        vocabularies: Folder of values that were counted elsewhere: a file for
+            each field, `user.txt`, a value in each line by falling count. Other
+            fields are counted. Not of MovieLens.
         split: `"random"`; of files of one's own `"time:COLUMN"`, by numbers or
             times, which may have a format, `"time:when(%m/%d/%Y %H:%M)"`: the
             first 80 % of rows train, the last 10 % test, and rows of one time
             (to the second, unless it is a number) stay together; or
             `"column:NAME"`, where a column says train, validation or test. Of
-            MovieLens `"time"`.
+            Criteo, Avazu and MovieLens `"time"`, of MovieLens `"user"` too: the
+            last rating of each user is for test, the one before for validation.
+        validation_file: Of files of one's own, the file or folder of the rows
+            for validation; then all of `name` is for training. Without it, if
+            there is a `test_file`, a tenth of `name`, drawn by the seed.
+        test_file: Likewise of the rows for test.
         seed: Of the random split, and of all that `"synthetic"` makes up.
         max_bad_rows: Share of malformed rows that is tolerated.
         in_memory: Bytes of ids up to which a prepared dataset is held in
@@ -72,11 +96,42 @@ def load(
         cache_dir: Where prepared datasets are kept; by default
             `$KERAS_PEP_CACHE`, or else `~/.cache/keras-pep`.
 
+        earlier: Of Criteo, Avazu and files of one's own, what they go on from:
+            known values keep their ids, and `fields` are those of before.
+
     Raises:
         DataError: If there is no such dataset, or its files are missing or
             not as they should be.
+
+    Example:
+
+    ```python
+    rows = ["clicked,user,price"]
+    rows += [f"{n % 2},{n % 20},{n / 8}" for n in range(500)]
+    Path("clicks.csv").write_text("\\n".join(rows))
+    data = keras_pep.data.load(
+        "clicks.csv", label="clicked", cache_dir="prepared"
+    )
+    print(data.fields, data.field_sizes)
+    ```
     """
-    check_split(str(name), split)
+    check_split(str(name), split, bool(validation_file or test_file))
+    if not (min_count >= 1 and min_count == int(min_count)) and not (
+        0 < min_count < 1
+    ):
+        raise DataError(
+            f"found min_count={min_count}, expected a number of rows, or a "
+            "share of them between 0 and 1."
+        )
+    if name in _ALL_VALUES and (max_values or vocabularies):
+        raise DataError(
+            f"every value of {name} has an id: max_values and vocabularies are "
+            "for other datasets."
+        )
+    if earlier and name in _ALL_VALUES:
+        raise DataError(
+            f"{name} cannot go on from earlier data. Expected: files."
+        )
     if name in ("movielens", "movielens-100k"):
         dataset = movielens.load(
             str(name), data_dir, features, seed, max_bad_rows, split
@@ -85,43 +140,67 @@ def load(
         dataset = synthetic.generate(seed)
     else:
         from keras_pep.data import kaggle, tabular
+        from keras_pep.data.vocabularies import files_of_fields
 
         if name in ("criteo", "avazu"):
             describe = kaggle.criteo if name == "criteo" else kaggle.avazu
-            source = describe(data_dir, features, min_count)
+            source = describe(data_dir, features, min_count, split)
         elif Path(name).exists() or Path(name).parent != Path():
+            if earlier:  # so that no kind is guessed
+                known = (each.field for each in earlier.vocabularies.values())
+                columns = dict.fromkeys(f"{each.column}:text" for each in known)
+                fields = [*columns]
             source = tabular.source(
-                name, label, fields, delimiter, min_count, split
+                *(name, label, fields, delimiter, min_count, split),
+                *(validation_file, test_file, positive, weight),
             )
         else:
             raise DataError(
                 f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
                 "files and folders."
             )
+        if vocabularies is not None:
+            given = files_of_fields(Path(vocabularies), source.fields)
+            source = replace(source, vocabularies=given)
+        source = replace(source, max_values=max_values)
+        source = earlier.applied(source) if earlier else source
         dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
     for split_name, rows in dataset.splits.items():
-        if not 0 < rows.labels.sum() < len(rows):
+        labels, of = rows.labels, ""
+        if rows.weights is not None:
+            labels, of = labels[rows.weights > 0], "of a weight above 0 "
+        if not 0 < labels.sum() < len(labels):
             raise DataError(
-                f"{dataset.name}: found {len(rows):,} rows for {split_name}, "
-                f"{int(rows.labels.sum()):,} of them positive, expected some "
-                "of either kind: there is nothing to learn or to measure."
+                f"{dataset.name}: found {len(labels):,} rows {of}for "
+                f"{split_name}, {int(labels.sum()):,} of them positive, "
+                "expected some of either kind: there is nothing to learn or to "
+                "measure."
             )
     return dataset
 
 
-def check_split(name: str, split: str) -> None:
+def check_split(name: str, split: str, files: bool = False) -> None:
     """Refuse a split that a dataset cannot have.
 
     Args:
         name: As `load` takes it.
         split: As `load` takes it.
+        files: Whether rows for validation or test are in files of their own.
 
     Raises:
         DataError: If it has no such split.
     """
+    if files and (name in NAMES or split != "random"):
+        raise DataError(
+            "found files for validation or test, and "
+            + (f"the dataset {name!r}" if name in NAMES else f"split {split!r}")
+            + ", expected files of your own that no other rule splits."
+        )
     known, what = ["random"], name
-    if name in ("movielens", "movielens-100k"):
+    if name in ("criteo", "avazu"):
         known.append("time")
+    elif name in ("movielens", "movielens-100k"):
+        known += ["time", "user"]
     elif name not in NAMES:
         known += ["time:COLUMN", "column:NAME"]
         what = "files of your own"
@@ -161,14 +240,18 @@ def _prepared(
     cache_dir: str | Path | None,
 ) -> Dataset:
     from keras_pep.data.prepare import prepare
+    from keras_pep.data.rows import states
     from keras_pep.data.stored import FORMAT, open_folder
 
     if cache_dir is None:
         home = Path.home() / ".cache" / "keras-pep"
         cache_dir = os.environ.get("KERAS_PEP_CACHE", home)
-    settings = asdict(source)
-    settings["files"].pop("paths")
-    inputs = source.files.states()
+    earlier = source.earlier
+    settings = asdict(replace(source, earlier=None))
+    del settings["files"]["paths"], settings["earlier"]
+    settings |= {"earlier": earlier.digest()} if earlier else {}
+    given = settings.pop("vocabularies")
+    inputs = [*source.files.states(), *states(path for _, path in given)]
     key = repr((FORMAT, inputs, settings, seed, max_bad_rows))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = Path(cache_dir) / f"{source.name}-{digest}"

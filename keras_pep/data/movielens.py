@@ -14,6 +14,7 @@ from keras_pep.data import movielens_files, movielens_tfds
 from keras_pep.data.dataset import (
     DataError,
     Dataset,
+    Split,
     encode,
     features_of,
     of_training,
@@ -50,7 +51,10 @@ def load(
             they are left out and counted.
         split: `"random"`; or `"time"`: the first 80 % of ratings are for
             training, which alone decides what has an id, and the last 10 % for
-            test.
+            test; or `"user"`: likewise, but the last rating of each user is for
+            test, the one before for validation, and of a user of fewer than
+            three all are for training. Ratings of one moment are in the order
+            of their movies.
 
     Raises:
         DataError: If a file is missing, or has too many malformed lines.
@@ -96,11 +100,13 @@ def load(
     rows, vocabularies = encode(columns, decided["rating"] > 3)
     if split == "time":
         splits = time_split(rows, decided["timestamp"].to_numpy())
+    elif split == "user":
+        splits = _last_of_users(rows, decided)
     else:
         splits = random_split(rows, seed)
     unseen = unseen_ids(splits[0], splits[2], tuple(vocabularies))
     unknown: dict[str, np.ndarray] = {}
-    if split == "time":
+    if split != "random":
         splits, vocabularies = of_training(splits, vocabularies)
         unknown = {
             name: np.mean(each.ids[:] == 0, axis=0)
@@ -118,3 +124,19 @@ def load(
         unknown=unknown,
         unseen=unseen,
     )
+
+
+def _last_of_users(
+    rows: Split, ratings: pd.DataFrame
+) -> tuple[Split, Split, Split]:
+    """Leave the last rating of each user out, and the one before."""
+    ordered = ratings.sort_values(["timestamp", "movie_id"], kind="stable")
+    users = ordered.groupby("user_id")
+    left = users.cumcount(ascending=False).reindex(ratings.index)
+    several = ratings.groupby("user_id")["user_id"].transform("size") > 2
+    places = left.where(several, 2).to_numpy()
+    train, validation, test = (
+        Split(rows.ids[part], rows.labels[part])
+        for part in (places > 1, places == 1, places == 0)
+    )
+    return train, validation, test

@@ -25,19 +25,17 @@ class Batches(keras.utils.PyDataset):
     is read forwards in large pieces. Whole batches are gathered at once; the
     last of an epoch may be smaller.
 
-    ```python
-    for ids, labels in keras_pep.data.Batches(data.train, 1024, seed=0):
-        ...
-    ```
-
     A loop goes through one epoch. Once it has got the last batch, the next loop
     goes through the next epoch. Until then every loop sees the same batches, so
     that a look at some of them changes nothing.
 
+    A split with weights has them as the third part of each batch, the
+    `sample_weight` of Keras.
+
     `model.fit(batches)` does the same, with `shuffle=True` as well: the order
     is that of the seed. Where `keras.distribution` divides batches among
-    devices, on JAX, each has weights too, and the last one is filled up to be
-    divisible.
+    devices, on JAX, each has weights in any case, and the last one is filled
+    up to be divisible.
 
     Args:
         split: What to train on.
@@ -50,6 +48,15 @@ class Batches(keras.utils.PyDataset):
 
     Attributes:
         position: Number of the batch that the next loop begins with.
+
+    Example:
+
+    ```python
+    data = keras_pep.data.load("synthetic")
+    for ids, labels in keras_pep.data.Batches(data.train, 1024, seed=0):
+        print(ids.shape, labels.shape)
+        break
+    ```
     """
 
     def __init__(
@@ -141,12 +148,14 @@ class Batches(keras.utils.PyDataset):
             window = self._window = None  # before there are two of them
             window = ((epoch, number), *self.window(epoch, number))
             self._window = window
-        _, ids, labels, order = window
+        _, *arrays, order = window
         start = place * self.batch_size
         chosen = order[start : start + self.batch_size]
-        return self._divisible(ids[chosen], labels[chosen, None])
+        return self._divisible(*(each[chosen] for each in arrays))
 
-    def _divisible(self, ids: np.ndarray, labels: np.ndarray) -> Batch:
+    def _divisible(
+        self, ids: np.ndarray, labels: np.ndarray, *weights: np.ndarray
+    ) -> Batch:
         """Fill up a batch so that it can be divided among devices.
 
         The last of an epoch gets rows of no weight, and its others more, so
@@ -155,21 +164,21 @@ class Batches(keras.utils.PyDataset):
         """
         shards = batch_shards()
         if shards == 1:
-            return ids, labels
+            return ids, labels, *weights
         rows = len(ids)
         filled = rows + -rows % shards
         places = np.arange(filled) % rows
-        weights = np.where(np.arange(filled) < rows, filled / rows, 0)
-        return ids[places], labels[places], weights.astype(np.float32)
+        shares = np.where(np.arange(filled) < rows, filled / rows, 0)
+        for each in weights:
+            shares = shares * each[places]
+        return ids[places], labels[places], shares.astype(np.float32)
 
     @property
     def windows(self) -> int:
         """Count the parts in which an epoch is read and shuffled."""
         return -(-len(self) // self._batches_per_window)
 
-    def window(
-        self, epoch: int, number: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def window(self, epoch: int, number: int) -> tuple[np.ndarray, ...]:
         """Return rows that are shuffled with one another, and their order.
 
         Args:
@@ -177,13 +186,14 @@ class Batches(keras.utils.PyDataset):
             number: Of the window within the epoch, from 0.
 
         Returns:
-            ids, int32 `(rows, columns)`; labels, float32 `(rows,)`; and the
-            places of both in the order of training, int32 `(rows,)`.
+            ids, int32 `(rows, columns)`; labels, float32 `(rows, 1)`; weights,
+            float32 `(rows,)`, if the split has some; and the places of all in
+            the order of training, int32 `(rows,)`.
         """
-        ids, labels = self.split.ids, self.split.labels
+        ids, arrays = self.split.ids, _beside_ids(self.split)
         random = np.random.default_rng((self.seed, epoch))
         if isinstance(ids, np.ndarray):
-            return ids, labels, _shuffled(len(ids), random)
+            return ids, *arrays, _shuffled(len(ids), random)
         rows, block = len(self.split), self._block
         # A block that the end of the data cuts short stays where it is.
         starts = np.arange(0, rows, block)
@@ -193,8 +203,10 @@ class Batches(keras.utils.PyDataset):
         parts = [slice(start, start + block) for start in chosen]
         random = np.random.default_rng((self.seed, epoch, number))
         read = np.concatenate([ids[part] for part in parts])
-        labels = np.concatenate([labels[part] for part in parts])
-        return read, labels, _shuffled(len(read), random)
+        chunks = (
+            np.concatenate([each[part] for part in parts]) for each in arrays
+        )
+        return read, *chunks, _shuffled(len(read), random)
 
     @property
     def _block(self) -> int:
@@ -205,6 +217,12 @@ class Batches(keras.utils.PyDataset):
         if self.split.in_memory:
             return len(self)
         return self._block * _WINDOW // self.batch_size
+
+
+def _beside_ids(split: Split) -> list[np.ndarray]:
+    """List the labels, `(rows, 1)`, and the weights, if there are some."""
+    weights = [] if split.weights is None else [split.weights]
+    return [split.labels[:, None], *weights]
 
 
 def _shuffled(rows: int, random: np.random.Generator) -> np.ndarray:
@@ -223,7 +241,19 @@ def batches(split: Split, batch_size: int, seed: int, position: int = 0) -> Any:
     Returns:
         The batches of `Batches`, in the same order: for Keras on TensorFlow a
         `tf.data.Dataset` of `(ids, labels)`, int32 `(batch, columns)` and
-        float32 `(batch, 1)`, else the `Batches` themselves.
+        float32 `(batch, 1)`, and weights, float32 `(batch,)`, if the split
+        has some; else the `Batches` themselves.
+
+    Example:
+
+    ```python
+    data = keras_pep.data.load("synthetic")
+    train = keras_pep.data.batches(data.train, batch_size=1024, seed=0)
+    model = keras_pep.models.FM(data.field_sizes, embedding_dim=8)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras_pep.optimizers.LazyAdam(1e-3), loss)
+    model.fit(train, epochs=1, shuffle=False, verbose=0)
+    ```
     """
     source = Batches(split, batch_size, seed, position)
     if keras.backend.backend() != "tensorflow":
@@ -241,32 +271,32 @@ def _as_tf_data(source: Batches) -> Any:
         # Epochs whose last batch somebody has got.
         finished = tf.Variable(0, dtype=tf.int64, trainable=False)
         if split.in_memory:
-            ids = tf.constant(split.ids)
-            labels = tf.constant(split.labels[:, None])
+            held = [tf.constant(x) for x in (split.ids, *_beside_ids(split))]
 
     def in_memory(epoch: Any, begin: int, end: int) -> Any:
         order = tf.numpy_function(
-            lambda epoch: source.window(epoch, 0)[2], [epoch], tf.int32
+            lambda epoch: source.window(epoch, 0)[-1], [epoch], tf.int32
         )
         order = tf.ensure_shape(order, (len(split),))
 
         def batch(number: Any) -> Any:
             chosen = order[number * size : (number + 1) * size]
-            return tf.gather(ids, chosen), tf.gather(labels, chosen)
+            return tuple(tf.gather(each, chosen) for each in held)
 
         return tf.data.Dataset.range(begin, end).map(batch)
 
     def from_disk(epoch: Any, begin: int, end: int) -> Any:
-        def shuffled(epoch: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-            ids, labels, order = source.window(epoch, number)
-            return ids[order], labels[order, None]
+        shapes: list[Any] = [(None, split.ids.shape[1]), (None, 1)]
+        shapes += [(None,)] * (split.weights is not None)
+
+        def shuffled(epoch: int, number: int) -> tuple[np.ndarray, ...]:
+            *arrays, order = source.window(epoch, number)
+            return tuple(each[order] for each in arrays)
 
         def window(number: Any) -> Any:
-            ids, labels = tf.numpy_function(
-                shuffled, [epoch, number], (tf.int32, tf.float32)
-            )
-            ids = tf.ensure_shape(ids, (None, split.ids.shape[1]))
-            return ids, tf.ensure_shape(labels, (None, 1))
+            types = (tf.int32, *[tf.float32] * (len(shapes) - 1))
+            made = tf.numpy_function(shuffled, [epoch, number], types)
+            return tuple(map(tf.ensure_shape, made, shapes))
 
         skipped, rest = divmod(begin, per_window)
         windows = tf.data.Dataset.range(skipped, -(-end // per_window))

@@ -8,11 +8,12 @@ lengths. None keeps rows in memory; what grows is the number of distinct values.
 
 import itertools
 import logging
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ import pyarrow.compute
 
 from keras_pep.data import rows as raw
 from keras_pep.data import stored
-from keras_pep.data.dataset import DataError, Unseen
+from keras_pep.data.dataset import DataError, Parsed, Unseen
 from keras_pep.data.fields import (
     LONGEST_LIST,
     Field,
@@ -28,15 +29,22 @@ from keras_pep.data.fields import (
     is_missing,
     lengths,
 )
+from keras_pep.data.growth import SeenWriter
+from keras_pep.data.labels import expected_labels, read_labels
 from keras_pep.data.rows import Block, Column, Files, Malformed
 from keras_pep.data.spelling import spelled
 from keras_pep.data.splits import Rule
 from keras_pep.data.stored import SPLITS, ColumnWriter
 from keras_pep.data.times import FORMS, numbers
+from keras_pep.data.vocabularies import read_values
 from keras_pep.files import whole_folder
+
+if TYPE_CHECKING:
+    from keras_pep.data.growth import Earlier
 
 logger = logging.getLogger(__name__)
 
+OWN = "own"  # the feature set of files that have none by name
 BINS = 32  # of a number, as far as its values allow
 
 _SAMPLE = 1 << 20  # values of a number from which its bins are made
@@ -51,13 +59,21 @@ class Source:
         name: Of the dataset.
         features: Which of its feature sets.
         files: The rows.
-        label: The column of labels, 0 or 1.
+        label: The column of labels.
         fields: The fields.
-        min_count: Values that occur in fewer training rows share one id.
+        positive: Which labels are positive; see `labels.parsed`.
+        weight: The column of weights, if examples have some.
+        min_count: Values that occur in fewer training rows share one id; below
+            1 it is a share of these rows.
+        max_values: How many values of a field have an id, the most frequent.
+        vocabularies: Names of fields, and the files of their values.
         split: Which rows are for training, validation and test.
         guessed: Whether the columns were not named, so that those of no use
             are left out.
         notes: What somebody might not expect of how columns are taken.
+        why: Of each field why it is of its kind.
+        left_out: Columns that are not read, and why.
+        earlier: The data that these go on from.
     """
 
     name: str
@@ -65,16 +81,24 @@ class Source:
     files: Files
     label: str
     fields: tuple[Field, ...]
-    min_count: int = 10
+    positive: str = ""
+    weight: str = ""
+    min_count: float = 10
+    max_values: int | None = None
+    vocabularies: tuple[tuple[str, Path], ...] = ()
     split: Rule = field(default_factory=Rule)
     guessed: bool = False
     notes: tuple[str, ...] = ()
+    why: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    earlier: "Earlier | None" = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read, each once."""
         names = (self.label, *(field.column for field in self.fields))
-        return tuple(dict.fromkeys((*names, *self.split_columns)))
+        weight = filter(None, [self.weight])
+        return tuple(dict.fromkeys((*names, *weight, *self.split_columns)))
 
     @property
     def split_columns(self) -> tuple[str, ...]:
@@ -121,10 +145,14 @@ def prepare(
 def _write(
     source: Source, folder: Path, seed: int, max_bad_rows: float
 ) -> None:
-    if source.split.by == "time":
+    if source.split.by in ("time", "order"):
         logger.info(f"{source.name}: looking at times")
-        source = replace(source, split=source.split.fitted(source.files))
-    if any(field.kind in ("number", "list") for field in source.fields):
+        rule = source.split.fitted(source.files, source.label)
+        source = replace(source, split=rule)
+    earlier = source.earlier
+    if not earlier and any(
+        field.kind in ("number", "list") for field in source.fields
+    ):
         logger.info(f"{source.name}: looking at numbers and lists")
         source = replace(source, fields=_fitted(source, seed))
     logger.info(f"{source.name}: counting values")
@@ -132,10 +160,11 @@ def _write(
     counts = [_Count(each.kind != "text") for each in source.fields]
     sizes = np.zeros(len(SPLITS), dtype=np.int64)
     marks: dict[str, Counter[str]] = {}
-    for split, _, columns in _rows(source, seed, malformed, marks):
-        sizes += np.bincount(split, minlength=len(SPLITS))
-        for count, made in zip(counts, columns, strict=True):
-            count.add(made, split)
+    examples: dict[str, str] = {}
+    for each in _rows(source, seed, malformed, marks, examples):
+        sizes += np.bincount(each.split, minlength=len(SPLITS))
+        for count, made in zip(counts, each.columns, strict=True):
+            count.add(made, each.split)
     rows = int(sizes.sum())
     every = rows + malformed.rows
     if malformed.first and malformed.rows > max_bad_rows * every:
@@ -154,25 +183,112 @@ def _write(
             f"{column}: {shown} {'is' if len(found) == 1 else 'are'} taken "
             f"as missing, in {found.total():,} rows."
         )
-    vocabularies = []
-    for each, count in zip(source.fields, counts, strict=True):
-        values = count.values(source.min_count)
-        vocabularies.append(Vocabulary(each, values, unknown=True))
-        if count.merged:
-            as_text = (
-                f" {each.column}:text in --fields takes values as they are"
-            )
-            notes.append(
-                f"{each.name}: {count.merged}."
-                + f"{as_text} written." * (each.kind == "category")
-            )
+    if source.min_count < 1:  # of as many rows as there are
+        least = math.ceil(round(source.min_count * int(sizes[0]), 6))
+        source = replace(source, min_count=least)
+    vocabularies, known = [], dict(source.vocabularies)
+    with SeenWriter(folder) as seen:
+        for of, count in zip(source.fields, counts, strict=True):
+            times = count.times()
+            if of.kind == "hash":
+                vocabulary = Vocabulary.of_buckets(of)
+            elif earlier:
+                vocabulary, times = earlier.extended(
+                    of.name, times, source.min_count
+                )
+            else:
+                values = _often(times, source.min_count, source.max_values)
+                if of.name in known:
+                    values = read_values(known[of.name], of)
+                    values = values[: source.max_values]
+                vocabulary = Vocabulary(of, values, unknown=True)
+            vocabularies.append(vocabulary)
+            seen.write(of.name, times)
+            if count.merged:
+                as_text = (
+                    f" {of.column}:text in --fields takes values as they are"
+                )
+                notes.append(
+                    f"{of.name}: {count.merged}."
+                    + f"{as_text} written." * (of.kind == "category")
+                )
     source = replace(source, notes=tuple(notes))
     unseen = [count.unseen for count in counts]
+    columns = _columns(source, counts, examples, int(sizes[0]))
     del counts
     logger.info(f"{source.name}: numbering {rows:,} rows")
     _number_rows(
-        source, folder, seed, vocabularies, unseen, sizes, malformed.rows
+        *(source, folder, seed, vocabularies, unseen, columns),
+        *(sizes, malformed.rows),
     )
+
+
+def _often(times: Any, min_count: float, most: int | None) -> np.ndarray:
+    """Return the values that occur often enough, sorted.
+
+    Args:
+        times: The `times` of each `value`, sorted by value.
+        min_count: In how many rows, at least.
+        most: How many of them, the most frequent; of those in as many rows the
+            first.
+    """
+    found = times.filter(pa.compute.greater_equal(times["times"], min_count))
+    if most is not None:
+        falling = [("times", "descending"), ("value", "ascending")]
+        found = found.sort_by(falling).slice(0, most).sort_by("value")
+    return np.asarray(found["value"].to_numpy())
+
+
+def _columns(
+    source: Source,
+    counts: Sequence["_Count"],
+    examples: Mapping[str, str],
+    rows: int,
+) -> list[Parsed]:
+    """Say of each field, and then of other columns, how it was taken."""
+    of_label = source.positive and f"positive if {source.positive}"
+    others = [(source.label, "label", of_label or "0 or 1")]
+    if source.weight:
+        others.append((source.weight, "weight", "by --weight"))
+    if source.split.column:
+        others.append((source.split.column, "split", "by --split"))
+    others += [(name, "left out", why) for name, why in source.left_out]
+    found = [
+        Parsed(
+            *(of.column, of.kind, why, count.different),
+            None if of.kind == "hash" else count.missing / max(rows, 1),
+            count.unseen and count.unseen.share,
+            examples.get(of.column, ""),
+        )
+        for of, why, count in zip(
+            *(source.fields, source.why or [_BY_NAME] * len(counts), counts),
+            strict=True,
+        )
+    ]
+    return found + [
+        Parsed(name, kind, why, example=examples.get(name, ""))
+        for name, kind, why in others
+    ]
+
+
+_BY_NAME = "as this dataset has it"
+_LOOKED_AT = 1000  # values of a block among which one is an example
+
+
+class _Rows(NamedTuple):
+    """Well-formed rows of a block.
+
+    Attributes:
+        split: Places in `SPLITS`, int8.
+        labels: bool.
+        weights: float32, if there are weights.
+        columns: Every field.
+    """
+
+    split: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None
+    columns: list[Column]
 
 
 def _rows(
@@ -180,7 +296,8 @@ def _rows(
     seed: int,
     malformed: Malformed,
     marks: dict[str, Counter[str]] | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray, list[Column]]]:
+    examples: dict[str, str] | None = None,
+) -> Iterator[_Rows]:
     """Read the well-formed rows of every block, the same in every pass.
 
     Args:
@@ -189,23 +306,34 @@ def _rows(
         malformed: Where malformed rows are counted.
         marks: Where the rows of texts are counted that stand for no value, by
             column.
-
-    Yields:
-        Places in `SPLITS`, int8; labels, bool; and every field.
+        examples: Where a value of each column is left.
     """
     random = np.random.default_rng(seed)
     for block in raw.blocks(source.files, source.columns, malformed):
         split, misplaced = source.split.split(block, random)
         label = block.columns[source.label]
-        positive, bad = _labels(label.values.to_numpy(False))
+        positive, bad = read_labels(label.values, source.positive)
         labels = positive[label.codes]
         wrong = np.zeros(len(block), dtype=bool)
-        wrong |= _wrong(block, source.label, bad, _LABEL, malformed)
+        if bad.any():
+            own = source.features == OWN
+            wanted = expected_labels(label, source.positive, own=own)
+            wrong |= _wrong(block, source.label, bad, wanted, malformed)
+        weights = None
+        if source.weight:
+            column = block.columns[source.weight]
+            found = numbers(column.values)
+            bad = ~np.isfinite(found) | (found < 0)
+            wrong |= _wrong(block, source.weight, bad, _WEIGHT, malformed)
+            weights = found.astype(np.float32)[column.codes]
         if misplaced is not None:
             wanted = source.split.expected
             name = source.split.column
             wrong |= _wrong(block, name, misplaced, wanted, malformed)
         for name, column in block.columns.items():
+            if examples is not None and not examples.get(name):
+                first = column.values.slice(0, _LOOKED_AT).to_pylist()
+                examples[name] = next(filter(None, first), "")
             lines = block.lines(name)
             bad = lines > 0
             malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
@@ -218,35 +346,30 @@ def _rows(
             if each.kind in ("category", "text"):
                 made.append(column)
                 continue
-            found = each.made(column.values, parsed)
+            new = each.made(column.values, parsed)
             wanted = expected(each)
             if not each.time_format:
                 wanted += _ADVICE.get(each.kind, "")
-            bad = found.malformed
+            bad = new.malformed
             wrong |= _wrong(block, each.column, bad, wanted, malformed)
             if marks is not None and each.column not in marked:
                 marked.add(each.column)
                 times = np.bincount(column.codes, minlength=bad.size)
-                for place in np.flatnonzero(found.missing).tolist():
+                for place in np.flatnonzero(new.missing).tolist():
                     if text := column.values[place].as_py():
                         counter = marks.setdefault(each.column, Counter())
                         counter[text] += int(times[place])
-            made.append(Column(found.values, found.places[column.codes]))
+            made.append(Column(new.values, new.places[column.codes]))
         if wrong.any():
             malformed.rows += int(wrong.sum())
             split, labels = split[~wrong], labels[~wrong]
+            weights = None if weights is None else weights[~wrong]
             made = [Column(each.values, each.codes[~wrong]) for each in made]
-        yield split, labels, made
+        yield _Rows(split, labels, weights, made)
 
 
-def _labels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tell which labels are 1, and which are neither 0 nor 1."""
-    words = {"true": "1", "false": "0"}
-    found = numbers(np.array([words.get(t.lower(), t) for t in texts], object))
-    return found == 1, (found != 0) & (found != 1)
+_WEIGHT = "a weight: a number of 0 or more"
 
-
-_LABEL = "0 or 1 (or false or true): write the labels so"
 FEWER_LINES = "fewer lines: is a quote missing?"
 _ADVICE = {
     "number": "; the kind category takes values as they are",
@@ -300,6 +423,8 @@ class _Count:
         merged: Says which values were written in several ways, once they have
             been counted.
         unseen: What test has and training has not, then too.
+        different: How many values training has, and `missing`: in how many of
+            its rows there is none.
         tables: Of values and their rows: the sum of some blocks, and those that
             came after.
     """
@@ -307,6 +432,8 @@ class _Count:
     spelled: bool = True
     merged: str = ""
     unseen: Unseen | None = None
+    different: int = 0
+    missing: int = 0
     tables: list[Any] = field(default_factory=list)
 
     def add(self, made: Column, split: np.ndarray) -> None:
@@ -333,8 +460,12 @@ class _Count:
         names = ["value", "times", "tested"]
         return table.rename_columns(names).combine_chunks()
 
-    def values(self, min_count: int) -> np.ndarray:
-        """Return the values that occur often enough in training, sorted."""
+    def times(self) -> Any:
+        """Count the training rows of each value there, sorted by value.
+
+        Returns:
+            A PyArrow table of `value` and `times`.
+        """
         table = self._sum()
         table = table.filter(pa.compute.is_valid(table["value"]))
         trained = pa.compute.greater(table["times"], 0)
@@ -349,9 +480,11 @@ class _Count:
         self.unseen = Unseen(
             len(new.filter(unseen).unique()), (rows or 0) / (tested or 1)
         )
-        often = pa.compute.greater_equal(table["times"], min_count)
-        table = table.filter(often).sort_by("value")
-        return np.asarray(table["value"].to_numpy())
+        nothing = pa.compute.equal(table["value"], "")
+        rows = pa.compute.sum(table["times"].filter(nothing)).as_py()
+        self.missing = rows or 0
+        self.different = table.num_rows - bool(rows)
+        return table.sort_by("value")
 
     def _merged(self, table: Any) -> Any:
         """Add up what is the same value in other spellings."""
@@ -395,6 +528,9 @@ class Encoder:
             max(len(vocabulary), unknown + 1), negative=self.length > 1
         )
         self._unknown, self._first = unknown, int(vocabulary.unknown)
+        self._by_hash = vocabulary.field.kind == "hash"
+        if self._by_hash:
+            return
         self._values = vocabulary.texts()
         # Vocabularies of an earlier version have others.
         self._spelled = spelled(self._values)
@@ -403,6 +539,9 @@ class Encoder:
     def ids(self, values: Any) -> np.ndarray:
         """Ids `(n, length)`, -1 where a list has ended."""
         text = _text(values)
+        if self._by_hash:  # "" is a value of no row
+            number = pa.compute.if_else(pa.compute.equal(text, ""), "0", text)
+            return np.asarray(number.cast(pa.int64()), self.dtype)[:, None]
         places = pa.compute.index_in(text, self._values, skip_nulls=True)
         if not self._by_text and places.null_count > text.null_count:
             places = self._by_spelling(text, places)
@@ -502,6 +641,7 @@ def _number_rows(
     seed: int,
     vocabularies: Sequence[Vocabulary],
     unseen: Sequence[Unseen | None],
+    columns: list[Parsed],
     sizes: np.ndarray,
     malformed: int,
 ) -> None:
@@ -510,22 +650,31 @@ def _number_rows(
     unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
     known = np.zeros_like(unknown)
     labels = ColumnWriter(folder, "label", np.dtype(np.uint8), sizes)
+    weights = None
+    if source.weight:
+        weights = ColumnWriter(folder, "weight", np.dtype(np.float32), sizes)
     writers = [
         ColumnWriter(folder, f"{place}", each.dtype, sizes, each.length)
         for place, each in enumerate(encoders)
     ]
     first: list[Column] = []
-    for split, label, columns in _rows(source, seed, Malformed()):
-        first = first or columns
+    for split, label, weight, made_columns in _rows(source, seed, Malformed()):
+        first = first or made_columns
         parts = [split == n for n in range(len(SPLITS))]
         labels.write([label[part] for part in parts])
-        for place, made in enumerate(columns):
+        if weights is not None and weight is not None:
+            weights.write([weight[part] for part in parts])
+        for place, made in enumerate(made_columns):
             ids = encoders[place].ids(made.values)
             rows = [ids[made.codes[part]] for part in parts]
             writers[place].write(rows)
-            unknown[:, place] += [np.count_nonzero(each == 0) for each in rows]
-            known[:, place] += [np.count_nonzero(each > 0) for each in rows]
-    if not all(writer.complete for writer in (labels, *writers)):
+            least = int(vocabularies[place].unknown)
+            some = [np.count_nonzero(each >= 0) for each in rows]
+            seen = [np.count_nonzero(each >= least) for each in rows]
+            unknown[:, place] += np.subtract(some, seen)
+            known[:, place] += seen
+    every = (labels, *writers, *filter(None, [weights]))
+    if not all(writer.complete for writer in every):
         raise DataError(f"{source.name}: a file has changed while it was read.")
     shares = unknown / np.maximum(unknown + known, 1)
     useless = _useless(source, vocabularies, shares)
@@ -538,6 +687,9 @@ def _number_rows(
             what = f"is left out; {of.column}:{of.kind} in --fields keeps it"
             if of.kind == "category" and _are_numbers(first[place].values):
                 what += f", and {of.column}:number bins its numbers"
+            columns[place] = columns[place]._replace(
+                kind="left out", why=f"of no use: {why}"
+            )
         notes.append(f"{of.name}: of no use, {why}. It {what}.")
     kept = [
         place
@@ -550,6 +702,7 @@ def _number_rows(
         {
             "name": source.name,
             "features": source.features,
+            **({"weighted": True} if source.weight else {}),
             "malformed": malformed,
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
             "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),
@@ -558,6 +711,7 @@ def _number_rows(
                 source.fields[place].name: unseen[place] for place in kept
             },
             "notes": notes,
+            "columns": columns,
         },
     )
 

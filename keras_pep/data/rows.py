@@ -9,12 +9,13 @@ import difflib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -29,16 +30,17 @@ from keras_pep.data.dialect import (
     dialect_of,
     find_line,
     first_bytes,
-    is_gzip,
     is_parquet,
     not_utf8,
     nul_in,
+    packed_by,
 )
 
 _BLOCK = 8 << 20  # bytes of text that are parsed at once
 _BLOCK_ROWS = 65_536  # of Parquet
 _LINES = 20  # of a value; one of more begins with a stray quote
 _ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+_PACKED = (".gz", ".zst", ".bz2")
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,32 @@ class Files:
         delimiter: Between columns.
         quoted: Whether values may be quoted, and hold delimiters and line
             ends then.
+        parts: Of each file, if they are in folders such as `day=2026-11-22`,
+            the columns and values that these name.
     """
 
     paths: tuple[Path, ...]
     names: tuple[str, ...] = ()
     delimiter: str = ","
     quoted: bool = True
+    parts: tuple[tuple[tuple[str, str], ...], ...] = ()
+
+    def part(self, file: int) -> dict[str, str]:
+        """Columns and values that the folders of a file name."""
+        return dict(self.parts[file]) if self.parts else {}
 
     def states(self) -> list[tuple[str, int, int]]:
-        """Return what changes when a file changes: name, size and time."""
-        return [
-            (str(path.resolve()), status.st_size, status.st_mtime_ns)
-            for path in self.paths
-            for status in [path.stat()]
-        ]
+        """Return what changes when a file changes."""
+        return states(self.paths)
+
+
+def states(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Return what changes when a file changes: name, size and time."""
+    return [
+        (str(path.resolve()), status.st_size, status.st_mtime_ns)
+        for path in paths
+        for status in [path.stat()]
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +104,14 @@ class Block:
         first: Number of its rows that come before, without malformed ones.
         columns: By name.
         quoted: Whether its values may have been quoted.
+        file: Place of the file among those that are read.
     """
 
     path: Path
     first: int
     columns: dict[str, Column]
     quoted: bool = False
+    file: int = 0
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())).codes)
@@ -158,7 +174,19 @@ def files_of(
         )
     paths = _find(source, say)
     by_tabs = kind_of(paths[0]) in (".tsv", ".txt")
-    return Files(paths, delimiter=delimiter or ("\t" if by_tabs else ","))
+    parts = []
+    for path in paths:
+        folders = path.relative_to(source).parts[:-1] if path != source else ()
+        pairs = (unquote(folder).partition("=") for folder in folders)
+        parts.append(
+            tuple((n, "" if v == _NO_VALUE else v) for n, _, v in pairs)
+        )
+    by_default = "\t" if by_tabs else ","
+    return Files(
+        paths,
+        delimiter=delimiter or by_default,
+        parts=tuple(parts) if any(parts) else (),
+    )
 
 
 def _find(source: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
@@ -166,7 +194,8 @@ def _find(source: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
         if not kind_of(source):
             raise DataError(
                 f"{source}: expected a name that ends in "
-                f"{', '.join(_ENDINGS)}, with .gz behind if it is text."
+                f"{', '.join(_ENDINGS)}, with {', '.join(_PACKED)} after it if "
+                "it is compressed text."
             )
         return (source,)
     if not source.is_dir():
@@ -174,17 +203,7 @@ def _find(source: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
             f"{source}: no such file or folder, expected rows as CSV, TSV or "
             "Parquet."
         )
-    folders = [path.name for path in source.iterdir() if path.is_dir()]
-    if folders:
-        raise DataError(
-            f"{source}: found the folder {min(folders)} in it, expected files "
-            "alone."
-        )
-    there = sorted(
-        path
-        for path in source.iterdir()
-        if not path.name.startswith((".", "_")) and path.stat().st_size
-    )
+    there = [*_files_in(source)]
     found = [path for path in there if kind_of(path)]
     kinds = {kind_of(path) for path in found}
     if len(kinds) != 1:
@@ -201,12 +220,33 @@ def _find(source: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def _files_in(folder: Path) -> Iterator[Path]:
+    """List the files of a folder, and of those in it that name a value."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if path.name.startswith((".", "_")):
+                continue
+            if not path.name.partition("=")[1]:
+                raise DataError(
+                    f"{folder}: found the folder {path.name} in it, expected "
+                    "files, or folders such as day=2026-11-22."
+                )
+            yield from _files_in(path)
+        elif not path.name.startswith((".", "_")) and path.stat().st_size:
+            yield path
+
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
 def kind_of(path: Path) -> str:
     """Return the ending that says how a file is read, or `""`."""
-    name = path.name.lower()
-    kind = next((e for e in _ENDINGS if name.endswith((e, f"{e}.gz"))), "")
-    packed = kind == ".parquet" and name.endswith(".gz")
-    return "" if packed else kind
+    name = Path(path.name.lower())
+    packed = name.suffix in _PACKED
+    kind = (name.with_suffix("") if packed else name).suffix
+    if kind not in _ENDINGS or (packed and kind == ".parquet"):
+        return ""
+    return kind
 
 
 def header(
@@ -226,10 +266,11 @@ def header(
         return files.names
     columns: tuple[str, ...] = ()
     said = set()
-    for path in files.paths:
+    for file, path in enumerate(files.paths):
         with _errors(path):
             dialect = _dialect(path, files)
             found = _first_row(path, files, dialect)
+        found += tuple(n for n in files.part(file) if n not in found)
         for note in dialect.notes():
             if note not in said:
                 said.add(note)
@@ -376,18 +417,28 @@ def blocks(
     Raises:
         DataError: If a file cannot be read to its end.
     """
-    for path in files.paths:
+    for file, path in enumerate(files.paths):
         first = 0
+        part, names = files.part(file), columns
+        if part:
+            with _errors(path):
+                in_file = _first_row(path, files, _dialect(path, files))
+            part = {n: v for n, v in part.items() if n not in in_file}
+            # One at least, which tells how many rows there are.
+            names = [n for n in columns if n not in part] or in_file[:1]
         with (
             _errors(path),
-            _open(path, files, columns, malformed) as (_, reader),
+            _open(path, files, names, malformed) as (_, reader),
             closing(_ahead(iter(reader))) as batches,
         ):
             quoted = files.quoted and not is_parquet(path)
             for batch in batches:
-                found = {n: _column(batch.column(n), path) for n in columns}
+                found = {n: _column(batch.column(n), path) for n in names}
+                for name, value in part.items():
+                    codes = np.zeros(batch.num_rows, dtype=np.int32)
+                    found[name] = Column(pa.array([value]), codes)
                 if batch.num_rows:
-                    yield Block(path, first, found, quoted)
+                    yield Block(path, first, found, quoted, file)
                     first += batch.num_rows
 
 
@@ -510,8 +561,7 @@ def _open(
             rewritten = closing(Rewritten(path, files.delimiter, dialect))
             stream = pa.PythonFile(stack.enter_context(rewritten), mode="r")
         else:
-            packed = "gzip" if is_gzip(path) else None
-            stream = pa.input_stream(path, compression=packed)
+            stream = pa.input_stream(path, compression=packed_by(path))
         reader = pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(

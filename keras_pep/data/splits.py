@@ -21,16 +21,27 @@ class Rule:
     """How rows are split.
 
     Attributes:
-        by: `"random"`, `"time"` or `"column"`.
+        by: `"random"`, `"time"`, `"order"` (of the rows in one file),
+            `"column"` or `"files"`.
         column: Of the times, or of the names of splits.
         time_format: Of times, as a `Field` has it.
-        cuts: The first times of validation and of test, once they are known.
+        divides: Whether rows of one time may come apart, at random, where a
+            share ends. Else they are in the split of the first of them.
+        cuts: The first times, or rows, of validation and of test, once they
+            are known.
+        shares: Of the rows of these times, the share that is still of the split
+            before.
+        files: How many files each split has, those of training first. A split
+            without any is a tenth of the rows of these, drawn at random.
     """
 
     by: str = "random"
     column: str = ""
     time_format: str = ""
+    divides: bool = False
     cuts: tuple[float, ...] = ()
+    shares: tuple[float, ...] = ()
+    files: tuple[int, ...] = ()
 
     @property
     def expected(self) -> str:
@@ -57,30 +68,53 @@ class Rule:
             For each row a place in `SPLITS`, int8; and for each value of the
             column whether it is malformed, bool, if there is a column.
         """
+        places: np.ndarray
         if self.by == "random":
             drawn = random.random(len(block))
             return np.searchsorted(ENDS, drawn, "right").astype(np.int8), None
+        if self.by == "files":
+            place = np.searchsorted(np.cumsum(self.files), block.file, "right")
+            places = np.full(len(block), place, dtype=np.int8)
+            if place == 0:
+                drawn, share = random.random(len(block)), 1 - ENDS[1]
+                _, validation, test = self.files
+                places[(drawn < share) & (not validation)] = 1
+                places[(drawn >= 1 - share) & (not test)] = 2
+            return places, None
+        if self.by == "order":
+            numbers = block.first + np.arange(len(block))
+            places = np.searchsorted(self.cuts, numbers, "right")
+            return places.astype(np.int8), None
         column = block.columns[self.column]
         if self.by == "time":
             times, _ = instants(column.values, self.time_format)
-            places = np.searchsorted(self.cuts, times, "right")
             malformed = np.isnan(times)
-        else:
-            words = pa.compute.utf8_trim_whitespace(column.values)
-            words = pa.compute.utf8_lower(words)
-            found = pa.compute.index_in(words, pa.array(SPLITS, words.type))
-            places = found.fill_null(-1).to_numpy(zero_copy_only=False)
-            malformed = places < 0
+            times = times[column.codes]
+            drawn = random.random(len(block))
+            places = np.zeros(len(block), dtype=np.int8)
+            for cut, share in zip(self.cuts, self.shares, strict=True):
+                places += (times > cut) | ((times == cut) & (drawn >= share))
+            return places, malformed
+        words = pa.compute.utf8_trim_whitespace(column.values)
+        words = pa.compute.utf8_lower(words)
+        found = pa.compute.index_in(words, pa.array(SPLITS, words.type))
+        places = found.fill_null(-1).to_numpy(zero_copy_only=False)
+        malformed = places < 0
         return places.astype(np.int8)[column.codes], malformed
 
-    def fitted(self, files: Files) -> "Rule":
-        """Find the times at which validation and test begin.
+    def fitted(self, files: Files, label: str) -> "Rule":
+        """Find the times, or the rows, at which validation and test begin.
 
-        Rows of one time stay together, in the split of the first of them.
+        Args:
+            files: All rows.
+            label: A column that they have.
 
         Raises:
             DataError: If some times are numbers, and others are not.
         """
+        if self.by == "order":
+            every = sum(map(len, blocks(files, (label,), Malformed())))
+            return replace(self, cuts=tuple(int(end * every) for end in ENDS))
         times, rows = [np.empty(0)], [np.empty(0, np.int64)]
         kinds = set()
         for block in blocks(files, (self.column,), Malformed()):
@@ -99,8 +133,15 @@ class Rule:
                 each, sums = _sum(times, rows)
                 times, rows = [each], [sums]
         each, sums = _sum(times, rows)
-        starts = np.searchsorted(first_shares(sums), ENDS)
-        return replace(self, cuts=tuple(np.append(each, np.inf)[starts]))
+        before = first_shares(sums)
+        starts = np.searchsorted(before, ENDS)
+        shares = np.zeros(len(ENDS))
+        if self.divides and each.size:  # of the times in which a share ends
+            starts = np.searchsorted(before, ENDS, "right") - 1
+            sizes = sums[starts] / sums.sum()
+            shares = (np.asarray(ENDS) - before[starts]) / sizes
+        cuts = np.append(each, np.inf)[starts]
+        return replace(self, cuts=tuple(cuts), shares=tuple(shares))
 
 
 def _sum(

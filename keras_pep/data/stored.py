@@ -3,9 +3,11 @@
 ```
 <folder>/dataset.json        name, vocabularies, rows, notes, fingerprint
 <folder>/train/label.npy     uint8, 0 or 1
+<folder>/train/weight.npy    float32, if examples have weights
 <folder>/train/0.npy         ids of the first field, in the narrowest integers
 <folder>/train/3.npy         if the fourth is a list, a matrix, -1 for no value
 <folder>/validation/...      likewise
+<folder>/seen.parquet        how often training has each value
 ```
 """
 
@@ -18,8 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_pep.data.dataset import DataError, Dataset, Split, Unseen
+from keras_pep.data.dataset import (
+    DataError,
+    Dataset,
+    Parsed,
+    Split,
+    Unseen,
+)
 from keras_pep.data.fields import Vocabulary
+from keras_pep.data.growth import SEEN
 
 # The layout above, and how values are spelled and read. Another one gets
 # another number, and is prepared anew.
@@ -174,7 +183,7 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
 
 def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
     """Compute the SHA-256 of all files and settings, without the notes."""
-    told = ("notes", "unseen")
+    told = ("notes", "unseen", "columns")
     content = {k: v for k, v in description.items() if k not in told}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in sorted(folder.glob("*/*.npy")):
@@ -215,8 +224,13 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             labels = np.load(folder / split / "label.npy").astype(np.float32)
             if len(columns) != len(labels):
                 raise ValueError(f"{split}: labels of another length")
+            weights = None
+            if content.get("weighted"):
+                weights = np.load(folder / split / "weight.npy")
+                if len(weights) != len(labels):
+                    raise ValueError(f"{split}: weights of another length")
             read = columns.in_memory() if size <= in_memory else columns
-            splits[split] = Split(read, labels)
+            splits[split] = Split(read, labels, weights)
         return Dataset(
             name=content["name"],
             features=content["features"],
@@ -228,6 +242,8 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             unknown={k: np.array(v) for k, v in content["unknown"].items()},
             unseen={k: Unseen(*v) for k, v in content["unseen"].items()},
             notes=tuple(content["notes"]),
+            columns=tuple(Parsed(*each) for each in content["columns"]),
+            seen=path if (path := folder / SEEN).exists() else None,
             stored_fingerprint=known,
         )
     except (OSError, KeyError, TypeError, ValueError, EOFError) as error:

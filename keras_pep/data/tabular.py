@@ -14,9 +14,11 @@ from keras_pep.data import rows
 from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import KINDS, Field, of_kind
 from keras_pep.data.guess import check_times, guess
-from keras_pep.data.prepare import Source
+from keras_pep.data.labels import parsed
+from keras_pep.data.prepare import OWN, Source
 from keras_pep.data.rows import Column, Files, Malformed
-from keras_pep.data.splits import rule_of
+from keras_pep.data.splits import Rule, rule_of
+from keras_pep.data.stored import SPLITS
 from keras_pep.data.times import pattern_of
 
 
@@ -25,33 +27,46 @@ def source(
     label: str | None,
     fields: Sequence[str] = (),
     delimiter: str | None = None,
-    min_count: int = 10,
+    min_count: float = 10,
     split: str = "random",
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
+    positive: str | None = None,
+    weight: str | None = None,
 ) -> Source:
     """Describe the files to prepare.
 
     Args:
         path: A file that ends in `.csv`, `.tsv`, `.txt` or `.parquet`, with
-            `.gz` behind if it is text, or a folder of such files. The first
-            line names the columns.
-        label: The column of labels, 0 or 1.
+            `.gz`, `.zst` or `.bz2` after it if it is text, or a folder of such
+            files. The first line names the columns, and so do folders such as
+            `day=2026-11-22`.
+        label: The column of labels.
         fields: The columns to learn from; by default all others, but for row
             numbers without a name, as pandas adds them. The kind of a field,
             which else is guessed from the values that the first rows have, can
             be given after a colon: `"price:number"`. It is one of `category`,
             `text`, `number`, `log`, `list`, `hour`, `weekday`, and `time` for
             the last two, which may have a format in brackets:
-            `"when:time(%m/%d/%Y %H:%M)"`.
+            `"when:time(%m/%d/%Y %H:%M)"`; or `hash` with a number of buckets:
+            `"user:hash(1048576)"`.
         delimiter: Between columns; by default `,`, and a tab for `.tsv` and
             `.txt`.
         min_count: Values in fewer training rows share one id of their field.
         split: How rows are split; see `load`.
+        validation_file: Where the rows for validation are, if not at `path`;
+            as `path`, with the same columns.
+        test_file: Likewise those for test.
+        positive: Which labels are positive, if they are not 0 and 1; see
+            `load`.
+        weight: The column of weights, if examples have some.
 
     Raises:
         DataError: If the files or the columns are not as described.
     """
     notes: list[str] = []
-    files = rows.files_of(Path(path), delimiter, notes.append)
+    apart = (validation_file, test_file)
+    files, counts = _files(path, apart, delimiter, notes.append)
     columns = rows.header(files, notes.append)
     kinds = dict(_kind(field, columns) for field in fields)
     if len(kinds) < len(fields):
@@ -63,8 +78,20 @@ def source(
             f"{path}: which column is the label? Name it with --label (in "
             f"Python: label=); there are {rows.listed(columns)}."
         )
+    if positive is not None:
+        parsed(positive)
+    several = [label] if isinstance(label, str) else label
+    if label not in columns and isinstance(label, str):
+        several = [part.strip() for part in label.split(",")]
+    if len(several) > 1 and {*several} <= {*columns}:
+        raise DataError(
+            f"found {len(several)} label columns, {', '.join(several)}, "
+            "expected one: a model predicts one label. Train one for each."
+        )
     rule = rule_of(split, columns, label, tuple(kinds))
-    used = (label, *kinds, *filter(None, [rule.column]))
+    if any(apart):
+        rule = Rule("files", files=counts)
+    used = (label, *kinds, *filter(None, [rule.column, weight]))
     missing = [name for name in used if name not in columns]
     if missing:
         raise rows.no_column(files, missing, columns)
@@ -72,25 +99,83 @@ def source(
         raise DataError(
             f"{label!r} is the label, and cannot be a field as well."
         )
+    if weight in (label, *kinds, rule.column):
+        raise DataError(
+            f"{weight!r} is the weight, and cannot be the label, a field or "
+            "what rows are split by as well."
+        )
     guessed = not kinds
     if guessed:
-        others = [c for c in columns if (rule.by, c) != ("column", rule.column)]
+        not_fields = (weight, rule.column if rule.by == "column" else None)
+        others = [c for c in columns if c not in not_fields]
         kinds = _all_others(files, others, label, notes.append)
-    made = _fields(files, kinds, notes.append)
+    made, why = _fields(files, kinds, notes.append)
+    special = {label, *kinds, *filter(None, [weight, rule.column])}
     if rule.by == "time" and not rule.time_format:
         formats = [f.time_format for f in made if f.column == rule.column]
         rule = replace(rule, time_format=next(iter(formats), ""))
     return Source(
         name=Path(path).name.split(".")[0],
-        features="own",
+        features=OWN,
         files=files,
         label=label,
         fields=made,
+        positive=positive or "",
+        weight=weight or "",
         min_count=min_count,
         split=rule,
         guessed=guessed,
         notes=tuple(notes),
+        why=why,
+        left_out=tuple(
+            (name, _ROW_NUMBERS if guessed else "not in --fields")
+            for name in columns
+            if name not in special
+        ),
     )
+
+
+_ROW_NUMBERS = "row numbers"
+
+
+def _files(
+    path: str | Path,
+    others: tuple[str | Path | None, ...],
+    delimiter: str | None,
+    say: Callable[[str], None],
+) -> tuple[Files, tuple[int, ...]]:
+    """Find the files of all splits, and count those of each.
+
+    Raises:
+        DataError: If one is that of two splits.
+    """
+    found = [
+        rows.files_of(Path(source), delimiter, say) if source else None
+        for source in (path, *others)
+    ]
+    counts = tuple(len(each.paths) if each else 0 for each in found)
+    paths = [path for each in found if each for path in each.paths]
+    twice = Counter(path.resolve() for path in paths).most_common(1)[0]
+    if twice[1] > 1:
+        raise DataError(
+            f"found {twice[0]} in two of the sets for training, validation and "
+            "test, expected each file in one."
+        )
+    for name, source in zip(SPLITS[1:], others, strict=True):
+        if any(others) and not source:
+            say(
+                f"{path}: a tenth of its rows, drawn by the seed, is for "
+                f"{name}, as there is no --{name}-file (in Python: "
+                f"{name}_file=)."
+            )
+    assert found[0] is not None
+    parts = tuple(
+        tuple(each.part(file).items())
+        for each in found
+        if each
+        for file in range(len(each.paths))
+    )
+    return replace(found[0], paths=tuple(paths), parts=parts), counts
 
 
 def _all_others(
@@ -129,6 +214,7 @@ class _Kind(NamedTuple):
 
     kind: str | None = None
     time_format: str = ""
+    buckets: int = 0
 
 
 _TIMES = ("time", "hour", "weekday")
@@ -145,6 +231,14 @@ def _kind(field: str, columns: Sequence[str]) -> tuple[str, _Kind]:
         except ValueError as error:
             raise DataError(f"{error}.") from error
         return name, _Kind(kind, time_format)
+    if found := re.fullmatch(r"(.*):hash(?:\((.*)\))?", field):
+        name, buckets = found.groups()
+        if not (buckets or "").isdecimal() or not 1 < int(buckets) < 2**31:
+            raise DataError(
+                f"found {field!r}, expected a number of buckets in brackets, "
+                f"as in {name}:hash(1048576)."
+            )
+        return name, _Kind("hash", buckets=int(buckets))
     name, colon, kind = field.rpartition(":")
     if not colon:
         return field, _Kind()
@@ -159,11 +253,11 @@ def _kind(field: str, columns: Sequence[str]) -> tuple[str, _Kind]:
 
 def _fields(
     files: Files, kinds: dict[str, _Kind], say: Callable[[str], None]
-) -> tuple[Field, ...]:
-    """Fields of columns, of a kind that is given or guessed."""
+) -> tuple[tuple[Field, ...], tuple[str, ...]]:
+    """Fields of columns, of a kind that is given or guessed, and why."""
     looked_at = [
         name
-        for name, (kind, time_format) in kinds.items()
+        for name, (kind, time_format, _) in kinds.items()
         if kind is None or (kind in _TIMES and not time_format)
     ]
     columns: dict[str, Column] = {}
@@ -174,23 +268,26 @@ def _fields(
             raise rows.no_rows(files, malformed)
         columns = first.columns
     fields: list[Field] = []
-    for name, (kind, time_format) in kinds.items():
+    why: list[str] = []
+    for name, (kind, time_format, buckets) in kinds.items():
         note = ""
         if kind is None:
             where = partial(_row, columns[name])
             found = guess(name, columns[name].values, where)
             fields += found.fields
-            note = found.note
+            note, reason = found.note, found.why
         else:
-            fields += of_kind(name, kind, time_format)
+            fields += of_kind(name, kind, time_format, buckets)
+            reason = "as --fields says"
             if name in columns:
                 note = check_times(name, columns[name].values)
+        why += [reason] * (len(fields) - len(why))
         if note:
             say(note)
     for name, times in Counter(field.name for field in fields).items():
         if times > 1:
             raise DataError(f"two fields would be called {name!r}.")
-    return tuple(fields)
+    return tuple(fields), tuple(why)
 
 
 def _row(column: Column, text: str) -> str:

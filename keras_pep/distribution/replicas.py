@@ -50,7 +50,7 @@ def scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 def prepare(model: keras.Model) -> None:
-    """Lets `fit` train a model on all replicas that its strategy has.
+    """Let `fit` train a model on all replicas that its strategy has.
 
     After it every worker gives `fit` the same data, in batches of the global
     size; call it outside of the strategy's scope. Every replica trains on its
@@ -78,8 +78,8 @@ def prepare(model: keras.Model) -> None:
     for loss in keras.tree.flatten(model.loss):
         if isinstance(loss, keras.Loss) and loss.reduction not in _MEANS:
             raise ValueError(
-                "Replicas add up to a loss that is a mean over the batch. "
-                f"Received: reduction={loss.reduction!r} of {loss.name!r}"
+                "The loss must be a mean over the batch, to which replicas add "
+                f"up. Received: reduction={loss.reduction!r} of {loss.name!r}"
             )
     with strategy.scope():  # where its slots belong
         model.optimizer.build(model.trainable_variables)
@@ -122,7 +122,7 @@ class _Steps:
         self._strategy = strategy
 
     def __call__(self, iterator: Iterator[Any]) -> dict[str, Any]:
-        """Takes `steps_per_execution` steps, fewer at the end of the data."""
+        """Take `steps_per_execution` steps, fewer at the end of the data."""
         import tensorflow as tf
 
         if isinstance(iterator, tf.distribute.DistributedIterator):
@@ -141,7 +141,7 @@ class _Steps:
         return self._mean(logs)
 
     def _with_metrics(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Makes the variables of metrics, which Keras would do in a replica."""
+        """Make the variables of metrics, which Keras would do in a replica."""
         metrics = self._model._compile_metrics
         if metrics is None or metrics.built:
             return iterator
@@ -224,7 +224,7 @@ def worker_count(strategy: Any) -> int:
 
 
 def agree(strategy: Any, what: str, *results: Any) -> None:
-    """Makes sure that all workers have the same results; waits for them.
+    """Make sure that all workers have the same results; wait for them.
 
     Args:
         strategy: That of the training, or None.
@@ -252,7 +252,7 @@ def agree(strategy: Any, what: str, *results: Any) -> None:
 
 @functools.cache
 def _gatherer(strategy: Any) -> Callable[[np.ndarray], Any]:
-    """Collects what every replica has."""
+    """Collect what every replica has."""
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([1], tf.int64)])

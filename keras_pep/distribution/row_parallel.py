@@ -49,7 +49,7 @@ class RowParallel(keras.distribution.ModelParallel):
         backend = keras.backend.backend()
         if backend != "jax":
             raise ValueError(
-                "Only JAX shares the rows of a table out among devices: set "
+                "Only JAX divides the rows of a table among devices: set "
                 f"KERAS_BACKEND=jax. Found: {backend}"
             )
         if device_mesh is None:
@@ -85,9 +85,9 @@ class RowParallel(keras.distribution.ModelParallel):
                 more = -rows % self._parts
                 raise ValueError(
                     f"{layer!r} has {rows:,} rows, which {self._parts} devices "
-                    f"cannot share equally. Give it {more} more, the last "
-                    f"field of a model {more} features more, for example: what "
-                    "no id looks up takes no part in training."
+                    f"cannot share equally. Add {more} rows, for example as "
+                    f"{more} features of the last field: rows that no id reads "
+                    "take no part in training."
                 )
             self._tables.add((layer, rows))
             return True

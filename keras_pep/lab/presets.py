@@ -106,6 +106,7 @@ PRESETS: Sequence[Preset] = (
     Preset("l2_factor", 3.0, _NOT_VARIED),
     Preset("l2_by_width", 0.6, f"{_LOG}: the default run"),
     Preset("l2_by_share", 0.25, f"{_LOG}: the default run"),
+    Preset("soft_l2", 0.5, f"{_LOG}: what full tables teach; of the L2"),
     Preset("warm_share", 0.3, f"{_LOG}: the default run"),
     Preset(
         "source_columns",
@@ -113,10 +114,11 @@ PRESETS: Sequence[Preset] = (
             "one-shot": 2,
             "wide-one-shot": 4,
             "prefix-search": 4,
-            "warm-search": 4,
+            "warm-search": 8,
         },
         f"{_LOG}: the default run; in those of a uniform table",
     ),
+    Preset("searched_columns", 16, f"{_LOG}: what full tables teach; at least"),
     Preset("warm_search_rate", 0.5, f"{_LOG}: the default run"),
     Preset("warm_search_epochs", 0.5, f"{_LOG}: prefixes"),
     Preset(
@@ -150,6 +152,16 @@ PRESETS: Sequence[Preset] = (
     Preset("tie", 0.5, "standard errors of the difference of two AUCs"),
     Preset("tolerance", 0.0005, "about the noise of a seed on MovieLens-1M"),
     Preset("lazy_rows", 4, f"{_LOG}: the default run"),
+    # A run that goes on from another.
+    Preset("warm_up_epochs", 2, "docs/continuing.md"),
+    Preset("continued_epochs", 6, "docs/continuing.md"),
+    Preset(
+        "continued",
+        {"new": (1.0, 0.0), "all": (2.0, 3.0)},
+        "docs/continuing.md; rate and L2, in those of the first run",
+    ),
+    Preset("decay", 0.9, _NOT_VARIED),
+    Preset("evict_below", 0.5, "not varied; of rows"),
     # Baselines.
     Preset("mixed_dimension_temperature", 0.3, "Ginart et al., 2019"),
     # What is noted of a training.

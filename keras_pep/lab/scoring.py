@@ -43,7 +43,7 @@ def score_file(
     usual: Files | None = None,
     vocabularies: Collection[Vocabulary] = (),
 ) -> int:
-    """Writes the probability of each row of a file, in the same order.
+    """Write the probability of each row of a file, in the same order.
 
     It logs all that is read in a way that the user might not expect.
 
@@ -287,7 +287,8 @@ def scorer_of_saved_model(
                     ],
                     object,
                 )
-            of = Field("", "", kind, time_format=field["time_format"])
+            form = field["time_format"]
+            of = Field("", "", kind, time_format=form, buckets=1)
             bad = of.values(texts)[1]
             _refuse(block, field["column"], bad, expected(of))
             info = inputs[field["name"]]
@@ -319,7 +320,11 @@ def vocabularies_of(description: Description) -> list[Vocabulary]:
     found = []
     for place, field in enumerate(description.report["fields"]):
         values = _known_values(description.path, place)
-        if not values or field.get("vocabulary", 0) < field["features"] - 1:
+        if (
+            not values
+            or field["kind"] == "hash"
+            or field.get("vocabulary", 0) < field["features"] - 1
+        ):
             continue
         of = Field(
             *(field["name"], field["column"], field["kind"]),

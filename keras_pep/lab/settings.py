@@ -7,6 +7,21 @@ from typing import Any, Self
 
 from keras_pep.lab.presets import preset
 
+# Baselines that search for a ticket.
+SEARCHED = ("magnitude", "gradual-magnitude", "paper")
+# All that `--compare` has.
+RIVALS = (
+    *("uniform", "mixed-dimension", *SEARCHED, "hot-rows", "hashing"),
+    *("compositional", "qr", "hash-embedding", "robe", "tensor-train", "dhe"),
+    *("low-rank", "cce"),
+)
+# Settings that the config.json of a run of 0.2 and before may lack.
+_LATER = (
+    *("positive", "weight", "max_values", "vocabularies"),
+    *("split", "validation_file", "test_file"),
+    *("continued", "decay", "evict_below"),
+)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -26,103 +41,140 @@ class Settings:
     In the help a default in brackets is one that depends on other settings.
 
     Attributes:
-        dataset: A dataset by name, or the path of your own: a .csv, .tsv or
+        dataset: Name of a dataset, or path of your own: a .csv, .tsv or
             .parquet file, or a folder of such files.
-        data_dir: Folder with the files of a dataset by name, as they are
-            downloaded. Without it MovieLens comes by TensorFlow Datasets.
-        features: movielens: the paper's seven fields, or user and movie ids
-            too; avazu: the hour as it is, or hour of day and weekday.
+        data_dir: Folder with the downloaded files of a named dataset. Without
+            it MovieLens is read through TensorFlow Datasets.
+        features: Fields to use. movielens: paper leaves out user and movie
+            ids. avazu: full splits the hour into hour of day and weekday.
             [default: full]
-        label: Own files: the column of labels, 0 or 1.
-        fields: Own files: the columns to learn from, if not all. A kind after
-            a colon replaces the guessed one, as in price:number: category,
-            text, number, log, list, time, hour or weekday; a time may have a
-            format, as in 'when:time(%m/%d/%Y %H:%M)'.
-        delimiter: Own files: what divides columns. [default: a comma; .tsv,
-            .txt: a tab]
-        min_count: Values in fewer training rows share one id of their field.
-            Not of movielens and synthetic.
-        split: Which rows train (80 %), validate and test: at random; own
-            files: time:COLUMN, the last by time for test, or column:NAME, where
-            a column says train, validation or test; movielens: time. A time
-            may have a format, as in 'time:when(%m/%d/%Y %H:%M)'.
-        max_bad_rows: Share of malformed rows that is left out and counted.
-        cache_dir: Where prepared data are kept. [default: $KERAS_PEP_CACHE, or
+        label: Own files: column of the labels, 0 or 1.
+        positive: Own files: rule for labels that are positive, if labels are
+            not 0 and 1, as in '>=4', '==click' or 'in yes,true'.
+        weight: Own files: column of the weight of each row in losses and
+            figures. [default: all weigh the same]
+        fields: Own files: columns to learn from. A kind after a colon replaces
+            the guessed one, as in price:number: category, text, number, log,
+            list, time, hour or weekday; or hash with a number of buckets, as in
+            'user:hash(1048576)'. A time may have a format, as in
+            'when:time(%m/%d/%Y %H:%M)'. [default: all but the label]
+        delimiter: Own files: character between columns. [default: comma; tab
+            for .tsv and .txt]
+        min_count: Smallest number of training rows for a value to get a row of
+            its own; rarer values of a field share one. Below 1, a share of
+            these rows. Not for movielens and synthetic.
+        max_values: Most values of a field that get a row of their own, the most
+            frequent first. Not for movielens and synthetic. [default: all]
+        vocabularies: Folder of values that were counted elsewhere: for a field
+            user the file user.txt, one value a line by falling count, as
+            prepare --write-vocabularies writes it. Not for movielens and
+            synthetic.
+        split: Division of rows into training (80 %), validation and test. Own
+            files: random, time:COLUMN (the last rows by time are the test) or
+            column:NAME (a column that says train, validation or test).
+            criteo, avazu: random or time. movielens: random, time, or user (the
+            last two ratings of each user). A time may have a format, as in
+            'time:when(%m/%d/%Y %H:%M)'.
+        validation_file: Own files: file or folder of the validation rows. All
+            of --dataset trains then. [default: with --test-file, a tenth of
+            --dataset]
+        test_file: Own files: file or folder of the test rows. [default: with
+            --validation-file, a tenth of --dataset]
+        max_bad_rows: Largest share of malformed rows. Fewer are left out and
+            counted; more are an error.
+        cache_dir: Folder for prepared data. [default: $KERAS_PEP_CACHE, or
             ~/.cache/keras-pep]
-        model: Logistic regression, factorization machines, and deep models.
-        embedding_dim: Base embedding size. [default: chosen on validation, up
-            to 64; with options of a search 64; lr: 1]
-        granularity: Which entries of the table share a threshold. [default:
+        model: Logistic regression, a factorization machine or a deep model.
+        embedding_dim: Columns of the table before pruning. [default: chosen on
+            validation, up to 64; 64 with options of a single search; lr: 1]
+        granularity: Entries of the table that share a threshold. [default:
             global; paper: feature-dimension]
-        search: Tune the dense model, try a few methods for each size and take
-            the best; or search once, by a budget that falls on a schedule, or
-            as in the paper, where thresholds rise by L2. [default: auto; budget
-            with an option that only a single search has]
-        effort: How much --search auto may try: quick has half the epochs and
-            no searches, thorough more methods.
-        search_epochs: Length of the search; by the paper's, at most. [default:
-            1.5 times the epochs in which the dense model is at its best; at
-            most 20 for fm and fvfm, 12 for autoint without --deep, 14 for
-            others; paper: 40]
-        search_dim: Columns of the table that is searched. A wide one overfits
-            the ids of users and items. [default: --embedding-dim]
-        search_rate: Learning rate of the search by budget. [default: fm, fvfm:
-            up to 3 times --learning-rate; others: --learning-rate]
-        threshold_init: Threshold logit to start from.
-        linear: fm, fvfm, deepfm: whether first-order weights are pruned too,
-            within the same budget.
-        deep: autoint: a perceptron beside the attention (AutoInt+).
+        search: Method of finding small models. auto: tune the dense model, try
+            a few methods for each size and take the best; budget: one search,
+            on a schedule that meets the size; paper: one search, as in the
+            paper, where L2 raises the thresholds. [default: auto; budget if an
+            option of a single search is given]
+        effort: Amount of work for --search auto. quick: half the epochs and no
+            searches; thorough: more methods.
+        search_epochs: Epochs of the search; the most with --search paper.
+            [default: 1.5 times those the dense model needs, at most 20 for fm
+            and fvfm, 12 for autoint without --deep, 14 for others; paper: 40]
+        search_dim: Columns of the table that is searched. A wide table
+            overfits ids of users and items. [default: --embedding-dim]
+        search_rate: Learning rate of --search budget. [default: up to 3 times
+            --learning-rate for fm and fvfm; --learning-rate for others]
+        threshold_init: First value of the threshold logits.
+        linear: First-order weights of fm, fvfm and deepfm. dense keeps all of
+            them; pep prunes them too, within the same budget.
+        deep: Add a perceptron beside the attention of autoint (AutoInt+).
         budget: Embedding parameters to keep. Repeatable.
-        sparsity: Share of them to prune. Repeatable. [default with --search
-            budget: 0.8, 0.9, 0.95; paper: 0.8]
-        max_bytes: Size of the table as exported in int8, such as 100kB.
-            Repeatable.
-        tolerance: How much lower the validation AUC of the model to take may be
-            than that of the best dense one. Where no size is given, half the
-            bytes of the dense table, a quarter and so on are tried.
-        start: What a small model is trained from: the first weights, others,
-            or those the search has left.
-        retrain_epochs: Length of a retraining, over which the learning rate
-            falls to zero; by the paper's method, at most, and it stays.
+        sparsity: Share of the embedding parameters to prune. Repeatable.
+            [default with --search budget: 0.8, 0.9, 0.95; paper: 0.8]
+        max_bytes: Largest size of the table as exported in int8, such as
+            100kB. Repeatable.
+        tolerance: Validation AUC that a smaller model may lose against the
+            best dense one and still be taken. Without a size, a half, a
+            quarter and so on of the dense table's bytes are tried.
+        start: Weights that retraining starts from. rewind: the initial ones;
+            reinit: new random ones; finetune: those the search ended with.
+        retrain_epochs: Epochs of retraining, over which the learning rate falls
+            to zero. With --search paper the most, at a constant rate.
             [default: as --search-epochs, but at most 16 for fm and fvfm;
             paper: --max-epochs]
-        retrain_rate: Learning rate that retraining begins with, unless
-            --search paper. [default: fm, fvfm: up to 10 times --learning-rate;
-            autoint without --deep: --learning-rate; others: up to 3 times]
-        distillation: Weight of the dense model's probabilities in the labels
-            of search and retraining. None with --no-baseline or --search
-            paper.
-        optimizer: Adam with L2 on every weight; or one that touches the rows
-            of a batch alone: Adam, which auto takes for large tables, or
-            Adagrad with one number of state a row, a third of the memory.
-        learning_rate: For the dense model, and by the paper's method for all.
-            [default: tuned; with options of a search 0.001, autoint without
-            --deep 0.003; rowwise-adagrad 0.1]
+        retrain_rate: First learning rate of retraining. Not with --search
+            paper. [default: up to 10 times --learning-rate for fm and fvfm;
+            --learning-rate for autoint without --deep; up to 3 times for
+            others]
+        distillation: Weight of the dense model's predictions in the labels of
+            search and retraining. 0 with --no-baseline or --search paper.
+        optimizer: Optimizer, with L2 added to the gradient. adam updates every
+            weight; lazy-adam only the rows of a batch; rowwise-adagrad too,
+            with one number of state a row and a third of the memory. auto:
+            lazy-adam for large tables, else adam.
+        learning_rate: Learning rate of the dense model; of every model with
+            --search paper. [default: tuned; with options of a single search
+            0.001, autoint without --deep 0.003; rowwise-adagrad 0.1]
         batch_size: Rows of a training batch.
         l2: L2 regularization, added to the gradient of every weight.
-            [default: tuned; with options of a search 1e-05]
-        max_epochs: Longest training of the dense and of each small model.
-        patience: Stop after so many epochs without a better validation AUC.
-        seed: Of the random split, the initial values and the order of rows.
-        baseline: Whether to train the dense model too.
-        compare: Train a baseline of each budget too: a full table with fewer
-            columns, columns by popularity, the largest entries, the paper's
-            search; all of them as long, and on the same labels. Repeatable.
-        export: Whether to write a SavedModel of the budget with the best
-            validation AUC, as keras-pep export does.
-        distribute: Divide every batch among the GPUs of this machine, or among
-            workers: as many processes, here or elsewhere, that the environment
-            variable TF_CONFIG tells of one another, as TensorFlow has it.
+            [default: tuned; with options of a single search 1e-05]
+        max_epochs: Most epochs of the dense model and of each small one.
+        patience: Epochs without a better validation AUC before training stops.
+        seed: Seed of the random split, the initial weights and the order of
+            training rows.
+        baseline: Train the dense model too.
+        compare: Baseline to train for each size. uniform: a full table with
+            fewer columns; mixed-dimension: columns by popularity; magnitude:
+            the largest entries; gradual-magnitude: the same, step by step;
+            paper: the paper's search; hot-rows: rows for frequent values alone;
+            others: published compressors. Repeatable.
+        export: Write a SavedModel of the chosen model too, as keras-pep export
+            does.
+        continued: Run directory of a model to continue on new rows, in a few
+            epochs. Known values keep their ids, new ones get one, and the size
+            stays. The directory is only read.
+        decay: With --continue, weight of earlier counts of values in
+            --min-count and --evict-below: 1 for as much as new ones, 0 if the
+            data include the earlier rows.
+        evict_below: With --continue, smallest count for a value to keep its id.
+        distribute: Divide every batch among devices. mirrored: the GPUs of this
+            machine; multi-worker: the processes that the environment variable
+            TF_CONFIG lists.
     """
 
     dataset: str = "synthetic"
     data_dir: str | None = None
     features: str | None = None
     label: str | None = None
+    positive: str | None = None
+    weight: str | None = None
     fields: tuple[str, ...] = ()
     delimiter: str | None = None
-    min_count: int = preset("min_count")
+    min_count: float = preset("min_count")
+    max_values: int | None = None
+    vocabularies: str | None = None
     split: str = "random"
+    validation_file: str | None = None
+    test_file: str | None = None
     max_bad_rows: float = preset("max_bad_rows")
     cache_dir: str | None = None
     model: str = "fm"
@@ -154,6 +206,9 @@ class Settings:
     baseline: bool = True
     compare: tuple[str, ...] = ()
     export: bool = False
+    continued: str | None = None
+    decay: float = preset("decay")
+    evict_below: float = preset("evict_below")
     distribute: str = "none"
 
     @classmethod
@@ -174,7 +229,9 @@ class Settings:
         Raises:
             KeyError: If one is missing.
         """
-        settings = {"split": "random", **settings}  # as earlier runs have it
+        # Earlier runs have not had these.
+        later = {name: getattr(cls, name) for name in _LATER}
+        settings = {**later, **settings}
         return cls.from_dict(
             {each.name: settings[each.name] for each in fields(cls)}
         )

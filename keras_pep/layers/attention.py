@@ -67,7 +67,7 @@ class InteractingLayerMixin(LayerMixin):
         )
 
     def build(self, input_shape: Any) -> None:
-        """Creates the four projections."""
+        """Create the four projections."""
         self.query, self.key, self.value, self.residual = (
             self.add_weight(
                 name=name,
@@ -79,7 +79,7 @@ class InteractingLayerMixin(LayerMixin):
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Lets every field look at every other."""
+        """Let every field look at every other."""
         fields, size = inputs.shape[1], self.units // self.num_heads
 
         def heads_of(projection: Any) -> Any:

@@ -60,8 +60,8 @@ class TableMixin(IdsMixin):
         if weights is None:
             return vectors
         raise ValueError(
-            f"{self.name!r} was called with weights, which a `combiner` needs. "
-            f"Expected: combiner= one of {COMBINERS}. Found: None."
+            f"{self.name!r} was called with weights, but has no `combiner` to "
+            f"use them. Expected: combiner= one of {COMBINERS}. Found: None."
         )
 
     def _combined(self, vectors: Any, inputs: Any, weights: Any) -> Any:

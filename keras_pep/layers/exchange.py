@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_pep._keras_compat import layers_within
+from keras_pep.layers import variables
 from keras_pep.runtime import keras_of, weights_of
 
 # Takes the configuration of a layer, or of anything else, as
@@ -48,9 +49,9 @@ def exchanged(
             continue
         if layer.name in found:
             raise ValueError(
-                f"The configuration of {model.name!r} has {layer.name!r} more "
-                "than once, as part of several of its models, so that it "
-                "would not be shared any more: do this with each of them alone."
+                f"The configuration of {model.name!r} has the layer "
+                f"{layer.name!r} in several of its models, which would not "
+                "share it any more: convert or prune each of them alone."
             )
         found[layer.name] = layer
     _copy_vocabularies(model, made)
@@ -58,9 +59,8 @@ def exchanged(
     if absent:
         raise ValueError(
             f"The layers {sorted(absent)} are not in the configuration of "
-            f"{model.name!r}, so that no pruned model can be made of it: let "
-            "its `get_config` hold them, by "
-            "`keras.saving.serialize_keras_object`."
+            f"{model.name!r}, so no other model can be made from it. Add them "
+            "to its `get_config` with `keras.saving.serialize_keras_object`."
         )
     return made, found
 
@@ -111,11 +111,12 @@ def copy_weights(
     )
     if [w.shape for w in weights] != [w.shape for w in others]:
         raise ValueError(
-            "The model that its configuration describes has other weights. "
-            f"Received: model={source.name!r}"
+            "The configuration of the model describes other weights than the "
+            f"model has. Received: model={source.name!r}"
         )
     for weight, other in zip(weights, others, strict=True):
-        other.assign(weight)
+        # A copy: on JAX a step deletes the arrays that it was given.
+        variables.assign(other, variables.values_of(weight))
     finalize(target)
 
 
@@ -150,7 +151,7 @@ def compile_like(
 
 
 def _copy_vocabularies(model: keras.Model, made: keras.Model) -> None:
-    """Gives lookup layers what others of their names have adapted."""
+    """Give lookup layers what others of their names have adapted."""
     adapted = {
         layer.name: layer
         for layer in layers_within(model)

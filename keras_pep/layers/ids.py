@@ -34,7 +34,7 @@ _RIGHT: contextvars.ContextVar[Any] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def nan_instead_of_error() -> Iterator[None]:
-    """Makes graphs that answer an id out of range with NaN, never an error.
+    """Make graphs that answer an id out of range with NaN, never an error.
 
     For graphs that others share: a server that puts requests together would
     let all of them fail for a row of one. Models and layers called within have
@@ -61,7 +61,7 @@ class IdsMixin(LayerMixin):
     """Base of layers and models that take ids."""
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls the layer, on ids as they are."""
+        """Call the layer, on ids as they are."""
         return super().__call__(narrowed(inputs), *args, **kwargs)
 
 
@@ -139,9 +139,6 @@ class Bounds:
         """Whether each id is allowed, boolean."""
         dtype = keras.backend.standardize_dtype(ids.dtype)
         highest = np.minimum(self.sizes - 1, np.iinfo(dtype).max)
-        if keras.backend.backend() == "tensorflow" and on_cpu():
-            span = (highest - self.lowest).astype(f"u{dtype}")
-            return _above(ids, self.lowest) <= span
         return ops.logical_and(
             ids >= ops.cast(self.lowest, dtype), ids <= ops.cast(highest, dtype)
         )
@@ -159,7 +156,7 @@ class Bounds:
 def checked(
     ids: Any, bounds: Bounds, kernels_check: bool = False
 ) -> tuple[Any, Any]:
-    """Refuses wrong ids, or replaces and marks them.
+    """Refuse wrong ids, or replace and mark them.
 
     Args:
         ids: Integer tensor, as `as_ids` returns it.
@@ -191,7 +188,7 @@ def checked(
 
 
 def nan_where_wrong(values: Any, valid: Any) -> Any:
-    """Replaces the values of wrong ids by NaN.
+    """Replace the values of wrong ids by NaN.
 
     Args:
         values: Float tensor, `(*valid.shape, width)`.
@@ -212,7 +209,7 @@ def nan_where_wrong(values: Any, valid: Any) -> Any:
 
 
 def of_columns(ids: Any, columns: int) -> Any:
-    """Refuses a batch of ids of another width, which might be broadcast.
+    """Refuse a batch of ids of another width, which might be broadcast.
 
     Raises:
         ValueError: If the ids are not `(batch, columns)`.
@@ -232,7 +229,7 @@ def of_columns(ids: Any, columns: int) -> Any:
 
 
 def as_ids(inputs: Any) -> Any:
-    """Converts ids to int32 or int64; none becomes another valid id.
+    """Convert ids to int32 or int64; none becomes another valid id.
 
     An id that is too large, or not a whole number, becomes a number that no
     table has.
@@ -242,8 +239,8 @@ def as_ids(inputs: Any) -> Any:
     """
     if is_ragged(inputs):
         raise ValueError(
-            "Ids are ragged here. Expected: as many for each example; fill "
-            "lists of features up with -1."
+            "Examples must have the same number of ids. Found: ragged ids. Pad "
+            "lists of features with -1."
         )
     inputs = dense(inputs)
     dtype = keras.backend.standardize_dtype(inputs.dtype)
@@ -272,7 +269,7 @@ def is_ragged(inputs: Any) -> bool:
 
 
 def dense(inputs: Any) -> Any:
-    """Makes sparse ids dense, with 0 for missing ones, as Keras does."""
+    """Make sparse ids dense, with 0 for missing ones, as Keras does."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -286,7 +283,7 @@ def dense(inputs: Any) -> Any:
 
 
 def narrowed(ids: Any) -> Any:
-    """Clips an array of 64-bit ids to int32 on JAX; no table has the ends.
+    """Clip an array of 64-bit ids to int32 on JAX; no table has the ends.
 
     JAX would drop their upper half, so that 2**32 + 1 would be 1. Tensors and
     arrays of fewer bits are returned as they are.

@@ -109,7 +109,7 @@ class GivenValues(initializers.Initializer):
         self.otherwise = initializers.get(otherwise)
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        """Returns the values, or draws others."""
+        """Return the values, or draw others."""
         if self.values is None:
             return self.otherwise(shape, dtype=dtype)
         return ops.convert_to_tensor(self.values, dtype=dtype)

@@ -37,7 +37,7 @@ class FactorizationMachineMixin(LayerMixin):
     """
 
     def call(self, inputs: Any) -> Any:
-        """Computes the pairwise part in time linear in the fields."""
+        """Compute the pairwise part in time linear in the fields."""
         return _pairs(inputs)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
@@ -94,7 +94,7 @@ class FieldPairInteractionMixin(LayerMixin):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Creates the weights, `(pairs of fields, embedding_dim)`."""
+        """Create the weights, `(pairs of fields, embedding_dim)`."""
         _, fields, dim = input_shape
         if fields < 2:
             raise ValueError(
@@ -111,7 +111,7 @@ class FieldPairInteractionMixin(LayerMixin):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """Multiplies by matrices `(fields, fields)`, one for each column.
+        """Multiply by matrices `(fields, fields)`, one for each column.
 
         The vectors of all pairs would take `fields / 2` times the memory.
         """
@@ -166,12 +166,12 @@ class CrossLayerMixin(LayerMixin):
         )
 
     def build(self, inputs_shape: Any, first_shape: Any = None) -> None:
-        """Builds the dense layer."""
+        """Build the dense layer."""
         self.dense.build(inputs_shape)
         self.built = True
 
     def call(self, inputs: Any, first: Any) -> Any:
-        """Crosses the input with that of the first layer."""
+        """Cross the input with that of the first layer."""
         return first * self.dense(inputs) + inputs
 
     def get_config(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class LinearMixin(IdsMixin):
         self.autocast = False  # ids stay integers
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates `kernel` and `bias`."""
+        """Create `kernel` and `bias`."""
         if self.built:
             return
         if self.embedding is None:
@@ -73,7 +73,7 @@ class LinearMixin(IdsMixin):
         self.built = True
 
     def call(self, inputs: Any, shares: Any = None) -> Any:
-        """Adds up the weights of every example, each times its share."""
+        """Add up the weights of every example, each times its share."""
         if self.embedding is None:
             weights = lookup.look_up(
                 inputs,
@@ -97,7 +97,7 @@ class LinearMixin(IdsMixin):
             NotImplementedError: Always. `model.quantize` makes it a warning.
         """
         raise NotImplementedError(
-            f"{self.name!r} stays in float: it has one number for a feature. "
+            f"{self.name!r} cannot be quantized: a row is one number. "
             "`keras_pep.export_saved_model(..., quantize='int8')` stores a "
             "model's tables in int8."
         )

@@ -59,12 +59,12 @@ class MLPMixin(LayerMixin):
         self._stack.add(layers.Dense(1, dtype=dtype))
 
     def build(self, input_shape: Any) -> None:
-        """Builds the layers inside."""
+        """Build the layers inside."""
         self._stack.build(input_shape)
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Runs the layers one after the other."""
+        """Run the layers one after the other."""
         return self._stack(inputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:

@@ -144,7 +144,7 @@ class PEPEmbeddingMixin(TableMixin):
     ) -> None:
         if kwargs.pop("input_length", None) is not None:
             warnings.warn(
-                "`input_length` has no meaning any more: remove it.",
+                "`input_length` is ignored: remove it.",
                 stacklevel=2,
             )
         super().__init__(input_dim, output_dim, mask_zero, combiner, **kwargs)
@@ -190,7 +190,7 @@ class PEPEmbeddingMixin(TableMixin):
             self.build()
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates `embeddings`, `threshold_logits` and `clock`."""
+        """Create `embeddings`, `threshold_logits` and `clock`."""
         if self.built:
             return
         # Weights stay in the variable dtype inside `call`: a threshold of
@@ -342,9 +342,9 @@ class PEPEmbeddingMixin(TableMixin):
     def _drawn_by(self, initializer: Any) -> Iterator[np.ndarray]:
         if isinstance(initializer, GivenValues) and initializer.values is None:
             raise ValueError(
-                f"The initial values of {self.name!r} were given by `weights`, "
-                "which no file holds: its entries cannot be rewound. Make the "
-                "layer with `weights` again, and load its weights then."
+                f"The initial values of {self.name!r} came from `weights`, "
+                "which files do not hold, so its entries cannot be rewound. "
+                "Make the layer with the same `weights`, then load its weights."
             )
         shape = self.input_dim, self.output_dim
         for block in initial_blocks(initializer, shape, self.variable_dtype):
@@ -356,7 +356,7 @@ class PEPEmbeddingMixin(TableMixin):
         return self.built and bool(ops.convert_to_numpy(self.clock) == -np.inf)
 
     def assign_sparse(self, sparse: SparseTable) -> None:
-        """Makes this the table and turns thresholds off.
+        """Make this the table and turn thresholds off.
 
         Entries that are not in it become zero, and stay so in training: see
         `soft_threshold`. An optimizer that has run before must be reset, or
@@ -397,7 +397,7 @@ class PEPEmbeddingMixin(TableMixin):
         variables.assign(self.embeddings, self.embeddings_initializer.values)
 
     def set_weights(self, weights: Any) -> None:
-        """Sets all variables, or only the table if there is one array.
+        """Set all variables, or only the table if there is one array.
 
         In the second case thresholds and clock stay as they are.
         """
@@ -417,8 +417,8 @@ class PEPEmbeddingMixin(TableMixin):
             NotImplementedError: Always. `model.quantize` makes it a warning.
         """
         raise NotImplementedError(
-            f"{self.name!r} stays in float: it is a table to search, of full "
-            "size. Make the small model first, by `keras_pep.retrain` or "
+            f"{self.name!r} cannot be quantized: it is a full table, to be "
+            "searched. Make the small model with `keras_pep.retrain` or "
             "`keras_pep.pruned_model`, and quantize that."
         )
 
@@ -433,8 +433,8 @@ class PEPEmbeddingMixin(TableMixin):
             values = np.array(table, dtype="float64" if wide else "float32")
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"The table of {self.name!r} cannot be set: what was given is "
-                "no array of numbers. "
+                f"The table of {self.name!r} cannot be set: the value is not "
+                "an array of numbers. "
                 f"Expected: shape {(self.input_dim, self.output_dim)}."
             ) from error
         if values.shape != (self.input_dim, self.output_dim):
@@ -446,7 +446,7 @@ class PEPEmbeddingMixin(TableMixin):
         return values
 
     def save_own_variables(self, store: Any) -> None:
-        """Stores the variables; of a table with a mask, what is kept."""
+        """Store the variables; of a table with a mask, what is kept."""
         if not self.frozen:
             super().save_own_variables(store)
             return
@@ -456,7 +456,7 @@ class PEPEmbeddingMixin(TableMixin):
         store["row_splits"] = sparse.row_splits
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` has stored.
+        """Read what `save_own_variables` has stored.
 
         Or the table of a `keras.layers.Embedding`; thresholds and clock stay as
         they are then.

@@ -212,6 +212,18 @@ class PrunedEmbeddingMixin(TableMixin):
         """Number of kept entries."""
         return self.layout.num_values
 
+    def nonzero_parameters(self) -> int:
+        """Count the kept entries, as `PEPEmbedding` does."""
+        return self.num_values
+
+    def sparsity(self) -> float:
+        """Compute the share of entries that are pruned."""
+        return 1 - self.num_values / (self.input_dim * self.output_dim)
+
+    def embedding_sizes(self) -> np.ndarray:
+        """Count the kept entries of every feature: int64, `(input_dim,)`."""
+        return np.diff(self.sparse().row_splits).astype(np.int64)
+
     def build(self, input_shape: Any = None) -> None:
         """Creates the arrays of the layout."""
         if self.built:

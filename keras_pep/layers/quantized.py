@@ -51,7 +51,7 @@ def _mode_of(layer: Any) -> str | None:
 
 
 def _numbered(layer: Any) -> Iterator[tuple[str, Any]]:
-    """Yields inner layers with a key: class name and number within it."""
+    """Yield inner layers with a key: class name and number within it."""
     counts: dict[str, int] = {}
     for inner in layers_within(layer, include_self=False):
         kind = type(inner).__name__

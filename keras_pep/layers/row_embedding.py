@@ -27,13 +27,13 @@ class RowEmbedding(keras.layers.Embedding):
     """
 
     def add_weight(self, shape: Any, initializer: Any, **kwargs: Any) -> Any:
-        """Creates the table, in memory like that of a `PEPEmbedding`."""
+        """Create the table, in memory like that of a `PEPEmbedding`."""
         return super().add_weight(
             shape, by_blocks(initializer, shape), **kwargs
         )
 
     def call(self, inputs: Any) -> Any:
-        """Looks ids up."""
+        """Look ids up."""
         bounds = Bounds.of_table(self.name, self.input_dim)
         vectors = look_up(
             inputs, bounds, lambda rows: take(self.embeddings, rows)

@@ -29,7 +29,7 @@ def take(variable: keras.Variable, rows: Any) -> Any:
 
 
 def update(variable: keras.Variable, rows: Any, values: Any) -> None:
-    """Assigns some rows, in place. JAX cannot do that."""
+    """Assign some rows, in place. JAX cannot do that."""
     if isinstance(variable, Columns):
         variable.update(rows, values)
     elif keras.backend.backend() == "tensorflow":
@@ -71,7 +71,7 @@ class Columns:
         return take(self.variable, rows)[:, self.columns]
 
     def update(self, rows: Any, values: Any) -> None:
-        """Assigns some rows of them; the other columns stay as they are."""
+        """Assign some rows of them; the other columns stay as they are."""
         whole, columns = take(self.variable, rows), self.columns
         parts = [
             whole[:, : columns.start],
@@ -81,7 +81,7 @@ class Columns:
         update(self.variable, rows, ops.concatenate(parts, axis=1))
 
     def assign(self, values: Any) -> None:
-        """Assigns all rows of them, block by block."""
+        """Assign all rows of them, block by block."""
         if tuple(values.shape) != self.shape:
             raise ValueError(
                 f"{self.name} has the shape {self.shape}. "
@@ -108,7 +108,7 @@ def blocks(variable: keras.Variable | Columns) -> Iterator[np.ndarray]:
 
 
 def assign_blocks(variable: keras.Variable, values: Iterable[Any]) -> None:
-    """Assigns what `blocks` is to give.
+    """Assign what `blocks` is to give.
 
     On TensorFlow in place; elsewhere a new table takes the place of the old.
     """
@@ -131,7 +131,7 @@ def values_of(variable: keras.Variable) -> np.ndarray:
 
 
 def assign(variable: keras.Variable, values: np.ndarray) -> None:
-    """Assigns values, without a second copy of them."""
+    """Assign values, without a second copy of them."""
     if _is_large(variable):
         assign_blocks(variable, (values[rows] for rows in row_slices(variable)))
     else:
@@ -139,7 +139,7 @@ def assign(variable: keras.Variable, values: np.ndarray) -> None:
 
 
 def fill(variable: keras.Variable, number: Any) -> None:
-    """Assigns one number everywhere."""
+    """Assign one number everywhere."""
     in_place = keras.backend.backend() == "tensorflow"
     whole = not _is_large(variable) and not isinstance(variable, Columns)
     if not in_place or whole:
@@ -183,7 +183,7 @@ def made_as(dtype: str) -> str:
 
 
 def without_gradients() -> contextlib.AbstractContextManager[Any]:
-    """Turns the recording of gradients off on PyTorch."""
+    """Turn the recording of gradients off on PyTorch."""
     if keras.backend.backend() != "torch":
         return contextlib.nullcontext()
     import torch
@@ -203,7 +203,7 @@ def _is_divided(variable: keras.Variable) -> bool:
 
 
 def _assign_divided(variable: keras.Variable, values: Iterable[Any]) -> None:
-    """Assigns rows to the devices that hold them."""
+    """Assign rows to the devices that hold them."""
     import jax
 
     # By row numbers: for a slice, or a concatenation, XLA would gather the

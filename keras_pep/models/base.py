@@ -95,7 +95,10 @@ class FieldModelMixin(IdsMixin):
             positive_integer("field_sizes", size) for size in field_sizes
         )
         if not self.field_sizes:
-            raise ValueError("`field_sizes` must name at least one field.")
+            raise ValueError(
+                "`field_sizes` must have at least one field. "
+                f"Received: field_sizes={field_sizes}"
+            )
         self.field_lengths = lengths_of_fields(field_lengths, self.field_sizes)
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
         self.autocast = False  # ids stay integers
@@ -315,7 +318,7 @@ class FieldModelMixin(IdsMixin):
 
 
 def _of_any_width(name: str) -> Callable[..., Any]:
-    """Wraps a method of `keras.Model`: ids of 64 bits do not wrap on JAX."""
+    """Wrap a method of `keras.Model`: ids of 64 bits do not wrap on JAX."""
     method = getattr(keras.Model, name)
 
     @functools.wraps(method)
@@ -326,7 +329,7 @@ def _of_any_width(name: str) -> Callable[..., Any]:
 
 
 def _batches_of_any_width(kind: str) -> Callable[..., None]:
-    """Wraps the `keras.Model` method that makes the function of a step.
+    """Wrap the `keras.Model` method that makes the function of a step.
 
     On JAX it is the last place where batches are still arrays of NumPy, of
     64 bits.

@@ -82,7 +82,7 @@ class AdamL2Mixin(L2Mixin):
         super().__init__(learning_rate, l2, epsilon, name, **kwargs)
 
     def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
-        """Updates a variable by its gradient and its own value."""
+        """Update a variable by its gradient and its own value."""
         # The sum of the gradients of duplicate ids, where they are sparse.
         gradient = ops.convert_to_tensor(gradient)
         known = trained_by(self)[index_of(self, variable)]

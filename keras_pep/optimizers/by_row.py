@@ -40,13 +40,14 @@ class ByRowMixin(L2Mixin):
         ):
             if kwargs.get(argument):
                 raise ValueError(
-                    f"`{argument}` reads every row in every step. "
+                    f"`{argument}` would read every row in every step: leave "
+                    "it out, or use `AdamL2`. "
                     f"Received: {argument}={kwargs[argument]}"
                 )
         super().__init__(*args, **kwargs)
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Creates the slots, and for L2 the step each row was last seen."""
+        """Create the slots, and for L2 the step each row was last seen."""
         if self.built:
             return
         super().build(variables)
@@ -68,7 +69,7 @@ class ByRowMixin(L2Mixin):
         )
 
     def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
-        """Updates the looked-up rows, or a variable that has none."""
+        """Update the looked-up rows, or a variable that has none."""
         index = index_of(self, variable)
         known = trained_by(self)[index]
         rows, gradient, touched = _looked_up(gradient, known)
@@ -88,7 +89,7 @@ class ByRowMixin(L2Mixin):
         self._write_rows(index, rows, new)
 
     def catch_up(self) -> None:
-        """Brings all rows up to date, as if they were looked up now.
+        """Bring all rows up to date, as if they were looked up now.
 
         It makes up for the steps in which L2 has not acted on rows because no
         batch had them. Training goes on afterwards as it would have without.
@@ -125,13 +126,13 @@ class ByRowMixin(L2Mixin):
         return any(each is variable for each in known)
 
     def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
-        """Brings all rows up to date; Keras calls it at the end of `fit`."""
+        """Bring all rows up to date; Keras calls it at the end of `fit`."""
         super().finalize_variable_values(var_list)
         if self.built and not are_gone(self.variables):
             self.catch_up()
 
     def _catch_up(self, index: int) -> None:
-        """Brings the rows of a variable up to date, block by block.
+        """Bring the rows of a variable up to date, block by block.
 
         On JAX all at once, in a loop that XLA makes of it, in the same memory.
         """
@@ -201,7 +202,7 @@ def parts(optimizer: Any) -> Iterator[Any]:
 
 
 def catch_up(optimizer: Any) -> None:
-    """Brings rows up to date, if the optimizer leaves any behind.
+    """Bring rows up to date, if the optimizer leaves any behind.
 
     Example:
 

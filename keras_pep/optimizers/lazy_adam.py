@@ -182,7 +182,7 @@ class LazyAdam(LazyAdamMixin, AdamL2):  # noqa: D101
         return found
 
     def set_weights(self, weights: Any) -> None:
-        """Assigns the values of `variables`."""
+        """Assign the values of `variables`."""
         for variable, value in zip(self.variables, weights, strict=True):
             variable.assign(value)
 
@@ -192,7 +192,7 @@ class LazyAdam(LazyAdamMixin, AdamL2):  # noqa: D101
         name: str | None = None,
         initializer: Any = "zeros",
     ) -> keras.Variable | None:
-        """Creates a slot: for both moments, if they are read row by row.
+        """Create a slot: for both moments, if they are read row by row.
 
         A row of both takes less time to read than two rows. So the slot of the
         momentum has the velocity beside it, which has none of its own. If it

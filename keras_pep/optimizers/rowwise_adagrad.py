@@ -108,7 +108,7 @@ class RowwiseAdagradMixin(ByRowMixin):
     def add_variable_from_reference(
         self, variable: Any, name: str, **_: Any
     ) -> Any:
-        """Creates a variable's state: of one column, if it is a table's."""
+        """Create a variable's state: of one column, if it is a table's."""
         shape = tuple(variable.shape)
         if by_row(variable):
             shape = (*shape[:1], *(1 for _ in shape[1:]))

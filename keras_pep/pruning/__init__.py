@@ -2,6 +2,7 @@
 
 from keras_pep.pruning.budget import Schedule
 from keras_pep.pruning.callback import PEPRetraining
+from keras_pep.pruning.continuing import continued, cut, grown
 from keras_pep.pruning.convert import convert
 from keras_pep.pruning.distillation import soft_labels
 from keras_pep.pruning.retraining import STARTS, pruned_model, retrain
@@ -22,8 +23,11 @@ __all__ = [
     "Schedule",
     "Ticket",
     "check_budgets",
+    "continued",
     "convert",
+    "cut",
     "entries_of",
+    "grown",
     "number_of_bytes",
     "pep_layers",
     "prune",

@@ -108,7 +108,7 @@ class BudgetSchedule(TimedCollector):
         self._random.bit_generator.state = state
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Lays the schedule out."""
+        """Lay the schedule out."""
         super().on_train_begin(logs)
         self._gap = -(-self.end // _SETTINGS)
         self._next = self._gap
@@ -116,7 +116,7 @@ class BudgetSchedule(TimedCollector):
         self._smallest = self.missing[-1]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Sets the clock, every few steps, and takes the tickets due."""
+        """Set the clock, every few steps, and take the tickets due."""
         super().on_train_batch_end(batch, logs)
         if self.step < min(self._next, self.end):
             return

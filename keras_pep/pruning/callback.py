@@ -184,18 +184,18 @@ class PEPRetrainingMixin(EitherKeras):
         self.best: float | None = None
 
     def set_model(self, model: Any) -> None:
-        """Refuses a model of the other Keras."""
+        """Refuse a model of the other Keras."""
         refuse_model(self, model)
         super().set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Forgets what an earlier `fit` has found."""
+        """Forget what an earlier `fit` has found."""
         self._search: TicketCollector | None = None
         self.ticket, self.best = None, None
         self._retraining = self._whole_epoch = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begins the search, in the first epoch."""
+        """Begin the search, in the first epoch."""
         if self._search is None:
             self._begin_search(epoch)
         assert self._search is not None
@@ -204,12 +204,12 @@ class PEPRetrainingMixin(EitherKeras):
         self._whole_epoch = self.ticket is not None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Changes over to retraining, once the ticket is there."""
+        """Change over to retraining, once the ticket is there."""
         if self.ticket is not None and not self._retraining:
             self._begin_retraining(self.ticket)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Lets the search look at the tables."""
+        """Let the search look at the tables."""
         if self.ticket is not None:
             return
         assert self._search is not None
@@ -227,13 +227,13 @@ class PEPRetrainingMixin(EitherKeras):
             )
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Brings rows up to date that the optimizer has left behind."""
+        """Bring rows up to date that the optimizer has left behind."""
         catch_up(self.model.optimizer)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Adds what is left to the logs; remembers the best of retraining."""
+        """Add what is left to the logs; remember the best of retraining."""
         assert self._search is not None
         logs = {} if logs is None else logs
         self._search.on_epoch_end(epoch, logs)
@@ -243,7 +243,7 @@ class PEPRetrainingMixin(EitherKeras):
             self._compare(epoch, float(logs[self.monitor]))
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Restores the best weights of the retraining."""
+        """Restore the best weights of the retraining."""
         if self.best is not None:
             self._assign(self._best_tables, self._best_weights)
             self._say(
@@ -252,22 +252,22 @@ class PEPRetrainingMixin(EitherKeras):
             )
         elif self._retraining:
             warnings.warn(
-                f"No epoch of retraining was best by {self.monitor!r}, so that "
-                "the weights are those of the last one: give `fit` validation "
-                "data, or another `monitor`.",
+                f"No epoch of retraining had a value of {self.monitor!r}, so "
+                "the weights are those of the last one. Pass validation data "
+                "to `fit`, or another `monitor`.",
                 stacklevel=2,
             )
         elif self.ticket is not None:
             warnings.warn(
-                "`fit` ended before retraining began. The ticket is there, the "
-                "weights are those of the search.",
+                "`fit` ended before retraining began: the weights are those of "
+                "the search. Train for more epochs, or retrain the `ticket`.",
                 stacklevel=2,
             )
         elif self._search is not None:
             warnings.warn(
-                f"No ticket for the budget {self._search.missing[0]:,}: after "
-                f"{self._search.step:,} steps {self._search.count():,} "
-                "embedding parameters are left.",
+                f"No ticket for the budget {self._search.missing[0]:,}: "
+                f"{self._search.count():,} embedding parameters are left after "
+                f"{self._search.step:,} steps. Search for more epochs.",
                 BudgetNotReachedWarning,
                 stacklevel=2,
             )
@@ -284,14 +284,14 @@ class PEPRetrainingMixin(EitherKeras):
         budgets = entries_of(layers, **self._size, quantize=self.quantize)
         if not hasattr(self.model.optimizer, "build"):
             raise ValueError(
-                "The slots of this optimizer cannot be reset: compile the "
-                "model with one of `optimizers`, of this Keras or of keras_pep."
-                f" Received: {type(self.model.optimizer).__name__}"
+                "The state of this optimizer cannot be reset: compile the "
+                "model with an optimizer of the same Keras, or of keras_pep. "
+                f"Received: {type(self.model.optimizer).__name__}"
             )
         if int(self.model.optimizer.iterations.numpy()):
             raise ValueError(
-                "The optimizer has been used before, so that it could not "
-                "start afresh for retraining: compile the model with a new one."
+                "The optimizer has been used before, so it cannot start afresh "
+                "for retraining: compile the model with a new one."
             )
         self._search = make_collector(
             self.method, budgets, search_epochs, self.schedule
@@ -311,7 +311,7 @@ class PEPRetrainingMixin(EitherKeras):
             print(f"\n{line}", flush=True)
 
     def _compare(self, epoch: int, figure: float) -> None:
-        """Remembers the weights if they are the best so far."""
+        """Remember the weights if they are the best so far."""
         sign = 1 if self.mode == "max" else -1
         if not math.isnan(figure) and (
             self.best is None or sign * figure > sign * self.best
@@ -370,8 +370,8 @@ def _direction(monitor: str) -> str:
     words = {word for word in re.split(r"[\W_\d]+", monitor.lower()) if word}
     if bool(words & _LARGE) == bool(words & _SMALL):
         raise ValueError(
-            f"Whether {monitor!r} should be large or small is not known: pass "
-            "`mode`, 'max' or 'min'."
+            "The name of `monitor` does not tell the `mode`: pass 'max' or "
+            f"'min'. Received: monitor={monitor!r}"
         )
     return "max" if words & _LARGE else "min"
 

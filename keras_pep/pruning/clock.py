@@ -17,7 +17,7 @@ _BINS = 4096  # of about as many entries each
 
 
 def set_clock(layers: Sequence[PEPEmbedding], allowed: int) -> int:
-    """Leaves `allowed` entries, or just fewer where some are equal.
+    """Leave `allowed` entries, or just fewer where some are equal.
 
     An entry survives while `clock < log(|v| / sigmoid(s))`, its lifetime. The
     clock that leaves exactly so many is therefore an order statistic.
@@ -45,9 +45,9 @@ def set_clock(layers: Sequence[PEPEmbedding], allowed: int) -> int:
         target -= excess
     if not 0.9 * allowed - 1 <= kept <= allowed:
         raise ValueError(
-            f"No clock leaves close to {allowed:,} embedding parameters: "
-            "too many entries have the same size. Is the table "
-            "initialized at random?"
+            f"No threshold leaves close to {allowed:,} embedding parameters: "
+            "too many entries have the same magnitude. Initialize the table "
+            "at random."
         )
     return kept
 
@@ -58,7 +58,7 @@ def approach_clock(
     random: np.random.Generator,
     optimizer: Any = None,
 ) -> tuple[int, float]:
-    """Leaves about `allowed` entries, judged by a sample of the rows.
+    """Leave about `allowed` entries, judged by a sample of the rows.
 
     With tables small enough to be sampled whole, it is `set_clock`.
 

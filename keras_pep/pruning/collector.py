@@ -20,8 +20,8 @@ from keras_pep.pruning.ticket import (
 from keras_pep.runtime import keras_of
 
 _UNBUILT = (
-    "Call the model on a batch before a search, or each of its parts, to "
-    "build it: its initial weights are part of the tickets."
+    "The model is not built: call it, or each of its parts, on a batch before "
+    "a search. Its initial weights are part of the tickets."
 )
 _ULPS = 4 * np.finfo(np.float32).eps
 
@@ -58,7 +58,7 @@ class TicketCollector(keras.callbacks.Callback):
         self._epoch_start = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Checks the budgets and remembers the initial weights."""
+        """Check the budgets and remember the initial weights."""
         layers = self.layers
         # A model of TensorFlow Recommenders need never be called as a whole.
         whole = keras_of(self.model) is keras
@@ -74,10 +74,10 @@ class TicketCollector(keras.callbacks.Callback):
             kind = keras.backend.standardize_dtype(layer.embeddings.dtype)
             if kind in ("float16", "bfloat16"):
                 raise ValueError(
-                    f"The table of {layer.name!r} is of {kind}: many of its "
-                    "entries are equal, so that no threshold leaves as many as "
-                    f"a budget allows. Make the model with dtype='mixed_{kind}'"
-                    ", which computes in it, too, but keeps weights in float32."
+                    f"The table of {layer.name!r} is stored in {kind}, where "
+                    "many entries are equal, so no threshold meets a budget. "
+                    f"Make the model with dtype='mixed_{kind}', which computes "
+                    "in it and keeps weights in float32."
                 )
             blocks = zip(
                 layer.embedding_blocks(), layer.initial_blocks(), strict=True
@@ -85,10 +85,10 @@ class TicketCollector(keras.callbacks.Callback):
             # An initializer that XLA has compiled may round another way.
             if not all(np.allclose(*pair, _ULPS, _ULPS) for pair in blocks):
                 raise ValueError(
-                    f"The table of {layer.name!r} is not as its initializer "
-                    "made it, so that its entries could not be rewound: "
-                    "search with a new model. To start from values of your "
-                    "own, make an initializer of them."
+                    f"The table of {layer.name!r} has changed since it was "
+                    "initialized, so its entries cannot be rewound: search "
+                    "with a new model. To start from your own values, pass "
+                    "them as an initializer."
                 )
             layer.clock.assign(0.0)
             layer.threshold_logits.is_pulled = self.pulls_thresholds
@@ -112,13 +112,17 @@ class TicketCollector(keras.callbacks.Callback):
     def restore(
         self, state: Mapping[str, Any], tickets: Sequence[Ticket]
     ) -> None:
-        """Goes on from a `state`, after `on_train_begin`.
+        """Go on from a `state`, after `on_train_begin`.
 
         Raises:
             ValueError: If these are not its tickets.
         """
         if [ticket.budget for ticket in tickets] != state["tickets"]:
-            raise ValueError("These are not the tickets of the search.")
+            raise ValueError(
+                "The tickets belong to another search. "
+                f"Found: budgets {[ticket.budget for ticket in tickets]}. "
+                f"Expected: {state['tickets']}."
+            )
         self.tickets = [*tickets]
         for name in self._remembered:
             setattr(self, name, state[name])
@@ -129,11 +133,11 @@ class TicketCollector(keras.callbacks.Callback):
         return pep_layers(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Notes at which step the epoch begins."""
+        """Note at which step the epoch begins."""
         self._epoch_start = self.step
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts the steps."""
+        """Count the steps."""
         # With `steps_per_execution` Keras counts beyond the end of an epoch.
         done = min(batch + 1, self.params.get("steps") or batch + 1)
         first, self.step = self.step == 0, self._epoch_start + done
@@ -145,7 +149,7 @@ class TicketCollector(keras.callbacks.Callback):
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Counts what is left, and adds it to the logs."""
+        """Count what is left, and add it to the logs."""
         self.count()
         clocks = [layer.clock.numpy() for layer in self.layers]
         what = f"what is left after epoch {epoch + 1}"
@@ -154,18 +158,18 @@ class TicketCollector(keras.callbacks.Callback):
             logs["embedding_parameters"] = self.kept
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Brings rows up to date that the optimizer has left behind."""
+        """Bring rows up to date that the optimizer has left behind."""
         catch_up(self.model.optimizer)
 
     def count(self) -> int:
-        """Counts the embedding parameters that are left. Reads the table."""
+        """Count the embedding parameters that are left. Reads the table."""
         catch_up(self.model.optimizer)
         self.kept = sum(layer.nonzero_parameters() for layer in self.layers)
         self.kept_error = 0.0
         return self.kept
 
     def prune_to(self, budget: int) -> None:
-        """Sets the clock so that the budget is just met.
+        """Set the clock so that the budget is just met.
 
         Raises:
             ValueError: If training has diverged, or no clock does that.
@@ -177,7 +181,7 @@ class TicketCollector(keras.callbacks.Callback):
             raise ValueError(f"At step {self.step:,}: {error}") from error
 
     def take_ticket(self) -> None:
-        """Takes the ticket of the next budget; the last one ends the search."""
+        """Take the ticket of the next budget; the last one ends the search."""
         budget = self.missing.pop(0)
         ticket = Ticket.from_model(
             self.model,
@@ -217,7 +221,7 @@ class TimedCollector(TicketCollector):
         self.epochs = epochs
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Computes the last step.
+        """Compute the last step.
 
         Raises:
             ValueError: If it is not known how long an epoch is.

@@ -119,6 +119,6 @@ def _check(
         )
     if getattr(layer, "quantization_mode", None) is not None:
         raise ValueError(
-            f"The table of {name!r} is quantized, so that it cannot be "
-            "trained: convert the model as it was before."
+            f"The table of {name!r} is quantized, so it cannot be trained: "
+            "convert the model before it is quantized."
         )

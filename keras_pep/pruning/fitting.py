@@ -13,7 +13,7 @@ _ROWS = 32  # of the batches that Keras makes of arrays
 def fit(
     model: keras.Model, x: Any, validation: Any = None, **arguments: Any
 ) -> None:
-    """Trains a compiled model, which is built first if it is not.
+    """Train a compiled model, which is built first if it is not.
 
     Args:
         model: The model.
@@ -45,7 +45,7 @@ def fit(
 
 
 def _arrays_of(data: Any) -> Any:
-    """Return the ids and labels of a `keras_pep.data.Split`."""
+    """Return the ids, labels and weights of a `keras_pep.data.Split`."""
     if not (hasattr(data, "ids") and hasattr(data, "in_memory")):
         return data
     if not data.in_memory:
@@ -53,7 +53,9 @@ def _arrays_of(data: Any) -> Any:
             "The rows of this `Split` are in files. Expected: rows in memory. "
             "Pass batches of them: `keras_pep.data.batches`."
         )
-    return data.ids, data.labels
+    if data.weights is None:
+        return data.ids, data.labels
+    return data.ids, data.labels, data.weights
 
 
 def _named(train: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,9 +98,9 @@ def _inputs(x: Any, rows: int) -> Any:
         # A `DataLoader` of PyTorch, whose own loop would draw random numbers.
         return _inputs_of(x.collate_fn([x.dataset[0]]))
     raise ValueError(
-        "The model is not built, and its inputs are not known before a batch "
-        "is taken out of the data: call the model on a batch first, to build "
-        f"it. Received: train={type(x).__name__}"
+        "The model is not built, and the shape of its inputs is unknown until "
+        "a batch is taken from the data: call the model on a batch first. "
+        f"Received: train={type(x).__name__}"
     )
 
 
@@ -114,8 +116,8 @@ def _first(array: Any, rows: int) -> Any:
 def _symbolic(spec: Any) -> keras.KerasTensor:
     if spec.shape.rank is None:
         raise ValueError(
-            "The model is not built, and its data do not say of which shape "
-            "its inputs are: call the model on a batch first, to build it. "
+            "The model is not built, and the data do not say the shape of its "
+            "inputs: call the model on a batch first. "
             f"Received: {spec}"
         )
     kinds: dict[str, Any] = {

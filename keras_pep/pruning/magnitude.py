@@ -25,13 +25,13 @@ class LargestEntries(TimedCollector):
     learns_thresholds = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Turns thresholds off."""
+        """Turn thresholds off."""
         super().on_train_begin(logs)
         for layer in self.layers:
             layer.clock.assign(-np.inf)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Takes the tickets, all in the last step."""
+        """Take the tickets, all in the last step."""
         super().on_train_batch_end(batch, logs)
         while self.step >= self.end and self.missing:
             self.prune_to(self.missing[0])

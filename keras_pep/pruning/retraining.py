@@ -38,7 +38,7 @@ def retrain(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fit_arguments: Any,
 ) -> keras.Model:
-    """Trains the small model of a ticket.
+    """Train the small model of a ticket.
 
     Args:
         model: The compiled model that was searched. It is left as it is; the
@@ -169,8 +169,9 @@ def _assign(
 ) -> None:
     if [tuple(w.shape) for w in weights] != [value.shape for value in values]:
         raise ValueError(
-            "The ticket is not of this model: their other weights differ in "
-            f"number or shape. Received: model={model.name!r}"
+            "The ticket belongs to another model: the weights besides the "
+            "tables differ in number or shape. "
+            f"Received: model={model.name!r}"
         )
     for weight, value in zip(weights, values, strict=True):
         variables.assign(weight, value)
@@ -189,8 +190,8 @@ def _pruned(
         layer["output_dim"],
     ):
         raise ValueError(
-            "The ticket is not of this model: it has no table for the layer "
-            f"{layer['name']!r}. Its tables: "
+            "The ticket belongs to another model: it has no table for the "
+            f"layer {layer['name']!r}. Its tables: "
             f"{ {name: t.shape for name, t in ticket.tables.items()} }"
         )
     if layer["embeddings_constraint"] is not None:

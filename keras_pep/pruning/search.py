@@ -225,7 +225,7 @@ def collect(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **fit_arguments: Any,
 ) -> "list[Ticket]":
-    """Does what `search` does, by a collector that `make_collector` has made.
+    """Do what `search` does, by a collector that `make_collector` has made.
 
     Who has the collector can keep its `state`, and go on with it later.
     """
@@ -240,9 +240,9 @@ def collect(
     )
     if collector.missing:
         warnings.warn(
-            f"No ticket for the budgets {collector.missing}: after "
-            f"{collector.step:,} steps {collector.count():,} embedding "
-            "parameters are left.",
+            f"No ticket for the budgets {collector.missing}: "
+            f"{collector.count():,} embedding parameters are left after "
+            f"{collector.step:,} steps. Search for more epochs.",
             BudgetNotReachedWarning,
             stacklevel=2,
         )

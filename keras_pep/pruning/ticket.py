@@ -116,16 +116,52 @@ class Ticket:
         """
         if set(self.learned_values) != set(self.tables):
             raise ValueError(
-                "The ticket does not hold what the search has learned, only "
-                "initial values."
+                "The ticket holds initial values only, not the values that the "
+                "search ended with: use start='rewind'."
             )
         return {
             name: table.with_values(self.learned_values[name])
             for name, table in self.tables.items()
         }
 
+    def extended(self, rows: Mapping[str, np.ndarray]) -> "Ticket":
+        """Carry the ticket over to tables that have other rows.
+
+        Known rows keep their entries and values. New ones keep all columns, at
+        zero: a place from which they are trained, until `cut` decides.
+
+        Args:
+            rows: By the name of its layer, the earlier row of each row of a
+                table, -1 of a new one, -2 of one that is free, which keeps
+                nothing; see `Vocabulary.ids_in`.
+
+        Returns:
+            A ticket of the tables alone, without other weights.
+
+        Example:
+
+        ```python
+        (ticket,) = keras_pep.search(model, train, budgets=[30_000], epochs=2)
+        later = ticket.extended({"embedding": np.append(np.arange(8_000), -1)})
+        print(later.embedding_parameters)  # 30_000 and 16 of the new feature
+        ```
+        """
+        first, last = (
+            {n: t.moved(rows[n]) if n in rows else t for n, t in each.items()}
+            for each in (
+                self.tables,
+                self.learned_tables() if self.learned_values else {},
+            )
+        )
+        return Ticket(
+            tables=first,
+            learned_values={name: table.values for name, table in last.items()},
+            budget=self.budget,
+            step=self.step,
+        )
+
     def save(self, path: str | Path) -> None:
-        """Writes an `.npz` file, whole or not at all."""
+        """Write an `.npz` file, whole or not at all."""
         arrays: dict[str, Any] = {}
         for number, (name, table) in enumerate(self.tables.items()):
             arrays[f"{number}.values"] = table.values
@@ -153,7 +189,7 @@ class Ticket:
 
     @classmethod
     def load(cls, path: str | Path) -> "Ticket":
-        """Reads what `save` wrote. The file is not trusted: nothing in it runs.
+        """Read what `save` wrote. The file is not trusted: nothing in it runs.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -229,8 +265,8 @@ def pep_layers(model: keras.Model) -> list[PEPEmbedding]:
     names = [layer.name for layer in layers]
     if len(set(names)) < len(names):
         raise ValueError(
-            "Tickets know tables by the names of their layers: give every "
-            f"`PEPEmbedding` a name of its own. Received: {names}"
+            "Every `PEPEmbedding` needs a name of its own, by which tickets "
+            f"know its table. Received: {names}"
         )
     return layers
 

@@ -129,8 +129,9 @@ def with_unknown(
             places = np.repeat(rows, more[apart.index(name)])
         if table.shape[0] != rows:
             raise ValueError(
-                f"A table of {table.shape[0]:,} rows has none for each of "
-                f"the {rows:,} features. Received: model={model.name!r}"
+                f"A table must have a row for each of the {rows:,} features. "
+                f"Found: {table.shape[0]:,} rows. Received: "
+                f"model={model.name!r}"
             )
         kept = np.insert(np.diff(table.row_splits), places, 0)
         found[name] = replace(table, row_splits=splits_of(kept))

@@ -45,8 +45,7 @@ class Description:
     Example:
 
     ```python
-    keras_pep.export_saved_model(model, "saved_models/fm/1")
-    found = keras_pep.serving.describe(Path("saved_models/fm/1"))
+    found = keras_pep.serving.describe(Path("saved_models/exported/1"))
     print([*found.signatures])
     ```
     """
@@ -62,8 +61,7 @@ def find_saved_model(path: Path) -> Path | None:
     Example:
 
     ```python
-    keras_pep.export_saved_model(model, "saved_models/fm/1")
-    keras_pep.serving.find_saved_model(Path("saved_models/fm"))
+    keras_pep.serving.find_saved_model(Path("saved_models/exported"))
     ```
     """
     if (path / "saved_model.pb").is_file():
@@ -88,8 +86,7 @@ def describe(path: Path) -> Description:
     Example:
 
     ```python
-    keras_pep.export_saved_model(model, "saved_models/fm/1")
-    found = keras_pep.serving.describe(Path("saved_models/fm/1"))
+    found = keras_pep.serving.describe(Path("saved_models/exported/1"))
     print(found.report["table_bytes"])
     ```
     """
@@ -178,8 +175,7 @@ def signature_lines(signatures: Mapping[str, Signature]) -> list[str]:
     Example:
 
     ```python
-    keras_pep.export_saved_model(model, "saved_models/fm/1")
-    found = keras_pep.serving.describe(Path("saved_models/fm/1"))
+    found = keras_pep.serving.describe(Path("saved_models/exported/1"))
     print(*keras_pep.serving.signature_lines(found.signatures), sep="\\n")
     ```
     """

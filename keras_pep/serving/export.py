@@ -86,6 +86,7 @@ def export_saved_model(
     quantize: str | None = None,
     *,
     keep_vocabulary: bool | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Export:
     """Writes a SavedModel that TensorFlow Serving takes as it is.
 
@@ -116,6 +117,7 @@ def export_saved_model(
         keep_vocabulary: True: no feature leaves the vocabulary. False: all do
             of which nothing was kept; their values count as unknown ones then,
             their ids still as nothing.
+        more: What the description in the directory is to say besides, as JSON.
 
     Returns:
         Where it is, and what it takes.
@@ -137,7 +139,7 @@ def export_saved_model(
     path = Path(path)
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
-            "A SavedModel is made of TensorFlow: save the model as .keras, and "
+            "A SavedModel needs TensorFlow: save the model as .keras, and "
             "export it with KERAS_BACKEND=tensorflow. "
             f"Found: {keras.backend.backend()}."
         )
@@ -161,7 +163,8 @@ def export_saved_model(
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(path) as partial:
             report = _write(
-                model, partial, vocabularies, quantize, keep_vocabulary
+                *(model, partial, vocabularies, quantize, keep_vocabulary),
+                more or {},
             )
     except OSError as error:
         _refuse_existing(path)  # another process was faster
@@ -212,8 +215,8 @@ def check_fields(
     """
     if not isinstance(model, FieldModelMixin):
         raise ValueError(
-            "Only models of `keras_pep.models` know what fields are: export "
-            f"others without a dataset. Received: {type(model).__name__}"
+            "Only models of `keras_pep.models` have fields: export other "
+            f"models without a dataset. Received: {type(model).__name__}"
         )
     sizes = tuple(len(v) for v in vocabularies.values())
     lengths = tuple(v.field.length for v in vocabularies.values())
@@ -230,6 +233,7 @@ def _write(
     vocabularies: Mapping[str, Vocabulary] | None,
     quantize: str | None,
     keep_vocabulary: bool | None,
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes the SavedModel, and says what it holds."""
     import tensorflow as tf
@@ -296,6 +300,7 @@ def _write(
         "vocabulary_bytes": sum(f["vocabulary_bytes"] for f in fields),
         "other_bytes": bytes_of(weights_of(served)) - sizes["table_bytes"],
         "fields": fields,
+        **more,
     }
     (folder / EXTRA).mkdir(exist_ok=True)
     if fields:
@@ -355,6 +360,8 @@ def _numberings(
         wanted = changes if keep_vocabulary is None else keep_vocabulary
         if wanted or not known:
             gone[:] = False
+        if numbers_now is None and vocabulary.field.kind == "hash":
+            gone[:] = True  # a bucket's number is its id
         plain = re.sub("[^a-zA-Z0-9_-]", "_", field["name"])[:40]
         path = folder / f"vocabulary-{place}-{plain}.tsv"
         ids, unknown = None, 0 if vocabulary.unknown else len(vocabulary)
@@ -390,7 +397,9 @@ def _example(vocabulary: Vocabulary) -> Any:
         form = vocabulary.field.time_format or "%Y-%m-%d %H:%M:%S"
         return datetime.datetime(2026, 11, 22, 10, 0, 0).strftime(form)
     values = vocabulary.values
-    if not values.size:
+    if values.dtype == object:  # None: of an id that is free
+        values = values[values != None]  # noqa: E711
+    if not values.size or kind == "hash":
         return ""
     value = values[values.size // 2]
     return int(value) if values.dtype.kind in "iu" else str(value)

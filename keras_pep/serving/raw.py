@@ -49,7 +49,7 @@ def input_of(vocabulary: Vocabulary) -> tf.DType:
     """Type of a field's raw values: string, int64 or float64."""
     if vocabulary.field.kind in ("number", "log"):
         return tf.float64
-    if vocabulary.values.dtype.kind in "iu":
+    if vocabulary.values.dtype.kind in "iu" and not vocabulary.field.buckets:
         return tf.int64
     return tf.string
 
@@ -81,12 +81,15 @@ def write_vocabulary(
     lines = []
     known = vocabulary.texts()
     numbers = {
-        text: n for n, text in enumerate(known.to_pylist(), vocabulary.unknown)
+        text: n
+        for n, text in enumerate(known.to_pylist(), vocabulary.unknown)
+        if text is not None  # of a free id
     }
-    if vocabulary.field.kind != "text":
+    if vocabulary.field.kind not in ("text", "hash"):
         now = spelled(known).to_pylist()
         for number, text in enumerate(now, vocabulary.unknown):
-            numbers.setdefault(text, number)
+            if text is not None:
+                numbers.setdefault(text, number)
     for text, number in numbers.items():
         if not gone[number]:
             for raw, escaped in _ESCAPES:
@@ -134,7 +137,9 @@ class Numbering(tf.Module):
         self.input = input_of(vocabulary)
         known = vocabulary.texts()
         self._escaped = any(
-            raw in value for value in known.to_pylist() for raw, _ in _ESCAPES
+            raw in value
+            for value in known.drop_null().to_pylist()
+            for raw, _ in _ESCAPES
         )
         # Vocabularies of an earlier version may have several spellings of a
         # value, which come before the one there is now.
@@ -142,12 +147,14 @@ class Numbering(tf.Module):
             known
         ).equals(known)
         self.spelled = (
-            vocabulary.field.kind == "category"
+            vocabulary.field.kind in ("category", "hash")
             and self.input == tf.string
             and not self._several
         )
         key = tf.int64 if self.input == tf.int64 else tf.string
-        self._table = _table(path, key, 0, self._unknown)
+        self._table = None
+        if vocabulary.field.kind != "hash":
+            self._table = _table(path, key, 0, self._unknown)
         self._renumbered = None
         if numbers_now is not None:
             # Those that are not there keep nothing, as the last one does; or
@@ -163,6 +170,9 @@ class Numbering(tf.Module):
         field = self._field
         if field.kind == "list":
             return self._list(raw)
+        if field.kind == "hash":
+            bucket = tf.strings.to_hash_bucket_fast(raw, field.buckets)
+            return self.numbers_now(tf.cast(bucket, tf.int32))[:, None]
         if field.kind in ("number", "log"):
             raw = _binned(field, raw)
         elif field.kind in ("hour", "weekday"):

@@ -128,7 +128,7 @@ def as_it_is(served: keras.Model) -> SavedFunction:
     """
     if not getattr(served, "inputs", None):
         raise ValueError(
-            "What the model takes cannot be told: export a functional model, "
+            "The inputs of the model are unknown: export a functional model, "
             f"or one of `keras_pep.models`. Received: {type(served).__name__}"
         )
     structure = getattr(served, "_inputs_struct", None)

@@ -13,7 +13,7 @@ class PEPRetraining(PEPRetrainingMixin, tf_keras.callbacks.Callback):  # noqa: D
     __doc__ = PEPRetrainingMixin.__doc__
 
     def set_model(self, model: Any) -> None:
-        """Refuses a figure that says nothing."""
+        """Refuse a figure that says nothing."""
         if isinstance(model, tfrs.Model) and self.monitor == "val_loss":
             raise ValueError(
                 "In a `tfrs.Model` `val_loss` is the loss of the last batch "

@@ -13,7 +13,7 @@ _FIRST = (
 
 
 def use() -> None:
-    """Makes `tf.keras` mean `tf_keras`, if nothing has used it yet.
+    """Make `tf.keras` mean `tf_keras`, if nothing has used it yet.
 
     Raises:
         ImportError: If packages are missing, Keras 3 does not run on

@@ -34,7 +34,7 @@ class FieldModel(FieldModelMixin, tf_keras.Model):  # noqa: D101
         return {"input_shape": (None, sum(self.field_lengths))}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Creates the weights."""
+        """Create the weights."""
         self.build()
 
 

@@ -7,7 +7,7 @@ import tf_keras
 
 
 def refuse_own_task(own: bool) -> None:
-    """Refuses a configuration that a task would be missing of.
+    """Refuse a configuration that a task would be missing of.
 
     Raises:
         ValueError: If the model has one.
@@ -21,7 +21,7 @@ def refuse_own_task(own: bool) -> None:
 
 @tf_keras.saving.register_keras_serializable(package="keras_pep")
 class RankingModel(tfrs.Model):
-    """A recommender of `keras_pep.tfrs.models` with the task of ranking.
+    """Recommender of `keras_pep.tfrs.models` with the task of ranking.
 
     Args:
         scorer: Model that gives a logit for each row of ids, such as
@@ -41,6 +41,17 @@ class RankingModel(tfrs.Model):
 
     Output shape:
         Logits, `(batch, 1)`.
+
+    Example:
+
+    ```python
+    import keras_pep.tfrs as pep
+
+    model = pep.RankingModel(pep.models.FM([4_000, 4_000], embedding_dim=8))
+    model.build()
+    model.compile(pep.optimizers.LazyAdam(1e-3))
+    model.fit(*train, verbose=0)
+    ```
     """
 
     def __init__(
@@ -73,7 +84,7 @@ class RankingModel(tfrs.Model):
         )
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates the weights."""
+        """Create the weights."""
         if not self.scorer.built:
             self.scorer.build(input_shape)
         self.built = True
@@ -100,5 +111,5 @@ class RankingModel(tfrs.Model):
         return config
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Creates the weights."""
+        """Create the weights."""
         self.build(config["input_shape"])

@@ -47,6 +47,23 @@ class RetrievalModel(tfrs.Model):
 
     Output shape:
         Scores, `(batch,)`.
+
+    Example:
+
+    ```python
+    import keras_pep.tfrs as pep
+    import tf_keras
+
+    def tower(rows):
+        ids = tf_keras.Input((), dtype="int32")
+        return tf_keras.Model(ids, pep.PEPEmbedding(rows, 8)(ids))
+
+    items = np.arange(4_000)
+    model = pep.RetrievalModel(tower(4_000), tower(4_000), items, top_k=10)
+    model.compile(pep.optimizers.LazyAdam(1e-3))
+    users, liked = train[0][:, 0], train[0][:, 1]
+    model.fit(users, liked, verbose=0)
+    ```
     """
 
     def __init__(
@@ -222,11 +239,11 @@ def _names(items: Any) -> np.ndarray:
         names = np.char.decode(names, "utf-8")
     if names.ndim != 1 or not names.size or names.dtype.kind not in "iuUO":
         raise ValueError(
-            "`items` must be what items are called, one after the other. "
+            "`items` must be a vector of the names of items. "
             f"Received: items of shape {names.shape}, {names.dtype}"
         )
     if np.unique(names).size < names.size:
-        raise ValueError("`items` must have every item once.")
+        raise ValueError("`items` must not name an item twice.")
     return names.astype(np.int64 if names.dtype.kind in "iu" else str)
 
 

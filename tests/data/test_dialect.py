@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from keras_pep import data
@@ -274,10 +275,30 @@ def test_what_is_wrong_is_said(read, tmp_path, content, found):
     assert not [*tmp_path.glob("cache/*")]
 
 
-def test_errors_of_compressed_files_have_lines(read):
-    content = (HEADER + body() + "1,2\n" * 10).encode()
-    with pytest.raises(DataError, match=r"gz, line 302: found 2 columns in"):
-        read(gzip.compress(content), "clicks.csv.gz")
+@pytest.mark.parametrize("packed", ["gz", "bz2", "zst"])
+def test_compressed_text_is_read(read, packed):
+    def pack(text):
+        codec = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}[packed]
+        made = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(made, codec) as stream:
+            stream.write(text.encode())
+        return made.getvalue().to_pybytes()
+
+    padded = body().replace(",", ", ")
+    for text, name in (
+        (HEADER + body(), f"clicks.csv.{packed}"),
+        (HEADER + body(), "clicks.csv"),  # its content tells
+        (HEADER.replace(",", ", ") + padded, f"CLICKS.CSV.{packed.upper()}"),
+    ):
+        found, _ = read(pack(text), name)
+        check(found)
+    with pytest.raises(DataError, match="line 302: found 2 columns in"):
+        read(pack(HEADER + body() + "1,2\n" * 10), f"clicks.csv.{packed}")
+    cut = pack(HEADER + body())[:-20]
+    with pytest.raises(DataError, match="cannot be read: "):
+        read(cut, f"clicks.csv.{packed}")
+    with pytest.raises(DataError, match=r"found Parquet inside of .*unpack"):
+        read(pack("PAR1" + "x" * 99), f"clicks.csv.{packed}")
 
 
 def test_text_that_is_named_parquet(read):
@@ -305,13 +326,13 @@ def test_columns_that_differ_in_capitals_can_be_named(read):
 
 def test_files_of_a_folder_that_are_not_read_are_named(tmp_path):
     (tmp_path / "a.csv").write_text(HEADER + body())
-    (tmp_path / "b.csv.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    (tmp_path / "b.csv.xz").write_bytes(b"\xfd7zXZ")
     (tmp_path / "_SUCCESS").write_text("yes")
     said = []
     files = rows.files_of(tmp_path, say=said.append)
     assert [path.name for path in files.paths] == ["a.csv"]
     assert len(said) == 1
-    assert "left out b.csv.zst, for the name ends in none of .csv" in said[0]
+    assert "left out b.csv.xz, for the name ends in none of .csv" in said[0]
 
 
 def test_thousands_of_columns(tmp_path):

@@ -1,4 +1,5 @@
 import logging
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,77 @@ def test_by_column_equals_a_slow_version(own):
     assert_equal_to_slow_version(dataset, frame, places, min_count=3)
 
 
+@pytest.mark.parametrize(
+    ("given", "form"),
+    [
+        *(("both", "csv"), ("both", "parquet")),
+        *(("validation", "csv"), ("test", "parquet")),
+    ],
+)
+def test_by_files_equals_a_slow_version(own, tmp_path, given, form):
+    _, frame = own(other=["a"] * 3000)
+    files = np.repeat([0, 1, 2], [2000, 600, 400])
+    folder = tmp_path / "training"
+    folder.mkdir()
+    parts = {
+        folder / f"1.{form}": frame[:1500],
+        folder / f"2.{form}": frame[1500:2000],
+        tmp_path / f"v.{form}": frame[2000:2600],
+        tmp_path / f"t.{form}": frame[2600:],
+    }
+    for path, part in parts.items():
+        if form == "csv":
+            part.to_csv(path, index=False)
+        else:
+            part.to_parquet(path)
+    others = {
+        "validation_file": tmp_path / f"v.{form}",
+        "test_file": tmp_path / f"t.{form}",
+    }
+    drawn = np.random.default_rng(4).random(2000)
+    if given == "validation":
+        del others["test_file"]
+        files[:2000][drawn >= 0.9] = 2
+        rows = 2600
+    elif given == "test":
+        del others["validation_file"]
+        files[:2000][drawn < 0.1] = 1
+        rows = [*range(2000), *range(2600, 3000)]
+    if given != "both":
+        frame, files = (
+            (frame[:rows], files[:rows])
+            if given == "validation"
+            else (frame.iloc[rows], files[rows])
+        )
+    dataset = data.load(
+        folder,
+        label="clicked",
+        fields=["user", "price:number"],
+        min_count=3,
+        seed=4,
+        **others,
+    )
+    assert_equal_to_slow_version(dataset, frame, files, min_count=3)
+    notes = [note for note in dataset.notes if "a tenth of its rows" in note]
+    missing = {"validation": "test", "test": "validation"}.get(given)
+    assert len(notes) == (given != "both")
+    assert given == "both" or f"there is no --{missing}-file" in notes[0]
+
+
+def test_a_file_is_of_one_split_and_has_the_same_columns(own, tmp_path):
+    path, frame = own(other=["a"] * 3000)
+    with pytest.raises(DataError, match=r"own\.csv in two of the sets for"):
+        data.load(path, label="clicked", test_file=path)
+    other = tmp_path / "other.csv"
+    frame.drop(columns="other").to_csv(other, index=False)
+    with pytest.raises(DataError, match=r"other\.csv: found the columns"):
+        data.load(path, label="clicked", test_file=other)
+    with pytest.raises(DataError, match="and split 'time:user', expected"):
+        data.load(path, label="clicked", split="time:user", test_file=other)
+    with pytest.raises(DataError, match="and the dataset 'synthetic', expec"):
+        data.load("synthetic", validation_file=other)
+
+
 def test_at_random_equals_a_slow_version(own):
     path, frame = own(other=["a"] * 3000)
     dataset = data.load(
@@ -232,6 +304,83 @@ def test_movielens_equals_a_slow_version(small_movielens, split):
                 assert dataset.unseen[field].share == pytest.approx(
                     len(new) / len(expected)
                 )
+
+
+def test_movielens_by_user_equals_a_slow_version(small_movielens):
+    dataset = data.load("movielens", small_movielens, split="user")
+    ratings = pd.read_csv(
+        small_movielens / "ratings.dat",
+        sep="::",
+        engine="python",
+        names=["user", "movie", "rating", "time"],
+    )
+    ratings = ratings[ratings["rating"] != 3]
+    expected = {name: [] for name in SPLITS}
+    for _, rated in ratings.groupby("user"):
+        order = rated.sort_values(["time", "movie"]).index
+        last = len(order) - 2 if len(order) > 2 else len(order)
+        expected["train"] += [*order[:last]]
+        expected["validation"] += [*order[last : last + 1]]
+        expected["test"] += [*order[last + 1 :]]
+    assert min(map(len, expected.values())) > 20
+    movies = {*ratings["movie"][expected["train"]]}
+    for name, split in dataset.splits.items():
+        found = [
+            (
+                dataset.vocabularies["user_id"][user],
+                dataset.vocabularies["movie_id"][movie],
+                bool(label),
+            )
+            for user, movie, label in zip(
+                *split.ids[:, :2].T, split.labels, strict=True
+            )
+        ]
+        rows = ratings.loc[expected[name]]
+        wanted = [
+            (user, movie if movie in movies else None, rating > 3)
+            for user, movie, rating in zip(
+                *(rows["user"], rows["movie"], rows["rating"]), strict=True
+            )
+        ]
+        assert Counter(found) == Counter(wanted)
+
+
+def test_criteo_by_order_equals_a_slow_version(small_criteo):
+    dataset = data.load("criteo", small_criteo, split="time", min_count=2)
+    rows = [
+        line.split("\t")
+        for line in (small_criteo / "train.txt").read_text().splitlines()
+    ]
+    parts = rows[:1600], rows[1600:1800], rows[1800:]
+    occurs = Counter(row[-1] for row in parts[0])
+    known = sorted(value for value, times in occurs.items() if times > 1)
+    assert list(dataset.vocabularies["C26"]) == [None, *known]
+    ids = {value: number for number, value in enumerate(known, 1)}
+    for split, part in zip(dataset.splits.values(), parts, strict=True):
+        assert split.labels.tolist() == [int(row[0]) for row in part]
+        assert split.ids[:, -1].tolist() == [ids.get(r[-1], 0) for r in part]
+
+
+def test_avazu_by_hour_equals_a_slow_version(small_avazu):
+    frame = pd.read_csv(small_avazu / "train.gz", dtype=str)
+    frame.loc[::6, "hour"] = "14103023"  # an hour of 167 rows
+    frame.to_csv(small_avazu / "train", index=False)
+    dataset = data.load("avazu", small_avazu, split="time", min_count=1)
+    hours = frame["hour"].astype(int)
+    before = (hours.rank(method="min") - 1).to_numpy()
+    size = hours.map(hours.value_counts()).to_numpy()
+    # Where a share ends within an hour, its rows are on both sides of it.
+    drawn = np.random.default_rng(0).random(1000)
+    places = np.searchsorted([800, 900], before + drawn * size, "right")
+    assert {*places[::6]} == {1, 2}
+    for n, split in enumerate(dataset.splits.values()):
+        part = frame[places == n]
+        assert split.labels.tolist() == part["click"].astype(int).tolist()
+        vocabulary = dataset.vocabularies["C21"]
+        seen = {*frame["C21"][places == 0]}
+        assert [vocabulary[i] for i in split.ids[:, -1]] == [
+            value if value in seen else None for value in part["C21"]
+        ]
 
 
 def test_what_is_prepared_by_another_rule_is_not_taken(own, tmp_path, caplog):

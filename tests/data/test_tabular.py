@@ -315,9 +315,71 @@ def test_hidden_and_empty_parts_do_not_count(table, tmp_path):
     (folder / "._a.csv").write_bytes(b"\0\1")
     (folder / "b.csv").touch()
     assert len(data.load(folder, label="clicked").train) > 2000
-    (folder / "day=1").mkdir()
-    with pytest.raises(DataError, match="found the folder day=1"):
+    (folder / "day1").mkdir()
+    with pytest.raises(DataError, match=r"folder day1 in it, .* as day=2026"):
         data.load(folder, label="clicked")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_folders_that_name_values_equal_columns(tmp_path, form):
+    """What Spark, Hive and pandas write in parts."""
+    random = np.random.default_rng(0)
+    folders = {
+        f"day=2026-11-{day:02}/shop%2Fcity={name}": (f"2026-11-{day:02}", shop)
+        for day in range(1, 11)
+        for name, shop in (
+            ("%C5%81%C3%B3d%C5%BA", "Łódź"),
+            ("__HIVE_DEFAULT_PARTITION__", ""),
+            ("a%20b", "a b"),
+        )
+    }
+
+    def write(frame, path):
+        if form == "csv":
+            frame.to_csv(path, index=False)
+        else:
+            frame.to_parquet(path)
+
+    parts = []
+    for folder, (day, shop) in folders.items():
+        part = pd.DataFrame(
+            {
+                "user": random.integers(0, 9, 20),
+                "clicked": random.integers(0, 2, 20),
+            }
+        )
+        (tmp_path / "rows" / folder).mkdir(parents=True)
+        write(part, tmp_path / "rows" / folder / f"part-0.{form}")
+        parts.append(part.assign(**{"day": day, "shop/city": shop}))
+    (tmp_path / "rows" / "_delta_log").mkdir()
+    (tmp_path / "whole").mkdir()
+    write(pd.concat(parts), tmp_path / "whole" / f"rows.{form}")
+    whole = tmp_path / "whole" / f"rows.{form}"
+    for split in ("random", "time:day"):
+        expected, found = (
+            data.load(path, label="clicked", min_count=1, split=split)
+            for path in (whole, tmp_path / "rows")
+        )
+        assert "shop/city" in found.fields
+        assert found.fingerprint() == expected.fingerprint()
+    assert [len(rows) for rows in found.splits.values()] == [480, 60, 60]
+    # And as sets in files of their own.
+    last = tmp_path / "test" / "day=2026-11-10"
+    last.parent.mkdir()
+    (tmp_path / "rows" / last.name).rename(last)
+    found = data.load(tmp_path / "rows", label="clicked", test_file=last.parent)
+    expected = pd.concat(parts[-3:])["clicked"].tolist()
+    assert found.test.labels.tolist() == expected
+
+
+def test_a_value_of_a_folder_can_be_the_only_column(tmp_path):
+    for n in range(2):
+        (tmp_path / "own" / f"clicked={n}").mkdir(parents=True)
+        path = tmp_path / "own" / f"clicked={n}" / "a.csv"
+        path.write_text("user\n" + "".join(f"{m % 5}\n" for m in range(99)))
+    dataset = data.load(tmp_path / "own", label="clicked")
+    assert dataset.fields == ("user",)
+    assert sum(s.labels.sum() for s in dataset.splits.values()) == 99
 
 
 def test_names_with_colons_commas_and_capitals(tmp_path):

@@ -1,7 +1,6 @@
 """The same search by one process, by two replicas in it, and by two of them."""
 
 import functools
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 import keras_pep
 from keras_pep.distribution.replicas import prepare
+from tests.backends import devices, run_on, skip_without
 from tests.workers import environments
 
 pytestmark = pytest.mark.slow
@@ -21,19 +21,17 @@ pytestmark = pytest.mark.slow
 # with AdamL2.
 PROGRAM = """
 import contextlib, json, os, sys
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-mode, path = sys.argv[1:]
+modes, path = sys.argv[1:]
 import tensorflow as tf
 
-strategy, worker = None, 0
-if mode == "mirrored":
+(cpu,) = tf.config.list_physical_devices("CPU")
+if modes == "workers":
+    strategies = {modes: tf.distribute.MultiWorkerMirroredStrategy()}
+else:
     two = [tf.config.LogicalDeviceConfiguration()] * 2
-    (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, two)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-elif mode == "workers":
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    worker = strategy.cluster_resolver.task_id
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategies = {"one": None, "mirrored": mirrored}
 
 import keras, numpy as np
 import keras_pep
@@ -47,43 +45,8 @@ labels = (ids.sum(axis=1, keepdims=True) % 2 == 0).astype("float32")
 train = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(64)
 loss = keras.losses.BinaryCrossentropy(from_logits=True)
 
-def model(optimizer, kind, rate, **settings):
-    keras.utils.set_random_seed(0)
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        model = kind((50, 53), 8, **settings)
-        if kind is not keras_pep.models.FM:  # that the search has to build
-            model.build()
-        model.compile(optimizer(rate, l2=1e-4), loss, steps_per_execution=3,
-                      weighted_metrics=[keras.metrics.MeanSquaredError()])
-    return model
-
 def values(model):
     return [np.asarray(weight.numpy()) for weight in model.weights]
-
-one = model(keras_pep.optimizers.LazyAdam, keras_pep.models.FM, 0.02)
-(ticket,) = keras_pep.search(one, train, (ids, labels), [200], epochs=3)
-small = keras_pep.retrain(
-    *(one, ticket, train), epochs=2,
-    optimizer=keras_pep.optimizers.RowwiseAdagrad(0.1, l2=1e-4),
-)
-# Normalized by the batch.
-two = model(
-    *(keras_pep.optimizers.AdamL2, keras_pep.models.DeepFM, 0.002),
-    hidden_units=(8,), dropout=0.0,
-)
-replicas.prepare(two)
-callback = keras_pep.callbacks.PEPRetraining(200, search_epochs=1)
-two.fit(train.take(30), validation_data=(ids, labels), epochs=2, verbose=0,
-        shuffle=False, callbacks=[callback])
-
-weights = [*values(one), *values(small), *values(two)]
-copies = [
-    getattr(value, "values", [value])
-    for m in (one, small, two)
-    for variable in (*m.variables, *m.optimizer.variables)
-    # Both moments of a table are columns of one slot.
-    for value in [getattr(variable, "variable", variable).value]
-]
 
 def table_sized(model):
     # Operations of a step that give as many rows as the table has.
@@ -97,61 +60,100 @@ def table_sized(model):
         if len(shape.dim) == 2 and shape.dim[0].size == 103
     })
 
-disagreed = False
-try:
-    replicas.agree(strategy, "their numbers", worker)
-except replicas.WorkersDisagreeError:
-    disagreed = True
-replicas.agree(strategy, "a number", 1.5)
-np.savez(f"{path}-{worker}.npz", ticket.tables["embedding"].mask(), *weights)
-print(json.dumps({
-    "chief": replicas.is_chief(strategy),
-    "workers": replicas.worker_count(strategy),
-    "disagreed": disagreed,
-    "steps": [ticket.step, callback.ticket.step],
-    "kept": [ticket.embedding_parameters, small.embedding.num_values],
-    "val_loss": one.history.history["val_loss"],
-    "errors": one.history.history["mean_squared_error"],
-    "scores": keras_pep.metrics.evaluate(small, ids, labels),
-    "lazy": table_sized(one) if strategy else None,
-    "dense": table_sized(two) if strategy else None,
-    "same_copies": all(
-        np.array_equal(copy[0].numpy(), other.numpy())
-        for copy in copies for other in copy[1:]
-    ),
-}))
+def outcome(mode, strategy):
+    worker = strategy.cluster_resolver.task_id if mode == "workers" else 0
+
+    def model(optimizer, kind, rate, **settings):
+        keras.utils.set_random_seed(0)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            model = kind((50, 53), 8, **settings)
+            if kind is not keras_pep.models.FM:  # that the search has to build
+                model.build()
+            model.compile(
+                *(optimizer(rate, l2=1e-4), loss), steps_per_execution=3,
+                weighted_metrics=[keras.metrics.MeanSquaredError()],
+            )
+        return model
+
+    one = model(keras_pep.optimizers.LazyAdam, keras_pep.models.FM, 0.02)
+    (ticket,) = keras_pep.search(one, train, (ids, labels), [200], epochs=3)
+    small = keras_pep.retrain(
+        *(one, ticket, train), epochs=2,
+        optimizer=keras_pep.optimizers.RowwiseAdagrad(0.1, l2=1e-4),
+    )
+    # Normalized by the batch.
+    two = model(
+        *(keras_pep.optimizers.AdamL2, keras_pep.models.DeepFM, 0.002),
+        hidden_units=(8,), dropout=0.0,
+    )
+    replicas.prepare(two)
+    callback = keras_pep.callbacks.PEPRetraining(200, search_epochs=1)
+    two.fit(train.take(30), validation_data=(ids, labels), epochs=2, verbose=0,
+            shuffle=False, callbacks=[callback])
+
+    weights = [*values(one), *values(small), *values(two)]
+    copies = [
+        getattr(value, "values", [value])
+        for m in (one, small, two)
+        for variable in (*m.variables, *m.optimizer.variables)
+        # Both moments of a table are columns of one slot.
+        for value in [getattr(variable, "variable", variable).value]
+    ]
+    disagreed = False
+    try:
+        replicas.agree(strategy, "their numbers", worker)
+    except replicas.WorkersDisagreeError:
+        disagreed = True
+    replicas.agree(strategy, "a number", 1.5)
+    np.savez(
+        f"{path}/{mode}-{worker}.npz", ticket.tables["embedding"].mask(),
+        *weights,
+    )
+    return mode, worker, {
+        "chief": replicas.is_chief(strategy),
+        "workers": replicas.worker_count(strategy),
+        "disagreed": disagreed,
+        "steps": [ticket.step, callback.ticket.step],
+        "kept": [ticket.embedding_parameters, small.embedding.num_values],
+        "val_loss": one.history.history["val_loss"],
+        "errors": one.history.history["mean_squared_error"],
+        "scores": keras_pep.metrics.evaluate(small, ids, labels),
+        "lazy": table_sized(one) if strategy else None,
+        "dense": table_sized(two) if strategy else None,
+        "same_copies": all(
+            np.array_equal(copy[0].numpy(), other.numpy())
+            for copy in copies for other in copy[1:]
+        ),
+    }
+
+print(json.dumps([outcome(*each) for each in strategies.items()]))
 """
 
 
 @functools.cache
 def outcomes(folder):
     """Of one process, of two replicas in one, of two: figures and arrays."""
-    alone = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     started = [
-        (
-            mode,
-            folder / mode,
-            subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, mode, folder / mode],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            ),
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, modes, folder],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        for mode, environment in (
-            ("one", alone),
-            ("mirrored", alone),
+        for modes, environment in (
+            ("one,mirrored", quiet),
             *(("workers", each) for each in environments()),
         )
     ]
     found = {}
-    for number, (mode, path, process) in enumerate(started):
-        out, errors = process.communicate(timeout=300)
+    for process in started:
+        out, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-2000:]
-        worker = max(0, number - 2)
-        arrays = np.load(f"{path}-{worker}.npz")
-        found[mode, worker] = json.loads(out.splitlines()[-1]), arrays
+        for mode, worker, figures in json.loads(out.splitlines()[-1]):
+            arrays = np.load(folder / f"{mode}-{worker}.npz")
+            found[mode, worker] = figures, arrays
     return found
 
 
@@ -221,59 +223,50 @@ def test_workers_notice_that_they_disagree(folder):
 ON_JAX = """
 import json, sys
 sys.modules["tensorflow"] = None  # must not be needed
-import jax, keras, numpy as np
+import keras, numpy as np
 import keras_pep
 
-if len(jax.devices()) > 1:
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
 random = np.random.default_rng(0)
 ids = random.integers(0, 50, size=(30 * 64 + 37, 2)).astype("int32")
 labels = (ids.sum(axis=1) % 2 == 0).astype("float32")
 split = keras_pep.data.Split(ids, labels)
-train = keras_pep.data.batches(split, 64, seed=0)
-keras.utils.set_random_seed(0)
-model = keras_pep.models.FM((50, 53), 8)
-model.build()
-model.compile(
-    keras_pep.optimizers.LazyAdam(0.02, l2=1e-4),
-    keras.losses.BinaryCrossentropy(from_logits=True),
-)
-(ticket,) = keras_pep.search(model, train, budgets=[200], epochs=3)
-small = keras_pep.retrain(
-    *(model, ticket, train), epochs=2,
-    optimizer=keras_pep.optimizers.RowwiseAdagrad(0.1, l2=1e-4),
-)
-np.savez(
-    sys.argv[1],
-    ticket.tables["embedding"].mask(),
-    keras_pep.metrics.predict(small, ids),
-    *(np.asarray(w.numpy()) for w in (*model.weights, *small.weights)),
-)
-table = model.embedding.embeddings.value
-print(json.dumps({"step": ticket.step, "copies": len(table.devices())}))
+
+def outcome(devices):
+    train = keras_pep.data.batches(split, 64, seed=0)
+    keras.utils.set_random_seed(0)
+    model = keras_pep.models.FM((50, 53), 8)
+    model.build()
+    model.compile(
+        keras_pep.optimizers.LazyAdam(0.02, l2=1e-4),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    (ticket,) = keras_pep.search(model, train, budgets=[200], epochs=3)
+    small = keras_pep.retrain(
+        *(model, ticket, train), epochs=2,
+        optimizer=keras_pep.optimizers.RowwiseAdagrad(0.1, l2=1e-4),
+    )
+    np.savez(
+        f"{sys.argv[1]}/{devices}.npz",
+        ticket.tables["embedding"].mask(),
+        keras_pep.metrics.predict(small, ids),
+        *(np.asarray(w.numpy()) for w in (*model.weights, *small.weights)),
+    )
+    return [ticket.step, len(model.embedding.embeddings.value.devices())]
+
+found = [outcome(1)]
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+print(json.dumps([*found, outcome(2)]))
 """
 
 
 def test_devices_of_jax_do_what_one_does(folder):
-    if importlib.util.find_spec("jax") is None:
-        pytest.skip("jax is not installed")
-    found = []
-    for devices in (1, 2):
-        path = folder / f"{devices}.npz"
-        flag = f"--xla_force_host_platform_device_count={devices}"
-        done = subprocess.run(
-            [sys.executable, "-c", ON_JAX, path],
-            env={**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": flag},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        result = json.loads(done.stdout.splitlines()[-1])
-        assert result["copies"] == devices
-        found.append((result["step"], np.load(path)))
-    (step, one), (step_of_two, two) = found
+    skip_without("jax")
+    (step, alone), (step_of_two, copies) = run_on(
+        *("jax", "-c", ON_JAX, folder), env=devices(2)
+    )
     assert step == step_of_two
+    assert (alone, copies) == (1, 2)
+    one, two = (np.load(folder / f"{number}.npz") for number in (1, 2))
     assert one.files == two.files
     for name in one.files:  # the first is the mask
         np.testing.assert_allclose(

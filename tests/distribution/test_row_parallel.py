@@ -1,6 +1,5 @@
 """Rows of tables on eight devices, against the same on one."""
 
-import importlib.util
 import io
 import json
 import os
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 import keras_pep
+from tests.backends import devices, skip_without
 
 pytestmark = pytest.mark.slow
 
@@ -27,12 +27,12 @@ ROWS, DIM = 8192, 16
 TABLE = ROWS * DIM * 4
 
 
-def begun(kind, folder, flags):
+def begun(kind, folder, env):
     """`tests.sharded` in a process of its own."""
     folder.mkdir()
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, kind, folder],
-        env={**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": flags},
+        env={**os.environ, "KERAS_BACKEND": "jax", **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,16 +42,15 @@ def begun(kind, folder, flags):
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """What both have found, and the folder with their files."""
-    if importlib.util.find_spec("jax") is None:
-        pytest.skip("jax is not installed")
+    skip_without("jax")
     folder = tmp_path_factory.mktemp("distribution")
-    flags = (
-        "--xla_force_host_platform_device_count=8 --xla_dump_hlo_as_text "
-        f"--xla_dump_to={folder / 'programs'}"
+    eight = devices(8)
+    eight["XLA_FLAGS"] += (
+        f" --xla_dump_hlo_as_text --xla_dump_to={folder / 'programs'}"
     )
     processes = {
-        "whole": begun("whole", folder / "whole", ""),
-        "sharded": begun("sharded", folder / "sharded", flags),
+        "whole": begun("whole", folder / "whole", {}),
+        "sharded": begun("sharded", folder / "sharded", eight),
     }
     found = {}
     for kind, process in processes.items():
@@ -64,9 +63,9 @@ def outcomes(tmp_path_factory):
 @pytest.mark.parametrize(
     ("program", "steps"),
     [
-        ("in_one_fit", 100),  # fifty of search, fifty of retraining
-        ("search_and_retrain", 50),  # those of retraining
-        ("one_threshold_a_column", 50),
+        ("in_one_fit", 40),  # twenty of search, twenty of retraining
+        ("search_and_retrain", 20),  # those of retraining
+        ("one_threshold_a_column", 20),
     ],
 )
 def test_losses_are_those_of_one_device(outcomes, program, steps):
@@ -174,7 +173,7 @@ def test_predictions_are_those_of_one_device(outcomes):
 def test_rows_that_cannot_be_divided_are_refused(outcomes):
     _, sharded, _ = outcomes
     assert "'odd' has 8,189 rows, which 8 devices" in sharded["refusal"]
-    assert "Give it 3 more" in sharded["refusal"]
+    assert "Add 3 rows" in sharded["refusal"]
 
 
 def test_a_search_begins_with_values_that_xla_has_rounded(outcomes):

@@ -450,7 +450,7 @@ def test_tickets_rewind_to_given_weights(tmp_path):
         loaded.embedding.initial_embeddings,
         lambda: keras_pep.search(loaded, train, budgets=[30], epochs=1),
     ):
-        with pytest.raises(ValueError, match="given by `weights`"):
+        with pytest.raises(ValueError, match="came from `weights`"):
             rewind()
 
 
@@ -511,7 +511,7 @@ def test_errors_do_not_print_tables(table):
 
 
 def test_the_length_of_the_input_is_ignored():
-    with pytest.warns(UserWarning, match="`input_length` has no meaning"):
+    with pytest.warns(UserWarning, match="`input_length` is ignored"):
         layer = keras_pep.PEPEmbedding(20, 4, input_length=5)
     assert layer(np.array([[5]])).shape == (1, 1, 4)
 

@@ -59,6 +59,16 @@ def test_training_leaves_pruned_entries_pruned():
     assert (after != table)[table != 0].all()
 
 
+def test_it_counts_what_it_keeps():
+    """4 of 9 entries, one of them a kept 0, in rows of 3, 0 and 1 of 3."""
+    mask = np.array([[1, 1, 1], [0, 0, 0], [0, 1, 0]], bool)
+    table = np.array([[1, 2, 3], [4, 5, 6], [7, 0, 8]], "float32")
+    layer = keras_pep.PrunedEmbedding.from_dense(table, mask)
+    assert layer.embedding_sizes().tolist() == [3, 0, 1]
+    assert layer.nonzero_parameters() == 4
+    assert layer.sparsity() == pytest.approx(5 / 9)
+
+
 @pytest.mark.parametrize(
     ("columns", "dtype"), [(256, "uint8"), (257, "uint16")]
 )

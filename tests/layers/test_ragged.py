@@ -161,7 +161,7 @@ def test_a_wrong_ragged_id_is_an_error():
 @pytest.mark.requires_tensorflow
 def test_models_say_that_their_lists_are_padded():
     model = FM([5, 5], 3, field_lengths=[1, 2])
-    with pytest.raises(ValueError, match="fill lists of features up with -1"):
+    with pytest.raises(ValueError, match="Pad lists of features with -1"):
         model(tf.ragged.constant([[0, 1, 2], [1, 2]]))
     ids = np.array([[1, 2, 3], [3, 0, 4]])
     np.testing.assert_array_equal(model(tf.sparse.from_dense(ids)), model(ids))

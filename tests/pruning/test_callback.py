@@ -289,7 +289,7 @@ def test_bad_fits_are_refused(batches):
 
 
 def test_a_figure_that_is_not_there_is_said_at_the_end(batches):
-    with pytest.warns(UserWarning, match="best by 'val_loss'"):
+    with pytest.warns(UserWarning, match="had a value of 'val_loss'"):
         fm().fit(
             batches,
             epochs=2,
@@ -415,5 +415,5 @@ def test_the_names_of_figures_tell_their_direction(monitor, mode):
 
 @pytest.mark.parametrize("monitor", ["val_profit", "accuracy_loss"])
 def test_a_figure_of_unknown_direction_is_asked_for(monitor):
-    with pytest.raises(ValueError, match="pass `mode`"):
+    with pytest.raises(ValueError, match="pass 'max' or 'min'"):
         PEPRetraining(budget=1, monitor=monitor)

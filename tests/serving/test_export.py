@@ -603,7 +603,7 @@ def test_every_model_and_every_type(kind, quantize, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
-@pytest.mark.filterwarnings("ignore:.* stays in float")
+@pytest.mark.filterwarnings("ignore:.* cannot be quantized")
 @pytest.mark.parametrize(
     ("mode", "quantize"), [("int8", None), ("int4", "int8")]
 )

@@ -201,7 +201,9 @@ def test_layers_that_are_not_built_are_asked_for(rows):
     layers = [pep.PEPEmbedding(9, 4), tf_keras.layers.Dense(1)]
     model = pep.RankingModel(tf_keras.Sequential(layers))
     model.compile(pep.optimizers.AdamL2())
-    with pytest.raises(ValueError, match="Call the model on a batch before"):
+    with pytest.raises(
+        ValueError, match="call it, or each of its parts, on a batch"
+    ):
         model.fit(
             batched(rows),
             epochs=4,

@@ -316,8 +316,8 @@ def test_a_table_that_towers_share_is_not_torn_apart():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"items": ["a", "a"]}, ValueError, "every item once"),
-        ({"items": [1.5]}, ValueError, "what items are called"),
+        ({"items": ["a", "a"]}, ValueError, "an item twice"),
+        ({"items": [1.5]}, ValueError, "the names of items"),
         ({"batch": {"user": 1}}, TypeError, "tuples of users and items"),
         (
             {"batch": (USERS[:2], ITEMS[:2], np.array([1.0, 5.0]))},

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import keras_pep
-from keras_pep.data import synthetic
+from tests.few_rows import have_rows
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
 
@@ -16,10 +16,7 @@ def test_the_section_on_tfrs_runs(tmp_path, monkeypatch, capsys):
     section = PAGE.partition(title)[2].partition("\n## ")[0]
     assert len(section.splitlines()) < 30
     (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    generate = synthetic.generate
-    monkeypatch.setattr(
-        synthetic, "generate", lambda seed: generate(seed, 9000)
-    )
+    have_rows(monkeypatch, 9000)
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(block, "model.md", "exec"), names)

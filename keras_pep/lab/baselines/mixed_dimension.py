@@ -198,7 +198,7 @@ def _as_it_is(values: Any) -> Any:
 
 
 class BudgetTooSmallError(ValueError):
-    """A budget that does not buy a single column for every feature.
+    """A budget that does not buy the smallest table.
 
     Args:
         budget: The parameters that there may be.
@@ -206,7 +206,7 @@ class BudgetTooSmallError(ValueError):
 
     def __init__(self, budget: int) -> None:
         super().__init__(
-            f"A table of one column has more than {budget:,} parameters."
+            f"The smallest table has more than {budget:,} parameters."
         )
 
 

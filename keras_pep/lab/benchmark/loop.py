@@ -26,7 +26,7 @@ _ROWS = {"train": 591_209, "validation": 73_901}
 
 
 def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
-    """Compares `keras-pep train` with its bare training step.
+    """Compare `keras-pep train` with its bare training step.
 
     The loop is the search by budget as the command runs it: batches shuffled
     and gathered, the clock set, validation AUC after every epoch. The bare
@@ -160,7 +160,7 @@ class _BareStep(keras.callbacks.Callback):
         self._step(self._batch)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Runs 200 steps."""
+        """Run 200 steps."""
         began = time.perf_counter()
         for _ in range(200):
             self._step(self._batch)

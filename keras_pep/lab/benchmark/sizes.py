@@ -13,7 +13,7 @@ _SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 def size_table(rows: int = 100_000, dim: int = 64) -> str:
-    """Saves tables of falling density, and reads what the files hold.
+    """Save tables of falling density, and read what the files hold.
 
     Args:
         rows: Features of the table.

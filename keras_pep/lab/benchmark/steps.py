@@ -51,7 +51,7 @@ _MODELS = {
 def step_table(
     blocks: int = 7, steps: int = 50, rows: tuple[int, int] = (SMALL, LARGE)
 ) -> str:
-    """Times FM steps of plain and PEP embeddings side by side.
+    """Time FM steps of plain and PEP embeddings side by side.
 
     Factorization machines, 39 fields of equal size with Zipf ids, d = 24,
     batches of 1,024; PEP with a threshold per entry, or with one for all.

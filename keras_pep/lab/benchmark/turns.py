@@ -46,7 +46,7 @@ class Measured:
 def take_turns(
     programs: Mapping[str, Program], blocks: int
 ) -> dict[str, Measured]:
-    """Runs programs block by block in turn, each in a process of its own.
+    """Run programs block by block in turn, each in a process of its own.
 
     Whatever else the machine is doing meets all of them alike, only one
     computes at any time, and the memory of each can be told apart.
@@ -64,9 +64,8 @@ def take_turns(
     """
     if not _STATUS.exists():
         raise RuntimeError(
-            f"Memory is read from {_STATUS}, which Linux has and this system "
-            "has not. Measure on Linux; tables loop and sizes need no such "
-            "file."
+            f"Memory is read from {_STATUS}, which this system does not have: "
+            "measure on Linux. The tables loop and sizes do not need it."
         )
     with contextlib.ExitStack() as stack:
         running = {}
@@ -108,7 +107,7 @@ class _Running:
         theirs.close()
 
     def ask(self, question: str | None) -> float:
-        """Asks for a block or the memory, or waits for it to be prepared."""
+        """Ask for a block or the memory, or wait for it to be prepared."""
         try:
             if question is not None:
                 self._pipe.send(question)
@@ -123,7 +122,7 @@ class _Running:
         return answer
 
     def end(self) -> None:
-        """Ends the process, whether it is done or not."""
+        """End the process, whether it is done or not."""
         self._pipe.close()
         self._process.terminate()
         self._process.join()
@@ -132,7 +131,7 @@ class _Running:
 
 @contextlib.contextmanager
 def _stderr_to(target: int) -> Iterator[None]:
-    """Lets what is started meanwhile write its errors elsewhere."""
+    """Let what is started meanwhile write its errors elsewhere."""
     sys.stderr.flush()
     kept = os.dup(2)
     os.dup2(target, 2)

@@ -10,6 +10,7 @@ from keras_pep.lab.cli.export import export
 from keras_pep.lab.cli.inspect import inspect
 from keras_pep.lab.cli.predict import predict
 from keras_pep.lab.cli.prepare import prepare
+from keras_pep.lab.cli.replay import replay
 from keras_pep.lab.cli.report import report
 from keras_pep.lab.cli.train import train
 
@@ -19,7 +20,7 @@ from keras_pep.lab.cli.train import train
 )
 @click.version_option(package_name="keras-pep")
 def main() -> None:
-    """Embedding tables of recommenders, pruned by learned thresholds.
+    """Prune the embedding tables of recommenders, and store them small.
 
     \b
     Example:
@@ -35,4 +36,5 @@ main.add_command(compare)
 main.add_command(predict)
 main.add_command(export)
 main.add_command(inspect)
+main.add_command(replay)
 main.add_command(benchmark)

@@ -39,8 +39,8 @@ def command(
             function(*args, **kwargs)
 
     for option in (
-        click.option("-q", "--quiet", is_flag=True, help="Say only results."),
-        click.option(_DEBUG, is_flag=True, help="Show tracebacks."),
+        click.option("-q", "--quiet", is_flag=True, help="Print results only."),
+        click.option(_DEBUG, is_flag=True, help="Show tracebacks of errors."),
     ):
         wrapped = option(wrapped)
     return click.command()(wrapped)
@@ -207,7 +207,7 @@ def _load_silently() -> None:
 
 # Types of options, by the names of settings.
 Table = Mapping[str, click.ParamType[Any]]
-_HELP = {
+HELP = {
     name: " ".join(text.split()).replace(" [default", "  [default")
     for name, text in re.findall(
         r"^ {4}(\w+): ((?:.|\n {8})*)",
@@ -225,7 +225,7 @@ def options(table: Table) -> Callable[[Callable[..., None]], Any]:
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         for name, kind in reversed([*table.items()]):
-            default, text = getattr(Settings, name), _HELP.get(name, "")
+            default, text = getattr(Settings, name), HELP.get(name, "")
             given = default not in (None, ()) and "[default:" not in text
             flag = f"--{name.replace('_', '-')}"
             if isinstance(default, bool):
@@ -235,7 +235,9 @@ def options(table: Table) -> Callable[[Callable[..., None]], Any]:
                 type=kind,
                 default=default if given else None,
                 show_default=given,
-                multiple=isinstance(default, tuple) and name != "fields",
+                # Several labels are refused, not the last one taken.
+                multiple=name == "label"
+                or (isinstance(default, tuple) and name != "fields"),
                 help=text,
             )(function)
         return function
@@ -248,6 +250,11 @@ class Text(click.types.StringParamType):
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """The name as it is given, with words to type in lower case."""
+        del param, ctx
+        return self.name
 
 
 class Choice(click.Choice[str]):

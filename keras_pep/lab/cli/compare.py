@@ -21,13 +21,13 @@ from keras_pep.lab.cli.report import say_unfinished
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("compare.html"),
     show_default=True,
-    help="The file to write.",
+    help="File to write.",
 )
 def compare(runs: tuple[Path, ...], output: Path, quiet: bool) -> None:
-    """Print the figures of several runs, and write them as one HTML page.
+    """Print the results of several runs, and write them as one HTML page.
 
-    The page is that of keras-pep report, with every run in every figure. Of an
-    unfinished run they have what is known so far.
+    The page is like that of keras-pep report, with every run in every figure.
+    Unfinished runs appear with their results so far.
 
     \b
     Example:
@@ -37,7 +37,8 @@ def compare(runs: tuple[Path, ...], output: Path, quiet: bool) -> None:
 
     if len(runs) < 2:
         raise click.BadParameter(
-            "expected at least two runs.", param_hint="RUN RUN..."
+            f"found {len(runs)} run, expected at least two.",
+            param_hint="RUN RUN...",
         )
     contents = read_runs(runs)
     write_page(contents, output)

@@ -56,6 +56,42 @@ class Delimiter(Text):
         return str(super().convert(value, param, ctx)).replace("\\t", "\t")
 
 
+class _Rows(click.Path):
+    """A file or folder of rows, by its whole path."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, resolve_path=True, path_type=str)
+        self.name = "path"
+
+
+class _RowsOrShare(click.ParamType[float]):
+    """A number of rows, or below 1 a share of them."""
+
+    name = "count|share"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """The number, whole if it is of rows."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if 0 < number < 1:
+            return number
+        if not (number >= 1 and number.is_integer()):
+            self.fail(
+                f"found {value!r}, expected a number of rows, or a share of "
+                "them between 0 and 1.",
+                param,
+                ctx,
+            )
+        return int(number)
+
+
 SEED = click.IntRange(0, 2**31 - 1)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _OPTIONS: Table = {
@@ -63,10 +99,16 @@ _OPTIONS: Table = {
     "data_dir": _FOLDER,
     "features": click.Choice(["paper", "full"]),
     "label": Text("COLUMN"),
+    "positive": Text("RULE"),
+    "weight": Text("COLUMN"),
     "fields": Text("A,B,C"),
     "delimiter": Delimiter("CHARACTER"),
-    "min_count": click.IntRange(min=1),
-    "split": Text("random|time:COLUMN|column:NAME"),
+    "min_count": _RowsOrShare(),
+    "max_values": click.IntRange(min=1),
+    "vocabularies": _FOLDER,
+    "split": Text("random|time[:COLUMN]|column:NAME|user"),
+    "validation_file": _Rows(),
+    "test_file": _Rows(),
     "max_bad_rows": FiniteFloat(0, 1),
     "cache_dir": _FOLDER,
 }
@@ -84,32 +126,57 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
         click.BadParameter: If one does not go with the dataset.
     """
     settings = {name: options.pop(name) for name in _OPTIONS}
+    labels = settings["label"]
+    settings["label"] = labels[0] if labels else None
+    if len(labels) > 1:
+        raise click.BadParameter(
+            f"found {len(labels)}, {', '.join(labels)}, expected one: a model "
+            "predicts one label. Train one for each.",
+            param_hint="--label",
+        )
     dataset = settings["dataset"]
     own = dataset not in NAMES
+    counts_all = not own and dataset not in ("criteo", "avazu")
     for flag, unused in (
         ("--data-dir", own or dataset == "synthetic"),
         ("--features", own or dataset == "synthetic"),
         ("--label", not own),
+        ("--positive", not own),
+        ("--weight", not own),
         ("--fields", not own),
         ("--delimiter", not own),
+        ("--validation-file", not own),
+        ("--test-file", not own),
+        ("--max-values", counts_all),
+        ("--vocabularies", counts_all),
     ):
         if unused and settings[flag[2:].replace("-", "_")] is not None:
-            what = "files of your own" if own else dataset
+            what = "a dataset of your own" if own else dataset
             raise click.BadParameter(
-                f"not an option of {what}.", param_hint=flag
+                f"{what} has no such option: leave it out.", param_hint=flag
             )
     from keras_pep.data import DataError
     from keras_pep.data.load import check_split
 
+    if settings["positive"] is not None:
+        from keras_pep.data.labels import parsed
+
+        try:
+            parsed(settings["positive"])
+        except DataError as error:
+            raise click.BadParameter(
+                str(error), param_hint="--positive"
+            ) from error
     try:
-        check_split(dataset, settings["split"])
+        files = settings["validation_file"] or settings["test_file"]
+        check_split(dataset, settings["split"], bool(files))
     except DataError as error:
         raise click.BadParameter(str(error), param_hint="--split") from error
     # As a line of CSV, so that a name may hold a comma; a format may anyway.
     line = _FORMAT.sub(r'"\1"', settings["fields"] or "")
     fields = next(csv.reader([line], skipinitialspace=True))
     settings["fields"] = tuple(fields)
-    for name in ("data_dir", "cache_dir"):
+    for name in ("data_dir", "cache_dir", "vocabularies"):
         if settings[name] is not None:
             settings[name] = str(settings[name].resolve())
     return settings

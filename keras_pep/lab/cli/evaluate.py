@@ -26,9 +26,9 @@ _SHOWN = (
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the dataset's files are now, if they have moved.",
+    help="Folder with the dataset's files, if they have moved.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def evaluate(
     run: Path, split: str, data_dir: Path | None, as_json: bool, quiet: bool
 ) -> None:

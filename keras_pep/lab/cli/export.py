@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.common import FiniteFloat, command
 
 
 @command
@@ -12,34 +12,42 @@ from keras_pep.lab.cli.common import command
 @click.option(
     "--budget",
     type=click.IntRange(min=1),
-    help="Which model.  [default: the one that the run has chosen, or that of "
-    "the best validation AUC]",
+    help="Export the model of this budget.  [default: the model that the run "
+    "has chosen, or else the one of the best validation AUC]",
 )
-@click.option("--dense", is_flag=True, help="The dense model instead.")
+@click.option("--dense", is_flag=True, help="Export the dense model.")
 @click.option(
     "--quantize",
     type=click.Choice(["int8", "float16", "none"]),
     default="int8",
     show_default=True,
-    help="Type of the tables' values; none: float32, as they were trained.",
+    help="Type of the tables' values. none: float32, as they were trained.",
 )
 @click.option(
     "--keep-vocabulary/--drop-vocabulary",
     default=None,
-    help="Whether features stay known of which nothing was kept; if not, they "
-    "count as unknown values do.  [default: they leave where that changes no "
-    "score]",
+    help="Keep values in the vocabulary whose embeddings were pruned whole, or "
+    "drop them, so that they count as unknown.  [default: drop those that "
+    "change no score]",
+)
+@click.option(
+    "--unless-worse",
+    type=FiniteFloat(min=0),
+    metavar="AUC",
+    help="Refuse a continued model whose test AUC is lower by more than this "
+    "than that of the model before.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The model's directory, which holds its versions.  [default: "
-    "saved_models/<run name>]",
+    help="Directory of the model's versions.  [default: saved_models/<run "
+    "name>, or beside the version of the run before]",
 )
 @click.option(
     "--version",
     type=click.IntRange(min=1),
-    help="Refused if it exists.  [default: the one after the last]",
+    help="Number of the new version, which must not exist.  [default: the "
+    "next one]",
 )
 def export(
     run: Path,
@@ -47,6 +55,7 @@ def export(
     dense: bool,
     quantize: str,
     keep_vocabulary: bool | None,
+    unless_worse: float | None,
     output: Path | None,
     version: int | None,
     quiet: bool,
@@ -57,24 +66,28 @@ def export(
     Examples:
       keras-pep export runs/movielens-fm-20260101-120000
       keras-pep export runs/clicks --budget 50000 --quantize none
+      keras-pep export runs/clicks-today --unless-worse 0.001
     """
     from keras_pep.lab.run import RunDirectory, export_run
     from keras_pep.serving import size_table
 
     if dense and budget is not None:
         raise click.BadParameter(
-            "the dense model has no --budget.", param_hint="--dense"
+            "the dense model has no budget: leave --budget out.",
+            param_hint="--dense",
         )
     result = export_run(
         RunDirectory(run),
         *(budget, output, version, None if quantize == "none" else quantize),
         dense=dense,
         keep_vocabulary=keep_vocabulary,
+        unless_worse=unless_worse,
     )
     if not quiet:
         click.echo(size_table(result.report))
         if not result.report["warm_up"]:
             click.echo(
-                "no warm-up file: pip install 'keras-pep[serving]' for one"
+                "no warm-up file was written: it needs "
+                "pip install 'keras-pep[serving]'"
             )
     click.echo(f"SavedModel: {result.path}")

@@ -12,7 +12,7 @@ from keras_pep.lab.cli.model import model_options, refuse_choice
 @click.argument("path", type=click.Path(path_type=Path, file_okay=False))
 @model_options
 def inspect(path: Path, budget: int | None, dense: bool, quiet: bool) -> None:
-    """Say what a run's model or a SavedModel keeps, and in how many bytes.
+    """Print what a run's model or a SavedModel keeps, and its bytes.
 
     PATH is a run directory, a SavedModel, or the directory of its versions.
 

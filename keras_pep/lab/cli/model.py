@@ -10,14 +10,12 @@ import click
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--budget` and `--dense`."""
     for option in (
-        click.option(
-            "--dense", is_flag=True, help="Of a run, the dense model."
-        ),
+        click.option("--dense", is_flag=True, help="Take a run's dense model."),
         click.option(
             "--budget",
             type=click.IntRange(min=1),
-            help="Of a run, which model.  [default: that of the best "
-            "validation AUC]",
+            help="Take a run's model of this budget.  [default: the model of "
+            "the best validation AUC]",
         ),
     ):
         command = option(command)
@@ -28,6 +26,6 @@ def refuse_choice(path: Path, budget: int | None, dense: bool) -> None:
     """Refuse to choose among the models of a SavedModel, which is one."""
     if dense or budget is not None:
         raise click.BadParameter(
-            f"{path} is a SavedModel, which is one model.",
+            f"{path} is a SavedModel, which holds one model: leave it out.",
             param_hint="--dense" if dense else "--budget",
         )

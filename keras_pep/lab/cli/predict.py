@@ -17,7 +17,7 @@ from keras_pep.lab.cli.model import model_options, refuse_choice
     "source",
     required=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Rows with raw values: a .csv, .tsv or .parquet file, or a folder of "
+    help="Rows of raw values: a .csv, .tsv or .parquet file, or a folder of "
     "such files, with a column for each field.",
 )
 @click.option(
@@ -25,17 +25,17 @@ from keras_pep.lab.cli.model import model_options, refuse_choice
     "target",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to write the column `probability`, row by row: .csv, .tsv or "
-    ".parquet.",
+    help="File to write, .csv, .tsv or .parquet: a column `probability`, in "
+    "the order of the rows.",
 )
 @click.option(
     "--delimiter",
     type=Delimiter("CHARACTER"),
-    help="What divides columns of the input.  [default: as the run was trained "
-    "with; else a comma; .tsv, .txt: a tab]",
+    help="Character between columns of the input.  [default: as in training; "
+    "else comma, tab for .tsv and .txt]",
 )
 @model_options
-@click.option("--force", is_flag=True, help="Overwrite the output.")
+@click.option("--force", is_flag=True, help="Overwrite the output file.")
 def predict(
     path: Path,
     source: Path,
@@ -66,11 +66,14 @@ def predict(
 
     if target.exists() and not force:
         raise click.BadParameter(
-            f"{target} exists; --force overwrites it.", param_hint="--output"
+            f"{target} exists: choose another file, or overwrite it with "
+            "--force.",
+            param_hint="--output",
         )
     if target.exists() and target.samefile(source):
         raise click.BadParameter(
-            f"{target} is the input.", param_hint="--output"
+            f"{target} is the input file: choose another.",
+            param_hint="--output",
         )
     usual = None
     saved_model = find_saved_model(path)

@@ -1,6 +1,7 @@
 """`keras-pep prepare`."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,10 +13,19 @@ from keras_pep.lab.cli.dataset import SEED, data_options, data_settings
 @partial(command, progress=True)
 @data_options
 @options({"seed": SEED})
-def prepare(*, quiet: bool, seed: int, **options: Any) -> None:
-    """Turn raw files into what `train` streams, and say what they hold.
+@click.option(
+    "--write-vocabularies",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write the values of each field to, one a line by falling "
+    "count. --vocabularies reads it.",
+)
+def prepare(
+    *, quiet: bool, seed: int, folder: Path | None, **options: Any
+) -> None:
+    """Read raw files once for training, and print what they hold.
 
-    It is kept, and found again by `train` with the same options.
+    `train` with the same options finds the prepared data.
 
     \b
     Examples:
@@ -32,8 +42,14 @@ def prepare(*, quiet: bool, seed: int, **options: Any) -> None:
         seed=seed,
         in_memory=0,
     )
-    click.echo(f"{dataset}\n\n{dataset.table()}")
+    parts = (str(dataset), dataset.table(), dataset.parsed())
+    click.echo("\n\n".join(filter(None, parts)))
     if dataset.malformed:
         click.echo(f"left out: {dataset.malformed:,} malformed rows")
     for note in dataset.notes:
         click.echo(note)
+    if folder is not None:
+        from keras_pep.data.vocabularies import write_vocabularies
+
+        write_vocabularies(dataset, folder)
+        click.echo(f"vocabularies: {folder}")

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file to write.  [default: report.html in RUN]",
+    help="File to write.  [default: report.html in RUN]",
 )
 def report(run: Path, output: Path | None, quiet: bool) -> None:
-    """Write what RUN has found as one HTML page, which needs no network.
+    """Write the results of RUN as one HTML page, which needs no network.
 
-    A run may be unfinished, and another process may be training it: then the
-    page has what is known so far.
+    The run may be unfinished, or training in another process: then the page
+    has the results so far.
 
     \b
     Examples:

@@ -6,6 +6,7 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from keras_pep.lab.cli.common import (
+    HELP,
     Choice,
     FiniteFloat,
     Table,
@@ -31,7 +33,7 @@ from keras_pep.lab.cli.dataset import (
     short_name,
 )
 from keras_pep.lab.presets import preset
-from keras_pep.lab.settings import Settings
+from keras_pep.lab.settings import RIVALS, SEARCHED, Settings
 
 if TYPE_CHECKING:
     from keras_pep.lab.run import Config, RunDirectory
@@ -128,7 +130,7 @@ _OF_ONE_SEARCH = (
 )
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
-_OPTIONS: Table = {
+OPTIONS: Table = {
     "model": click.Choice(["lr", "fm", "fvfm", "deepfm", "dcn", "autoint"]),
     "deep": click.BOOL,
     "linear": click.Choice(["dense", "pep"]),
@@ -157,9 +159,7 @@ _OPTIONS: Table = {
     "retrain_epochs": _WHOLE,
     "retrain_rate": _RATE,
     "distillation": FiniteFloat(0, 1),
-    "compare": click.Choice(
-        ["uniform", "mixed-dimension", "magnitude", "paper"]
-    ),
+    "compare": click.Choice(RIVALS),
     "optimizer": Choice(["auto", "adam", "lazy-adam", "rowwise-adagrad"]),
     "learning_rate": _RATE,
     "batch_size": _WHOLE,
@@ -169,18 +169,26 @@ _OPTIONS: Table = {
     "seed": SEED,
     "baseline": click.BOOL,
     "export": click.BOOL,
+    "decay": FiniteFloat(0, 1),
+    "evict_below": FiniteFloat(min=0),
     "distribute": Choice(["none", "mirrored", "multi-worker"]),
 }
 
 
 @partial(command, progress=True)
 @data_options
-@options(_OPTIONS)
+@options(OPTIONS)
+@click.option(
+    "--continue",
+    "continued",
+    type=click.Path(path_type=Path, file_okay=False),
+    help=HELP["continued"],
+)
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where to leave results; for several workers, where all can read "
-    "them.  [default: runs/<dataset>-<model>-<time>]",
+    help="Directory for the results; several workers need one that all of "
+    "them can read.  [default: runs/<dataset>-<model>-<time>]",
 )
 @click.option(
     "--force", is_flag=True, help="Overwrite files in the run directory."
@@ -188,9 +196,9 @@ _OPTIONS: Table = {
 @click.option(
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Go on with a run that was interrupted, with its own settings. If "
-    "its data are elsewhere now: with --dataset, --data-dir or --cache-dir. "
-    "Of several workers, start as many as it has begun with.",
+    help="Run directory to continue after an interruption, with the run's own "
+    "settings. If its data have moved, add --dataset and the other options "
+    "that say where data are. Start as many workers as before.",
 )
 @click.option(
     "--config",
@@ -198,12 +206,13 @@ _OPTIONS: Table = {
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="TOML file with options as keys, or the config.json of a run to "
-    "repeat; the command line wins.",
+    help="TOML file with options as keys, or config.json of a run to repeat. "
+    "Options on the command line win.",
 )
 def train(
     *,
     run_dir: Path | None,
+    continued: Path | None,
     resume: Path | None,
     force: bool,
     quiet: bool,  # noqa: ARG001 (for what is logged)
@@ -212,7 +221,7 @@ def train(
     """Find the smallest model that is as good as the best dense one.
 
     Tunes the dense model, tries several methods for each size, and says which
-    model to take. Leaves a run directory with the models, the tickets,
+    model to take. Writes a run directory with the models, the tickets,
     metrics.json, history.csv and report.html.
 
     \b
@@ -222,6 +231,7 @@ def train(
       keras-pep train --dataset clicks.csv --label clicked
       keras-pep train --dataset movielens --data-dir ml-1m --features paper
         --search paper --budget 50000 --budget 30000
+      keras-pep train --continue runs/clicks --dataset today.csv
       keras-pep train --resume runs/movielens-fm-20260101-120000
     """
     from keras_pep.lab.run import Config, RunDirectory
@@ -232,15 +242,19 @@ def train(
             _check_workers("--resume")
         _finish(RunDirectory(resume), None, moved=moved)
         return
+    given = _given()
     settings = {**data_settings(settings), **settings}
-    _check(settings, run_dir)
-    model = settings["model"]
-    _settle(settings)
-    name = f"{short_name(settings['dataset'])}-{model}"
+    if continued is not None:
+        config = _continued(continued, {n: settings.get(n) for n in given})
+    else:
+        _check(settings, run_dir)
+        _settle(settings)
+        config = Config(**settings)
+    name = f"{short_name(config.dataset)}-{config.model}"
     directory = RunDirectory(
         run_dir or Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     )
-    _finish(directory, Config(**settings), force=force)
+    _finish(directory, config, force=force)
 
 
 def _settle(settings: dict[str, Any]) -> None:
@@ -262,7 +276,9 @@ def _settle(settings: dict[str, Any]) -> None:
     if settings["search"] == "auto" and single:
         flag = f"--{single[0].replace('_', '-')}"
         raise click.BadParameter(
-            "needs --search budget: auto chooses it itself.", param_hint=flag
+            "found --search auto, which chooses it itself: add --search "
+            "budget, or leave it out.",
+            param_hint=flag,
         )
     settings["search"] = settings["search"] or ("budget" if single else "auto")
     if settings["search"] == "auto":
@@ -270,7 +286,11 @@ def _settle(settings: dict[str, Any]) -> None:
     for name in ("max_bytes", "tolerance", "effort"):
         if given(name):
             flag = f"--{name.replace('_', '-')}"
-            raise click.BadParameter("needs --search auto.", param_hint=flag)
+            raise click.BadParameter(
+                f"found --search {settings['search']}, expected auto: leave "
+                "one of them out.",
+                param_hint=flag,
+            )
     for name in ("embedding_dim", "l2"):
         if settings[name] is None:
             settings[name] = preset(name, settings["model"])
@@ -287,27 +307,29 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
     workers = settings["distribute"] == "multi_worker"
     if workers:
         _check_workers("--distribute")
-    not_of_model = f"not an option of {model}."
-    one_rate = "the paper's method has one --learning-rate."
+    not_of_model = f"{model} has no such option: leave it out."
+    one_rate = "--search paper has one rate: use --learning-rate."
     for flag, wrong, problem in (
         (
             "--run-dir",
             workers and run_dir is None,
-            "several workers need one that all of them can read.",
+            "several workers need a directory that all of them can read: name "
+            "one.",
         ),
         (
             "--optimizer",
             paper and settings["optimizer"] not in ("auto", "adam"),
             f"{settings['optimizer'].replace('_', '-')} has no L2 on "
-            "thresholds, without which the paper's search prunes nothing; use "
-            "--search budget.",
+            "thresholds, without which --search paper prunes nothing: use "
+            "adam, or --search budget.",
         ),
         ("--search-rate", paper and settings["search_rate"], one_rate),
         ("--retrain-rate", paper and settings["retrain_rate"], one_rate),
         (
             "--search-dim",
             model == "lr" and settings["search_dim"] not in (None, 1),
-            "lr has one weight per feature.",
+            f"lr has one weight per feature: found {settings['search_dim']}, "
+            "expected 1.",
         ),
         ("--deep", settings["deep"] and model != "autoint", not_of_model),
         (
@@ -317,14 +339,13 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
         ),
         (
             "--compare",
-            model == "lr"
-            and {*settings["compare"]} & {"uniform", "mixed-dimension"},
+            model == "lr" and {*settings["compare"]} - {*SEARCHED},
             not_of_model,
         ),
         (
             "--embedding-dim",
             model == "lr" and dim not in (None, 1),
-            f"lr has one weight per feature, found {dim}, expected 1.",
+            f"lr has one weight per feature: found {dim}, expected 1.",
         ),
     ):
         if wrong:
@@ -345,33 +366,84 @@ def _check_workers(flag: str) -> None:
         raise click.BadParameter(str(error), param_hint=flag) from error
 
 
+# Options that say where data are.
+_MOVED = (
+    *("dataset", "validation_file", "test_file", "data_dir", "cache_dir"),
+    "vocabularies",
+)
+
+
+def _given() -> list[str]:
+    """Names of the options that were given."""
+    context = click.get_current_context()
+    return [
+        name
+        for name in ("config", *context.params)
+        if context.get_parameter_source(name)
+        not in (None, ParameterSource.DEFAULT)
+    ]
+
+
+# What a run that goes on from another may have of its own.
+_CONTINUED = (
+    *("dataset", "data_dir", "cache_dir", "min_count", "split", "decay"),
+    *("max_bad_rows", "evict_below", "seed", "export"),
+)
+_OF_COMMAND = ("continued", "run_dir", "force", "quiet", "debug")
+
+
+def _continued(run: Path, given: Mapping[str, Any]) -> "Config":
+    """Make the settings of a run that goes on from another.
+
+    Raises:
+        click.BadParameter: If an option would make it another run.
+    """
+    from keras_pep.lab.run import RunDirectory
+
+    for name in given:
+        if name not in (*_CONTINUED, *_OF_COMMAND):
+            flag = name.replace("_", "-")
+            raise click.BadParameter(
+                "a run is continued with its own settings; leave "
+                f"--{flag} out.",
+                param_hint="--continue",
+            )
+    if "dataset" not in given and "data_dir" not in given:
+        raise click.BadParameter(
+            "which rows are new? Name them with --dataset.",
+            param_hint="--continue",
+        )
+    config, _ = RunDirectory(run).read_config()
+    return replace(
+        config,
+        continued=str(run.resolve()),
+        search="auto",
+        compare=(),
+        distribute="none",
+        **{name: given[name] for name in _CONTINUED if name in given},
+    )
+
+
 def _moved_data(options: dict[str, Any]) -> dict[str, str]:
     """Where the data of a run are said to be now.
 
     Raises:
         click.BadParameter: If an option would change the run.
     """
-    context = click.get_current_context()
-    given = [
-        name
-        for name in ("config", *context.params)
-        if context.get_parameter_source(name)
-        not in (None, ParameterSource.DEFAULT)
-    ]
     moved = {}
-    for name in given:
-        if name in ("dataset", "data_dir", "cache_dir"):
+    for name in _given():
+        if name in _MOVED:
             moved[name] = str(Path(options[name]).resolve())
         elif name not in ("resume", "quiet", "debug"):
             flag = name.replace("_", "-")
             raise click.BadParameter(
-                "a run goes on with the settings it has begun with; leave "
+                "a resumed run keeps the settings it was started with: leave "
                 f"--{flag} out.",
                 param_hint="--resume",
             )
     if moved.get("dataset") and options["dataset"] in NAMES:
         raise click.BadParameter(
-            "a run goes on with the dataset it has begun with; leave "
+            "a resumed run keeps the dataset it was started with: leave "
             "--dataset out.",
             param_hint="--resume",
         )
@@ -390,6 +462,7 @@ def _finish(
     from keras_pep.lab.run import (
         Workers,
         advice,
+        continued_line,
         export_run,
         exported,
         failed_parts,
@@ -410,11 +483,11 @@ def _finish(
         if not directory.begun:
             raise
         raise KeyboardInterrupt(
-            f"Go on with: keras-pep train --resume {directory.path}"
+            f"Continue with: keras-pep train --resume {directory.path}"
         ) from interrupt
     if not Workers.of(directory.read_config()[0].distribute).chief:
         return
-    if line := advice(metrics):
+    if line := advice(metrics) or continued_line(metrics):
         click.echo(f"\n{line}")
     click.echo(f"\n{results_table(metrics)}\n")
     for budget in metrics["budgets"]:
@@ -448,8 +521,8 @@ def _finish(
         problems.append(_not_reached(metrics))
     if failed:
         problems.append(
-            f"failed: {', '.join(failed)}. All else is done; try them again "
-            f"with keras-pep train --resume {directory.path}"
+            f"failed: {', '.join(failed)}. Everything else is done. Try again "
+            f"with: keras-pep train --resume {directory.path}"
         )
     if problems:
         raise click.ClickException(" ".join(problems))
@@ -460,12 +533,12 @@ def _not_reached(metrics: Mapping[str, Any]) -> str:
     missed = metrics["budgets_not_reached"]
     if metrics["search"]["method"] == "auto":
         sizes = ", ".join(f"{size:,}" for size in missed)
-        return f"no table is as small as {sizes}: allow more."
+        return f"No table is as small as {sizes}: ask for a larger size."
     search = metrics["search"]
     left = search.get("embedding_parameters")
     if left is None or metrics["budgets"] or metrics.get("budgets_failed"):
         return f"not reached: {', '.join(f'{b:,}' for b in missed)}. {hint}"
     return (
-        f"No budget was reached: {search['steps']:,} steps left {left:,} "
-        f"embedding parameters. {hint}"
+        f"No budget was reached: {left:,} embedding parameters are kept after "
+        f"{search['steps']:,} steps. {hint}"
     )

@@ -5,6 +5,7 @@ all figures. Names come from data; Plotly reads tags in text, so `_plain`
 escapes each of them.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,14 @@ _LOOKS = {
     "uniform": ("#8e6bbf", "cross", "uniform"),
     "mixed-dimension": ("#2a9d6f", "star", "mixed dimensions"),
     "paper": ("#c2456e", "x", "the paper's search"),
+    "prefix-search": ("#0b7fc7", "circle", "prefix-search"),
+    "warm-search": ("#2a9d6f", "circle", "warm-search"),
+    "warm-uniform": ("#8e6bbf", "circle", "warm-uniform"),
+    "one-shot": ("#a98a00", "circle", "one-shot"),
+    "wide-one-shot": ("#7f4f24", "circle", "wide-one-shot"),
 }
+# A stage of one of several candidates for a size, of which there are many.
+_CANDIDATE = re.compile(r"(try|search)-([a-z-]+?)(-\d+)?-\d+(?:B(?:-scaled)?)?")
 # Told apart with a colour vision deficiency too: after Okabe and Ito.
 _COLORS = ["#0b7fc7", "#d9822b", "#2a9d6f", "#c2456e", "#8e6bbf", "#a98a00"]
 _COLORS += ["#7f4f24", "#7b8794"]
@@ -200,11 +208,12 @@ def _quality(
 
 
 def _steps(all_shown: Sequence[_Shown]) -> Any:
-    traces = []
+    traces: list[dict[str, Any]] = []
     estimate = "about {:,} kept, estimated, standard error {:,}"
     for shown in all_shown:
         for stage, curve in (shown.run.kept or {}).items():
-            color, label = shown.color(stage), _look(stage)[2]
+            kind = _method_of(stage)
+            color, label = shown.color(kind), _look(kind)[2]
             name = ": ".join((*shown.of, label))
             start = _hover(*shown.of, label)
             pairs = zip(curve["kept"], curve["errors"], strict=True)
@@ -215,6 +224,7 @@ def _steps(all_shown: Sequence[_Shown]) -> Any:
             hover["hovertemplate"] = _template(start, "step %{x:,}: %{text}")
             line = {"color": color, "width": 2, "shape": "hv"}
             x, y = curve["steps"], curve["kept"]
+            hover["showlegend"] = all(each["name"] != name for each in traces)
             traces.append(_trace(x, y, name, mode="lines", line=line, **hover))
             taken = [m for m in shown.run.models if m.kind == stage]
             taken = [m for m in taken if m.search_step is not None]
@@ -242,9 +252,10 @@ def _epochs(all_shown: Sequence[_Shown]) -> Any:
         for stage in shown.run.stages:
             method, _, budget = stage.name.rpartition("-")
             retrained = bool(method) and budget.isdecimal()
-            kind = method if retrained else stage.name
+            tried = _method_of(stage.name)
+            kind = method if retrained and tried == stage.name else tried
             kind = "search" if kind == "budget" else kind
-            searches = not retrained and kind != "dense"
+            searches = not retrained and kind == stage.name != "dense"
             label = _look(kind)[2] + ": search" * searches
             name = "".join(shown.of) or label
             hover = []
@@ -515,6 +526,14 @@ def _log(traces: list[dict[str, Any]], name: str) -> dict[str, Any]:
         for tick in ticks
     ]
     return {"type": "log", "tickvals": ticks, "ticktext": names}
+
+
+def _method_of(stage: str) -> str:
+    """The method of a stage that tries a candidate, else its own name."""
+    found = _CANDIDATE.fullmatch(stage)
+    if found is None:
+        return stage
+    return found[2] + "-search" * (found[1] == "search")
 
 
 def _look(kind: str) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from keras_pep.data.dataset import Parsed
 from keras_pep.data.fields import Vocabulary
 from keras_pep.lab.report.features import FeatureContent, feature_content
 from keras_pep.lab.report.names import printable
@@ -120,6 +121,7 @@ class RunContent:
             what they are.
         command: That made the run, if it is known.
         advice: Which model to take, if the run has chosen one.
+        columns: How columns of files were taken, as text.
         settings: Of the run, as text.
         environment: Versions, as text.
     """
@@ -135,6 +137,7 @@ class RunContent:
     features: FeatureContent | None
     command: str | None
     advice: str | None = None
+    columns: Sequence[Sequence[str]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -226,6 +229,10 @@ def _read(
             features=None,
             command=None if command is None else printable(command),
             advice=advice(metrics),
+            columns=[
+                [printable(text) for text in Parsed(**column).texts()]
+                for column in metrics.get("columns", ())
+            ],
             settings={printable(n): _setting(v) for n, v in settings.items()},
             environment=_texts(environment),
         )

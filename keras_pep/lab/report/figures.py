@@ -14,7 +14,7 @@ def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
         split: Which split's figures to show.
     """
     titles = (
-        *("run", "model", "kept", "sparsity", f"{split} AUC", "less dense"),
+        *("run", "model", "kept", "sparsity", f"{split} AUC", "against dense"),
         *("log-loss", "total", "bytes", "int8"),
     )
     table = aligned(

@@ -51,6 +51,8 @@ def feature_name(vocabulary: Vocabulary, number: int) -> str:
     value = vocabulary[number]
     if value is None:
         return "(any other value)"
+    if vocabulary.field.kind == "hash":
+        return f"bucket {number:,}"
     if str(value) == "":
         return "(missing)"
     if vocabulary.field.kind == "number":

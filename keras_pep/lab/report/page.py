@@ -12,6 +12,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from keras_pep.data.dataset import PARSED
 from keras_pep.files import whole
 from keras_pep.lab.report.charts import (
     budget_choices,
@@ -30,7 +31,7 @@ from keras_pep.lab.run import RunError
 from keras_pep.lab.run.table import UNKNOWN
 
 _TITLES = (
-    *("model", "kept", "pruned", "test AUC", "AUC less dense"),
+    *("model", "kept", "pruned", "test AUC", "AUC against dense"),
     "log-loss",
     *("parameters", "bytes", "bytes in int8"),
 )
@@ -241,8 +242,14 @@ def _origin(run: RunContent, several: bool) -> str:
     command = "<p>The run has not noted its command.</p>"
     if run.command is not None:
         command = _command(run.command)
+    columns = ""
+    if run.columns:
+        columns = (
+            "<details><summary>How columns were read</summary>"
+            f"{_table(PARSED, run.columns)}</details>"
+        )
     return (
-        f"{_heading(run, several)}{command}"
+        f"{_heading(run, several)}{command}{columns}"
         f"<details><summary>Environment</summary>"
         f"{_pairs(run.environment)}</details>"
         f"<details><summary>All settings</summary>"

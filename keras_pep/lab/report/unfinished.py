@@ -106,9 +106,9 @@ def how_far(
         sentences.append(f"{process} is training it.")
     return Unfinished(
         state=" ".join(sentences),
-        hint="Go on with"
+        hint="Continue with"
         if at_work is False
-        else "If it is interrupted, go on with",
+        else "If it is interrupted, continue with",
         command=printable(
             f"keras-pep train --resume {shlex.quote(str(directory.path))}"
         ),

@@ -11,10 +11,10 @@ from keras_pep.lab.run.models import (
     inspect_run,
     scorer_of_run,
 )
-from keras_pep.lab.run.stages import SEARCHED
 from keras_pep.lab.run.table import (
     advice,
     aligned,
+    continued_line,
     failed_parts,
     results_table,
 )
@@ -22,7 +22,6 @@ from keras_pep.lab.run.train import resume, train
 from keras_pep.lab.run.workers import WorkerLostError, Workers
 
 __all__ = [
-    "SEARCHED",
     "Config",
     "RunDirectory",
     "RunError",
@@ -30,6 +29,7 @@ __all__ = [
     "Workers",
     "advice",
     "aligned",
+    "continued_line",
     "evaluate_run",
     "export_run",
     "exported",

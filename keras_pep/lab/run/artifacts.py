@@ -1,5 +1,6 @@
 """The files of a run: their names, and how each is read and written."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from keras_pep.data.fields import Vocabulary
+from keras_pep.data.growth import read_seen
 from keras_pep.lab.run.checked_json import checked_json, parse_checked_json
 from keras_pep.lab.run.checkpoint import Saved
 from keras_pep.lab.run.model_file import load_model, save_model
@@ -71,6 +73,10 @@ def _write_counts(path: Path, counts: np.ndarray) -> None:
     np.save(path, counts.astype(np.min_scalar_type(counts.max())))
 
 
+def _copy_seen(path: Path, prepared: Path) -> None:
+    shutil.copyfile(prepared, path)
+
+
 def _read_history(path: Path) -> list[dict[str, Any]]:
     rows = pd.read_csv(path).to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]
@@ -102,6 +108,7 @@ VOCABULARIES = Artifact(
     "the run is of an earlier version of keras-pep. Train it again.",
 )
 COUNTS = Artifact(("counts.npy",), _read_counts, _write_counts)
+SEEN: Artifact[Any] = Artifact(("seen.parquet",), read_seen, _copy_seen)
 HISTORY = Artifact(("history.csv",), _read_history, _write_rows)
 KEPT = Artifact(("kept.csv",), _read_kept, _write_rows)
 MODEL = Artifact(
@@ -128,5 +135,6 @@ CHECKPOINT = Artifact(
     damaged=" Remove it, and what was being trained begins anew.",
 )
 ARTIFACTS = (
-    *(JSON, VOCABULARIES, COUNTS, KEPT, HISTORY, MODEL, TICKET, CHECKPOINT),
+    *(JSON, VOCABULARIES, COUNTS, SEEN, KEPT, HISTORY, MODEL, TICKET),
+    CHECKPOINT,
 )

@@ -10,6 +10,7 @@ from keras_pep.lab.run.candidates import Candidates, search_table
 from keras_pep.lab.run.results import figures, results
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.size import Size
+from keras_pep.lab.run.teachers import learn_from
 from keras_pep.lab.run.tuning import Training, Tuning, tune
 from keras_pep.pruning import Ticket
 from keras_pep.pruning.sizes import number_of_bytes
@@ -32,6 +33,8 @@ def search_for_best(run: Run) -> dict[str, Any]:
     best = tuning.winner
     run.tuned(best.columns, best.l2, best.rate, best.epochs)
     dense = run.do("dense", lambda: _dense(run, tuning))
+    best = learn_from(run, tuning)
+    run.tuned(best.columns, best.l2, best.rate, best.epochs)
     sizes = _sizes(run)
     given = bool(sizes)
     whole = dense["exported_bytes"]["int8"]["table"]
@@ -48,7 +51,7 @@ def search_for_best(run: Run) -> dict[str, Any]:
     while sizes:
         size = sizes.pop(0)
         taken = [other["target"] for other in budgets]
-        entry = Candidates(run, tuning, size, searches, taken).best()
+        entry = Candidates(run, tuning, best, size, searches, taken).best()
         failed = f"budget-{size.name}" in run.failures
         if not (entry or failed or size.row_bytes) and size.bytes is not None:
             # Rows of what was trained need scales of their own.
@@ -81,6 +84,7 @@ def search_for_best(run: Run) -> dict[str, Any]:
             "embedding_parameters": None,
         },
         "tuning": [*tuning.tried.values()],
+        "teachers": run.stages["teachers"].result,
         "budgets": budgets,
         "budgets_not_reached": [
             size.most

@@ -46,6 +46,7 @@ from keras_pep.lab.run.tuning import (
 from keras_pep.layers import variables
 from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
 from keras_pep.pruning import Ticket, pruned_model
+from keras_pep.pruning.continuing import norms_of
 from keras_pep.pruning.ticket import other_weights, pep_layers, values_of
 from keras_pep.serving import served_model
 from keras_pep.sparse import SparseTable
@@ -66,6 +67,7 @@ class Candidates:
     Attributes:
         run: The run.
         tuning: How full tables were trained.
+        dense: How a full table is trained on what the run learns now.
         size: What they may have.
         searched: The model and the ticket of a search that serves several
             sizes, if there was one.
@@ -75,6 +77,7 @@ class Candidates:
 
     run: Run
     tuning: Tuning
+    dense: Training
     size: Size
     searched: Callable[[Size], tuple[Any, Ticket] | None]
     taken: Collection[int] = ()
@@ -82,8 +85,7 @@ class Candidates:
 
     def __post_init__(self) -> None:
         self.rows = self.run.dataset.feature_count
-        self.dense = self.tuning.winner
-        self.dense_auc = self.tuning.auc(self.dense)
+        self.dense_auc = self.tuning.auc(self.tuning.winner)
         self.uniform = self.size.columns(self.rows)  # columns of such a table
 
     def _source(self, method: str) -> int:
@@ -93,6 +95,8 @@ class Candidates:
         """
         uniform = max(math.ceil(self.size.per_row(self.rows)), 1)
         columns = preset("source_columns")[method] * uniform
+        if method.endswith("search"):
+            columns = max(columns, preset("searched_columns"))
         return int(min(self.dense.columns, columns))
 
     def best(self) -> dict[str, Any] | None:
@@ -144,6 +148,8 @@ class Candidates:
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
         """The candidates, simplest first, as long as they may be needed."""
         tried = preset("candidates")[self.run.config.effort]
+        if "prefix-search" in tried and self.size.entries is not None:
+            tried = (*tried, "warm-search")  # the size has no masks
         if [each for each in self.tuning.best if each <= self.uniform]:
             yield "uniform", self._uniform_of_tuning
         elif self.uniform and "uniform" in tried:
@@ -182,8 +188,8 @@ class Candidates:
 
     def _is_noise(self, difference: float) -> bool:
         """Whether one AUC is no more ahead than chance has it."""
-        labels = self.run.dataset.validation.labels
-        error = auc_error(labels, self.dense_auc)
+        rows = self.run.dataset.validation
+        error = auc_error(rows.labels, self.dense_auc, rows.weights)
         return bool(difference <= preset("as_good") * error)
 
     def _uniform_of_tuning(self, name: str) -> dict[str, Any]:
@@ -250,28 +256,11 @@ class Candidates:
         """Cut the rows of the dense table where little is left of them."""
         columns = self._source(method)
         table = self._main_columns(columns)
-        mask = self._largest(norms_of(table))
+        mask = self.size.largest(norms_of(table))
         training = self.dense.narrowed(columns, float(mask.mean()))
         model = build(self.run, training, "pep")
         ticket = self._ticket(model, preset("warm_share") * table, mask)
         return self._retrain(name, model, ticket, training)
-
-    def _largest(self, norms: np.ndarray) -> np.ndarray:
-        """The entries with the largest norms, as many as fit; all prefixes."""
-        falling = np.sort(norms[norms > 0])[::-1]
-
-        def fits(count: int) -> bool:
-            mask = norms >= falling[count - 1]
-            if self.size.row_bytes:  # by a scale for each row
-                return self.size.holds(SparseTable.from_dense(norms, mask))
-            return self.size.holds_prefixes(mask.sum(axis=1), norms.shape[1])
-
-        low, high = 0, falling.size
-        while low < high:
-            middle = -(-(low + high) // 2)
-            low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        mask: np.ndarray = norms >= (falling[low - 1] if low else np.inf)
-        return mask
 
     def _warm_search(self, method: str) -> tuple[Any, Ticket] | None:
         """Search the dense table as it was trained: a model and its ticket."""
@@ -281,7 +270,7 @@ class Candidates:
         prefix = method == "prefix-search"
         budget = self.size.searched(self.rows, columns)
         if prefix:
-            budget = int(self._largest(norms_of(table)).sum())
+            budget = int(self.size.largest(norms_of(table)).sum())
         if not 0 < budget < table.size:
             return None
         stage = f"search-{method.removesuffix('-search')}-{self.size.name}"
@@ -309,7 +298,7 @@ class Candidates:
             # Sizes decide how many bytes it takes, and norms are not needed.
             model = build(run, training, "pep")
             kept = np.where(ticket.tables[_TABLE].mask(), norms_of(table), 0)
-            ticket = self._ticket(model, table, self._largest(kept))
+            ticket = self._ticket(model, table, self.size.largest(kept))
         share = np.float32(preset("warm_share"))
         tables = {
             name: table.with_values(share * table.values)
@@ -381,8 +370,8 @@ class Candidates:
             best = max(alike, key=lambda result: result["auc"])
             history = run.stages[best["stage"]].history
             rivals.append([row["val_auc"] for row in history])
-        labels = run.dataset.validation.labels
-        error = auc_error(labels, self.dense_auc)
+        rows = run.dataset.validation
+        error = auc_error(rows.labels, self.dense_auc, rows.weights)
         return DroppedIfBehind(rivals, run.stage.history, error)
 
     def _ticket(
@@ -416,7 +405,10 @@ class Candidates:
                 scores[method] = predict(model, rows.ids)
         if not models:
             return {}
-        aucs = {m: auc(rows.labels, score) for m, score in scores.items()}
+        aucs = {
+            method: auc(rows.labels, score, rows.weights)
+            for method, score in scores.items()
+        }
         best = max(aucs, key=lambda method: aucs[method])
         # With scales for its rows, less of what is ahead may fit.
         ahead = max(each["auc"] for each in self.found.values()) - aucs[best]
@@ -425,7 +417,7 @@ class Candidates:
 
         def as_good(method: str) -> bool:
             error = auc_difference_error(
-                rows.labels, scores[method], scores[best]
+                *(rows.labels, scores[method], scores[best]), rows.weights
             )
             return bool(aucs[method] >= aucs[best] - preset("tie") * error)
 
@@ -505,10 +497,3 @@ def main_columns(table: np.ndarray, columns: int) -> np.ndarray:
     moments = table.T.astype(np.float64) @ table
     rotation = np.linalg.eigh(moments)[1][:, ::-1][:, :columns]
     return table @ rotation.astype(np.float32)
-
-
-def norms_of(table: np.ndarray) -> np.ndarray:
-    """Norm of what follows each entry in its row, with the entry itself."""
-    squares = np.square(table[:, ::-1], dtype=np.float64)
-    norms: np.ndarray = np.sqrt(np.cumsum(squares, axis=1)[:, ::-1])
-    return norms

@@ -7,10 +7,14 @@ import keras
 
 from keras_pep import data
 from keras_pep.lab.baselines import (
+    COMPRESSED,
     BudgetTooSmallError,
+    HotRowsEmbedding,
     MixedDimensionEmbedding,
     mixed_dimensions,
 )
+from keras_pep.lab.baselines.compressed import glorot
+from keras_pep.lab.baselines.hot_rows import width_of
 from keras_pep.lab.presets import preset
 from keras_pep.lab.settings import Settings
 from keras_pep.layers import PEPEmbedding, RowEmbedding
@@ -39,8 +43,10 @@ _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
 }
 # Arguments of `data.load`.
 _DATA = (
-    *("data_dir", "features", "label", "fields", "delimiter", "min_count"),
-    *("split", "seed", "max_bad_rows", "cache_dir"),
+    *("data_dir", "features", "label", "positive", "weight", "fields"),
+    *("delimiter", "min_count", "max_values", "vocabularies"),
+    *("split", "validation_file", "test_file"),
+    *("seed", "max_bad_rows", "cache_dir"),
 )
 _OPTIMIZERS = {
     # `auto` is one of them, as soon as the data are known.
@@ -57,9 +63,15 @@ class Config(Settings):
 
     def load_data(self) -> data.Dataset:
         """Load the dataset."""
+        earlier = None
+        if self.continued is not None:
+            from keras_pep.lab.run.continuing import earlier_of
+
+            earlier = earlier_of(self)
         return data.load(
             self.dataset,
             **{name: getattr(self, name) for name in _DATA},
+            earlier=earlier,
         )
 
     def parameters(self, dataset: data.Dataset) -> int:
@@ -86,7 +98,7 @@ class Config(Settings):
             embedding: `"dense"`; `"pep"`; `"prefix"`, of which a search keeps
                 the first columns of each row; or a kind of table that is made
                 to fit a budget: `"uniform"`, the full one with fewer columns,
-                or `"mixed-dimension"`.
+                `"mixed-dimension"`, `"hot-rows"` or one of `COMPRESSED`.
             budget: Parameters of such a table.
             optimizer: What to train with; by default as the dense model.
 
@@ -119,6 +131,22 @@ class Config(Settings):
                 field_lengths=dataset.field_lengths,
                 name="embedding",
             )
+        elif embedding in COMPRESSED:
+            assert budget is not None
+            layer = COMPRESSED[embedding](
+                *(features, dim, budget, self.seed, glorot(features, dim)),
+                name="embedding",
+            )
+        elif embedding == "hot-rows":
+            assert budget is not None
+            dim = width_of(features, dim, budget)
+            layer = HotRowsEmbedding(
+                *(features, dim, budget),
+                scale=glorot(features, dim),
+                counts=dataset.counts(),
+                field_sizes=dataset.field_sizes,
+                name="embedding",
+            )
         else:
             if embedding == "uniform":
                 assert budget is not None
@@ -147,7 +175,7 @@ class Config(Settings):
     def compile_model(
         self, model: keras.Model, optimizer: keras.Optimizer | None = None
     ) -> None:
-        """Compiles a model whose outputs are logits, as the dense one is."""
+        """Compile a model whose outputs are logits, as the dense one is."""
         model.compile(
             optimizer or self.adam(self.rate()),
             keras.losses.BinaryCrossentropy(from_logits=True),

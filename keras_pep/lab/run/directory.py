@@ -309,6 +309,14 @@ class RunDirectory:
         """Write `counts.npy`."""
         self.write(artifacts.COUNTS, "counts.npy", counts)
 
+    def read_seen(self) -> dict[str, dict[str, float]]:
+        """Read `seen.parquet`: how often training has seen each value, of late.
+
+        Returns:
+            By field; nothing if the run has not written any.
+        """
+        return self._read_if_there(artifacts.SEEN) or {}
+
     def read_history(self) -> list[dict[str, Any]]:
         """Read `history.csv`, one row per epoch and stage."""
         return self.read(artifacts.HISTORY, "history.csv")

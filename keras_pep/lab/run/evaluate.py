@@ -44,13 +44,15 @@ def evaluate_run(
     dataset = config.load_data()
     if dataset.fingerprint() != settings["data_fingerprint"]:
         raise RunError(
-            f"The data are not those of {directory.path}, or an earlier "
-            "version of keras-pep has read them in another way: their "
-            "fingerprint differs. Figures would not be comparable; train anew."
+            f"The data are not those of {directory.path}, or another version "
+            "of keras-pep has read them in another way: their fingerprints "
+            "differ. Name the same data with --data-dir, or train again."
         )
     rows = dataset.splits[split]
     for name, entry in entries.items():
         model = directory.load_model(name)
         # As `metrics.json` has them: what is no number is unknown.
-        entry[split] = finite(evaluate(model, rows.ids, rows.labels))
+        entry[split] = finite(
+            evaluate(model, rows.ids, rows.labels, weights=rows.weights)
+        )
     return metrics

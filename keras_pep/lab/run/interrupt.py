@@ -54,6 +54,6 @@ class Interruptible(keras.callbacks.Callback):
     """Interrupts a training whose interrupt was lost."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Looks for one, after every step."""
+        """Look for one, after every step."""
         if interrupted():
             raise KeyboardInterrupt

@@ -35,6 +35,7 @@ def export_run(
     *,
     dense: bool = False,
     keep_vocabulary: bool | None = None,
+    unless_worse: float | None = None,
 ) -> Export:
     """Export a model of a run, and add its sizes to `metrics.json`.
 
@@ -42,21 +43,28 @@ def export_run(
         directory: The run.
         budget: Of the model; by default that of the best validation AUC.
         folder: The model's directory, which holds its versions; by default
-            `saved_models/<run name>`.
+            `saved_models/<run name>`, or of a run that goes on from another
+            where that one was exported to.
         version: By default the one after the last.
         quantize: See `export_saved_model`.
         dense: Whether to export the dense model instead.
         keep_vocabulary: See `export_saved_model`.
+        unless_worse: Of a run that goes on from another, by how much the AUC of
+            the model before may be higher on the run's test rows.
 
     Raises:
-        RunError: If the run has no such model.
+        RunError: If the run has no such model, or it is worse.
         ExportError: If the version exists, or cannot be written.
     """
     with directory.lock():
         metrics = directory.read_json("metrics.json")
         name, entry = chosen_model(directory, metrics, budget, dense=dense)
         vocabularies = directory.read_vocabularies()
-        if folder is None:
+        changes = _changes(directory, metrics, entry, unless_worse)
+        before = metrics.get("continued", {}).get("export_before")
+        if folder is None and before:
+            folder = Path(before).parent
+        elif folder is None:
             folder = Path("saved_models", directory.path.resolve().name)
         if version is None:
             version = next_version(folder)
@@ -66,6 +74,7 @@ def export_run(
             vocabularies,
             quantize,
             keep_vocabulary=keep_vocabulary,
+            more=changes,
         )
         entry["export"] = {
             "path": str(export.path),
@@ -74,6 +83,45 @@ def export_run(
         }
         directory.write_json("metrics.json", metrics)
         return export
+
+
+def _changes(
+    directory: RunDirectory,
+    metrics: dict[str, Any],
+    entry: dict[str, Any],
+    unless_worse: float | None,
+) -> dict[str, Any]:
+    """Describe what has changed since the run that a run goes on from.
+
+    Raises:
+        RunError: If there is none to compare with, or its model is better.
+    """
+    found = metrics.get("continued")
+    if found is None:
+        if unless_worse is not None:
+            raise RunError(
+                f"{directory.path} goes on from no other run, so that there is "
+                "no model to compare with. Leave --unless-worse out."
+            )
+        return {}
+    now, before = entry["test"]["auc"], found["before"]["test"]["auc"]
+    if unless_worse is not None and not now >= before - unless_worse:
+        raise RunError(
+            f"{directory.path}: not exported, for it is worse than before: "
+            f"test AUC {now:.4f}, that of the model before {before:.4f}. "
+            f"Expected: at most {unless_worse:g} less (--unless-worse)."
+        )
+    return {
+        "changes": {
+            "from": found["from"],
+            "fields": found["fields"],
+            "table_bytes": {
+                "before": found["exported_bytes_before"]["int8"]["table"],
+                "now": entry["exported_bytes"]["int8"]["table"],
+            },
+            "test_auc": {"before": before, "now": now},
+        }
+    }
 
 
 def exported(directory: RunDirectory, metrics: dict[str, Any]) -> str | None:

@@ -236,7 +236,11 @@ class Run:
             "initial_epoch": epochs if saved and saved.ended else done,
             "shuffle": False,
             "callbacks": [
-                ExactValidation(validation.ids, validation.labels),
+                ExactValidation(
+                    validation.ids,
+                    validation.labels,
+                    weights=validation.weights,
+                ),
                 *callbacks,
                 log,
                 Interruptible(),

@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_pep.lab.baselines import BudgetTooSmallError, mixed_dimensions
+from keras_pep.lab.baselines import (
+    COMPRESSED,
+    BudgetTooSmallError,
+    HotRowsEmbedding,
+    mixed_dimensions,
+)
 from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
 from keras_pep.lab.run.runner import Run
 from keras_pep.layers.storage import PREFIX, Layout
@@ -14,6 +19,7 @@ from keras_pep.serving.renumbering import by_size
 from keras_pep.sparse import SparseTable
 
 _QUANTIZED = "int8"
+_SCALES = 128  # bytes of the scales of a compressor, at most
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,31 @@ class Size:
         )
         return layout.bytes <= self.bytes
 
+    def largest(
+        self, scores: np.ndarray, *, prefixes: bool = True
+    ) -> np.ndarray:
+        """The entries with the largest scores, as many as fit: a mask.
+
+        Args:
+            scores: Of the entries of a table; 0: never.
+            prefixes: Whether they fall within each row, as norms of what
+                follows do.
+        """
+        falling = np.sort(scores[scores > 0])[::-1]
+
+        def fits(count: int) -> bool:
+            mask = scores >= falling[count - 1]
+            if self.row_bytes or not prefixes:  # by a scale for each row
+                return self.holds(SparseTable.from_dense(scores, mask))
+            return self.holds_prefixes(mask.sum(axis=1), scores.shape[1])
+
+        low, high = 0, falling.size
+        while low < high:
+            middle = -(-(low + high) // 2)
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        mask: np.ndarray = scores >= (falling[low - 1] if low else np.inf)
+        return mask
+
     def columns(self, rows: int) -> int:
         """How many columns a uniform table may have."""
         if self.entries is not None:
@@ -131,6 +162,12 @@ class Size:
             dim, sizes = run.told.columns(), self.fields
             dims = self.dims(dim)
             return parameters_of_mixed(sizes, dims, dim) if dims else 0
+        if method == "hot-rows" or method in COMPRESSED:
+            kind = COMPRESSED.get(method, HotRowsEmbedding)
+            most = self.most
+            if self.entries is None:
+                most -= _SCALES + kind.pointer_bytes * rows
+            return max(min(most, rows * columns), 0)
         return self.searched(rows, columns)
 
     def searched(self, rows: int, columns: int) -> int:

@@ -10,18 +10,22 @@ import keras
 import numpy as np
 
 from keras_pep.distribution.replicas import prepare
-from keras_pep.lab.baselines import BudgetTooSmallError
+from keras_pep.lab.baselines import BudgetTooSmallError, CompressedEmbedding
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import search_for_best
-from keras_pep.lab.run.results import planted_figures, results, seconds
+from keras_pep.lab.run.continuing import continue_run
+from keras_pep.lab.run.results import (
+    in_int4,
+    planted_figures,
+    results,
+    seconds,
+)
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.searching import Searched, search_by_stage
+from keras_pep.lab.settings import SEARCHED
 from keras_pep.pruning import Ticket, retrain, soft_labels
 
 logger = logging.getLogger(__name__)
-
-# Baselines that search for a ticket.
-SEARCHED = frozenset({"magnitude", "paper"})
 
 
 def do_all(run: Run) -> dict[str, Any]:
@@ -38,14 +42,16 @@ def do_all(run: Run) -> dict[str, Any]:
         DivergedError: If the training of the dense model does.
     """
     config, dataset = run.config, run.dataset
-    logger.info(str(dataset))
+    logger.info("\n".join(filter(None, [str(dataset), dataset.parsed()])))
     if dataset.malformed:
         logger.warning(f"left out: {dataset.malformed:,} malformed rows")
-    if config.search == "auto":
+    if config.continued is not None:
+        found = continue_run(run)
+    elif config.search == "auto":
         found = search_for_best(run)
-        config = run.config  # as it was tuned
     else:
         found = _search_as_told(run)
+    config = run.config  # as it was tuned
     methods = tuple(dict.fromkeys(config.compare))
     baselines = [entry for method in methods for entry in compare(run, method)]
     metrics = {
@@ -56,10 +62,13 @@ def do_all(run: Run) -> dict[str, Any]:
         "seed": config.seed,
         "rows": {name: len(rows) for name, rows in dataset.splits.items()},
         "malformed_rows": dataset.malformed,
-        "split": config.split,
+        "split": "files"
+        if config.validation_file or config.test_file
+        else config.split,
         "unseen_in_test": {
             name: found._asdict() for name, found in dataset.unseen.items()
         },
+        "columns": [column._asdict() for column in dataset.columns],
         "fields": len(dataset.fields),
         "feature_count": dataset.feature_count,
         "schedule": asdict(run.schedule),
@@ -138,7 +147,9 @@ def train_dense(run: Run) -> dict[str, Any]:
     return result
 
 
-def search(run: Run, stage: str, method: str) -> Searched:
+def search(
+    run: Run, stage: str, method: str, budgets: Sequence[int] = ()
+) -> Searched:
     """Search for a ticket of each budget: `<kind>-<budget>.ticket.npz`.
 
     What is not reached is for the caller to report.
@@ -146,7 +157,8 @@ def search(run: Run, stage: str, method: str) -> Searched:
     Args:
         run: The run.
         stage: `"search"`, or the name of a baseline.
-        method: See `keras_pep.search`.
+        method: See `search_by_stage`.
+        budgets: By default all of the method.
 
     Returns:
         A model to retrain, the tickets, and the figures of the search; None,
@@ -154,8 +166,8 @@ def search(run: Run, stage: str, method: str) -> Searched:
     """
     config, rows = run.config, run.rows
     rate, epochs = run.schedule.search_rate, run.schedule.search_epochs
-    kind = "budget" if stage == "search" else stage
-    if stage == "magnitude":
+    kind = "budget" if stage == "search" else method
+    if method.endswith("magnitude"):
         # It does better at the dense model's rate than at a higher one.
         rate = config.search_rate or config.rate()
     elif stage == "paper":
@@ -179,7 +191,7 @@ def search(run: Run, stage: str, method: str) -> Searched:
     part = partial(
         search_by_stage,
         *(run, stage, kind, made, method),
-        *([*run.budgets_of(method)], epochs, rows),
+        *(budgets or [*run.budgets_of(method)], epochs, rows),
     )
     return run.attempt(stage, part) or (None, [], {})
 
@@ -188,6 +200,8 @@ def retrain_all(
     run: Run, kind: str, model: Any, tickets: Sequence[Ticket]
 ) -> list[dict[str, Any]]:
     """Train small models to their best epochs: `<kind>-<budget>.keras`."""
+    # The largest entries stay what they were trained to be, if gradually.
+    start = "finetune" if kind == "gradual-magnitude" else run.config.start
 
     def train(name: str, ticket: Ticket) -> dict[str, Any]:
         kept = ticket.embedding_parameters
@@ -197,7 +211,7 @@ def retrain_all(
             model,
             ticket,
             batches,
-            start=run.config.start,
+            start=start,
             optimizer=_optimizer(run, ticket.budget, preset("l2_by_share")),
             **arguments,
         )
@@ -205,9 +219,10 @@ def retrain_all(
             "target": ticket.budget,
             "sparsity": round(1 - kept / run.parameters, 6),
             "search_step": ticket.step,
-            "retrain": run.config.start,
+            "retrain": start,
             **results(run, name, small, kept),
             **planted_figures(run, ticket),
+            **({} if kind == "budget" else in_int4(run, small)),
         }
 
     return _attempts(
@@ -227,15 +242,31 @@ def compare(run: Run, method: str) -> list[dict[str, Any]]:
         fit = {b: partial(_fit_to, run, method, b) for b in budgets}
         found = _attempts(run, method, fit)
     else:
-        model, tickets, result = search(run, method, method)
-        if method not in run.failures:
-            for budget in {*budgets} - {ticket.budget for ticket in tickets}:
-                logger.warning(f"no {method} table for {budget:,}: not reached")
+        searches = {method: [*budgets]}
+        if method == "gradual-magnitude":  # a schedule ends at one size
+            searches = {f"{method}-search-{b}": [b] for b in budgets}
         found = [
-            {"method": method, "search_seconds": result["seconds"], **entry}
-            for entry in retrain_all(run, method, model, tickets)
+            entry
+            for stage, some in searches.items()
+            for entry in _search_and_retrain(run, stage, method, some)
         ]
     return [{**entry, "max_bytes": budgets[entry["target"]]} for entry in found]
+
+
+def _search_and_retrain(
+    run: Run, stage: str, method: str, budgets: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Search for tickets by another method, and train small models."""
+    model, tickets, result = search(run, stage, method, budgets)
+    for budget in {*budgets} - {ticket.budget for ticket in tickets}:
+        if stage not in run.failures:
+            logger.warning(f"no {method} table for {budget:,}: not reached")
+        elif stage != method:
+            run.failures[f"{method}-{budget}"] = run.failures[stage]
+    return [
+        {"method": method, "search_seconds": result["seconds"], **entry}
+        for entry in retrain_all(run, method, model, tickets)
+    ]
 
 
 def _attempts(
@@ -277,22 +308,29 @@ def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
     )
     if run.config.linear == "pep":  # then a budget counts them too
         table += run.dataset.feature_count
-    batches, arguments = _retraining(run, name, table)
+    compressor = isinstance(model.embedding, CompressedEmbedding)
+    own = model.embedding.callbacks() if compressor else []
+    batches, arguments = _retraining(run, name, table, *own)
     model.fit(batches, verbose=0, **arguments)
     return {
         "method": method,
         "target": budget,
         "sparsity": round(1 - table / run.parameters, 6),
         **results(run, name, model, table),
+        **in_int4(run, model),
     }
 
 
-def _retraining(run: Run, name: str, kept: int) -> tuple[Any, dict[str, Any]]:
+def _retraining(
+    run: Run, name: str, kept: int, *callbacks: keras.callbacks.Callback
+) -> tuple[Any, dict[str, Any]]:
     """Batches and arguments of `fit` for a table that fits a budget."""
     config, epochs = run.config, run.schedule.retrain_epochs
     # While the learning rate falls there is no telling which epoch is best.
     patience = config.patience if config.search == "paper" else epochs
-    return run.training(name, run.rows, epochs, kept=kept, patience=patience)
+    return run.training(
+        *(name, run.rows, epochs, *callbacks), kept=kept, patience=patience
+    )
 
 
 def _optimizer(run: Run, budget: int, power: float) -> keras.Optimizer:

@@ -84,11 +84,35 @@ def advice(metrics: Mapping[str, Any]) -> str | None:
         )
     else:
         kept = taken["embedding_parameters"]
-        what = f"Take {kept:,} entr{'y' if kept == 1 else 'ies'}, by {method}"
-    rest = "."
+        entries = f"{kept:,} entr{'y' if kept == 1 else 'ies'}"
+        what = f"Take the model of {entries} ({method})"
+    rest = ""
     if taken is not dense:
-        rest = f"; the dense model: {_bytes_and_auc(dense)}."
-    return f"{what}: {_bytes_and_auc(taken)}{rest}"
+        rest = f" The dense model: {_bytes_and_auc(dense)}."
+    return f"{what}: {_bytes_and_auc(taken)}.{rest}"
+
+
+def continued_line(metrics: Mapping[str, Any]) -> str | None:
+    """Say what has changed since the run that this one goes on from, if any.
+
+    Args:
+        metrics: The content of `metrics.json`.
+    """
+    if "continued" not in metrics:
+        return None
+    changes = metrics["continued"]
+    added, gone = (
+        sum(field[what] for field in changes["fields"].values())
+        for what in ("added", "gone")
+    )
+    (now,) = metrics["budgets"]
+    before = changes["exported_bytes_before"]["int8"]["table"]
+    return (
+        f"{added:,} new values, {gone:,} gone. On today's test rows: AUC "
+        f"{figure(changes['before']['test']['auc'])} before, "
+        f"{figure(now['test']['auc'])} now; the table in int8: {before:,} "
+        f"bytes before, {_exported(now)} now."
+    )
 
 
 def _bytes_and_auc(entry: Mapping[str, Any]) -> str:

@@ -73,7 +73,9 @@ class TensorBoardLog(keras.callbacks.Callback):
             self._write(epoch + 1, scalars, sizes)
         except Exception as error:  # OSError, or one of TensorFlow's
             self._failed = True
-            logger.warning(f"No more of {self.folder} for TensorBoard: {error}")
+            logger.warning(
+                f"TensorBoard's files in {self.folder} end here: {error}"
+            )
 
     def on_train_end(self, logs: Any = None) -> None:
         """Close the file."""

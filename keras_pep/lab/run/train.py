@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_pep.lab.run.artifacts import SEEN
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.directory import RunDirectory, RunError
 from keras_pep.lab.run.runner import Run
@@ -65,6 +66,8 @@ def train(
             files.delete_outputs()
             files.write_counts(run.dataset.counts())
             files.write_vocabularies(run.dataset.vocabularies)
+            if run.dataset.seen is not None:
+                files.write(SEEN, "seen.parquet", run.dataset.seen)
             # The last of them: with it the run can be resumed.
             files.write_json(
                 "config.json",
@@ -95,7 +98,7 @@ def resume(
     Args:
         directory: Of the run.
         moved: Where the data are now, if not where they were: `dataset`,
-            `data_dir` and `cache_dir` as `Config` has them.
+            `data_dir`, `cache_dir` and the like, as `Config` has them.
 
     Returns:
         The content of `metrics.json`, at once if the run is finished.
@@ -118,26 +121,26 @@ def resume(
                 files.remove_tried()
                 logger.info(f"{files.path} is finished.")
                 return metrics
-            logger.info(f"again: {', '.join(failed_parts(metrics))}")
+            logger.info(f"trying again: {', '.join(failed_parts(metrics))}")
         directory.begun = True
         for name in ("workers", "replicas"):
             found = workers.count if name == "workers" else workers.replicas
             if found != settings[name]:
                 raise RunError(
-                    f"{files.path} was started with {settings[name]} {name} "
-                    f"and goes on with as many; there are {found} now."
+                    f"{files.path} was started with {settings[name]} {name}, "
+                    f"found {found} now: start as many as then."
                 )
         run = _run(config, files, workers, moved)
         if run.dataset.fingerprint() != settings["data_fingerprint"]:
             raise RunError(
                 f"The data are not those that {directory.path} was started "
-                "with, or an earlier version of keras-pep has read them in "
-                "another way: say where those are, or train anew."
+                "with, or another version of keras-pep has read them in "
+                "another way: name the same data, or train again."
             )
         if settings["environment"] != _environment():
             logger.warning(
-                "Other versions than the run was started with: results may "
-                "vary."
+                "Versions of packages differ from those that the run was "
+                "started with: results may vary."
             )
         _agree(run, _environment())
         run.read()
@@ -176,6 +179,7 @@ def _run(
 def _agree(run: Run, environment: Mapping[str, str]) -> None:
     """Make sure that all workers do the same; where they do it may differ."""
     apart = {"dataset", "data_dir", "cache_dir", "platform"}
+    apart |= {"validation_file", "test_file", "vocabularies"}
     settings = {**run.config.to_dict(), **environment}
     run.workers.agree(
         "settings, data and versions",

@@ -158,8 +158,8 @@ def _strategy(distribute: str) -> Any:
         )
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "`distribute` is of TensorFlow: set KERAS_BACKEND=tensorflow. On "
-            "JAX there is keras.distribution. "
+            "`distribute` needs TensorFlow: set KERAS_BACKEND=tensorflow. On "
+            "JAX use keras.distribution. "
             f"Received: distribute={distribute!r}"
         )
     if distribute == "multi_worker":

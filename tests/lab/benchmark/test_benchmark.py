@@ -44,6 +44,7 @@ def test_programs_take_turns_in_processes_of_their_own():
     assert 150 * MIB < difference < 250 * MIB
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_is_named_and_nothing_else_said(capfd):
     with pytest.raises(RuntimeError, match=r"'bad' failed.*on purpose"):
         take_turns({"bad": failing}, blocks=1)
@@ -125,7 +126,7 @@ def test_sizes_are_those_of_files():
 
 
 def test_the_loop_is_compared_with_its_bare_step(monkeypatch):
-    monkeypatch.setattr(loop, "_ROWS", {"train": 40_000, "validation": 500})
+    monkeypatch.setattr(loop, "_ROWS", {"train": 16_000, "validation": 500})
     table = loop_table(epochs=3)
     bare, whole = (
         float(line.split("|")[2]) for line in table.splitlines()[2:4]

@@ -3,11 +3,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 import keras_pep
 from keras_pep.data import kaggle
-from keras_pep.lab.cli import dataset, main
+from keras_pep.lab.cli import dataset
+from keras_pep.lab.run import RunDirectory
+from tests.lab.cli.test_cli import invoke
 
 QUICK = ["--max-epochs", "4", "--sparsity", "0.5", "--embedding-dim", "4"]
 
@@ -16,10 +17,6 @@ NOTE = (
     "always: of no use, every training row has the same value 'same'. It is "
     "left out; always:category in --fields keeps it."
 )
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 @pytest.fixture
@@ -68,6 +65,8 @@ def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
     assert evaluated.exit_code == 0, evaluated.output
     figures = json.loads(evaluated.output)
     assert figures[0]["auc"] == metrics["dense"]["test"]["auc"]
+    deep = getattr(RunDirectory(run).load_model("dense"), "deep", None)
+    assert (deep is not None) == (model in ("deepfm", "dcn"))
 
 
 @pytest.mark.slow
@@ -134,6 +133,25 @@ def test_prepare_says_what_there_is(clicks, tmp_path):
     assert again.output in result.output
 
 
+def test_prepare_writes_vocabularies_and_reads_them(clicks, tmp_path):
+    own = ("--dataset", clicks, "--label", "clicked", "--fields", "user,place")
+    cache = ("--cache-dir", tmp_path / "cache")
+    made = ("--write-vocabularies", tmp_path / "v")
+    result = invoke("prepare", *own, *cache, *made)
+    assert result.exit_code == 0, result.output
+    assert f"vocabularies: {tmp_path / 'v'}\n" in result.output
+    assert {p.name for p in (tmp_path / "v").iterdir()} == {
+        "user.txt",
+        "place.txt",
+    }
+    again = invoke(
+        *("prepare", *own, *cache, "--vocabularies", tmp_path / "v"),
+        *("--min-count", "0.5", "--max-values", 5),
+    )
+    assert again.exit_code == 0, again.output
+    assert "features: 11 in 2 fields (user 6, place 5)" in again.output
+
+
 @pytest.mark.slow
 def test_train_takes_the_split_that_prepare_has_made(clicks, tmp_path):
     frame = pd.read_csv(clicks)
@@ -156,7 +174,7 @@ def test_train_takes_the_split_that_prepare_has_made(clicks, tmp_path):
     assert metrics["unseen_in_test"] == {"user": {"distinct": 30, "share": 0.1}}
     assert metrics["rows"] == {"train": 2400, "validation": 300, "test": 300}
     again = invoke("train", "--resume", run, "--split", "random")
-    assert "settings it has begun with; leave --split out" in again.output
+    assert "settings it was started with: leave --split out" in again.output
 
 
 def test_prepare_says_how_rows_are_taken(tmp_path):
@@ -209,12 +227,25 @@ def test_a_format_may_have_commas(tmp_path, fields):
     ("arguments", "found"),
     [
         (["--dataset", "clicks.parquet"], "nor a file or folder that exists"),
-        (["--dataset", "criteo", "--label", "a"], "--label: not an option of"),
-        (["--dataset", "avazu", "--fields", "a"], "--fields: not an option of"),
-        (["--dataset", "OWN", "--data-dir", "."], "not an option of files of"),
+        (["--dataset", "criteo", "--label", "a"], "--label: criteo has no"),
+        (["--dataset", "avazu", "--fields", "a"], "--fields: avazu has no"),
+        (["--dataset", "OWN", "--data-dir", "."], "of your own has no such"),
+        (
+            ["--dataset", "criteo", "--test-file", "OWN"],
+            "file: criteo has no",
+        ),
+        (
+            ["--dataset", "OWN", "--test-file", "OWN", "--split", "time:a"],
+            "--split: found files for validation or test, and split 'time:a'",
+        ),
+        (["--dataset", "OWN", "--label", "a", "--label", "b"], "found 2, a, b"),
+        (["--dataset", "OWN", "--positive", "4"], "--positive: found the rule"),
+        (["--dataset", "criteo", "--positive", ">4"], "--positive: criteo"),
         (["--min-count", "0"], "--min-count"),
+        (["--min-count", "1.5"], "expected a number of rows, or a share"),
+        (["--max-values", "9"], "--max-values: synthetic has no"),
         (["--dataset", "OWN", "--split", "time"], "--split: found the split"),
-        (["--dataset", "avazu", "--split", "time"], "expected random for avaz"),
+        (["--dataset", "avazu", "--split", "a"], "expected random or time for"),
         (["--split", "time:a"], "expected random for synthetic"),
         (["--dataset", "movielens", "--split", "a"], "expected random or time"),
     ],

@@ -2,15 +2,10 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 
-from keras_pep.lab.cli import main
 from keras_pep.lab.run import RunDirectory
+from tests.lab.cli.test_cli import invoke
 from tests.runs import change, unfinish, write_run
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 @pytest.fixture
@@ -57,8 +52,8 @@ def test_an_unfinished_run_says_how_far_it_is(run, tmp_path, monkeypatch):
     assert lines[5:] == ["", "report: run/report.html"]
     assert result.stderr == (
         "run is unfinished. Finished stages: dense, search, budget-60. "
-        "budget-20 has 3 epochs so far. No process is training it. Go on with: "
-        "keras-pep train --resume run\n"
+        "budget-20 has 3 epochs so far. No process is training it. Continue "
+        "with: keras-pep train --resume run\n"
     )
     quiet = invoke("report", "run", "--quiet")
     assert quiet.stdout == "report: run/report.html\n"
@@ -68,7 +63,7 @@ def test_an_unfinished_run_says_how_far_it_is(run, tmp_path, monkeypatch):
         result = invoke("report", "run")
         assert result.exit_code == 0
         assert result.stderr.endswith(
-            "A process is training it. If it is interrupted, go on with: "
+            "A process is training it. If it is interrupted, continue with: "
             "keras-pep train --resume run\n"
         )
 
@@ -82,7 +77,7 @@ def test_an_unfinished_run_says_how_far_it_is(run, tmp_path, monkeypatch):
 def test_one_run_is_nothing_to_compare(run):
     result = invoke("compare", run)
     assert result.exit_code == 2
-    assert "expected at least two runs" in result.output
+    assert "found 1 run, expected at least two" in result.output
     assert invoke("compare").exit_code == 2
 
 

@@ -146,7 +146,7 @@ def test_predict_reads_what_train_has_read(run, tmp_path):
     same = tmp_path / "new.csv"
     done = invoke("predict", run, "--input", same, "--output", same, "--force")
     assert done.exit_code == 2
-    assert "is the input" in done.output
+    assert "is the input file" in done.output
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_what_cannot_be_done_is_said_in_a_line(run, new_rows, tmp_path):
     fails(1, "no budget of 7; it has 400, 150", "export", run, "--budget", 7)
     fails(1, "is not a run directory", "export", tmp_path / "nothing")
     fails(1, "is not a run directory", "inspect", tmp_path / "nothing")
-    fails(2, "exists; --force", "predict", run, *rows, "--output", new_rows)
+    fails(2, "exists: .* --force", "predict", run, *rows, "--output", new_rows)
     pdf = tmp_path / "scores.pdf"
     fails(1, r"\.parquet", "predict", run, *rows, "--output", pdf)
     nowhere = tmp_path / "no" / "scores.csv"

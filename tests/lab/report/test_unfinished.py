@@ -5,9 +5,11 @@ import json
 import pytest
 
 from keras_pep.lab.report import comparison_table, read_runs
+from keras_pep.lab.report.charts import charts
 from keras_pep.lab.report.page import page
 from keras_pep.lab.run import Config, RunDirectory, RunError, resume, train
-from tests.runs import change, unfinish, write_run
+from tests.few_rows import have_rows
+from tests.runs import change, history, unfinish, write_run
 from tests.said import saying
 
 
@@ -44,6 +46,20 @@ def test_finished_stages_have_the_figures_they_will_have(run):
     assert "FM on clicks, unfinished" in page([content])
 
 
+def test_candidates_of_all_sizes_share_a_name_in_the_legend(run):
+    """A run that tries many of them would fill the figure with names."""
+    stages = ["dense-1", "try-one-shot-570B", "try-one-shot-16-285B-scaled"]
+    stages += ["search-prefix-570B", "try-prefix-search-285", "uniform-60"]
+    directory = RunDirectory(run)
+    (run / "history.csv").unlink()
+    directory.write_history(history(stages))
+    (content,) = read_runs([run])
+    ((_, drawn),) = charts([content])["epochs"]
+    shown = [t["name"] for t in drawn["data"] if t["showlegend"]]
+    assert shown == ["full table", "one-shot", "prefix-search", "uniform"]
+    assert len(drawn["data"]) == 6
+
+
 def test_baselines_of_finished_stages_are_known_by_their_method(run):
     (finished,) = read_runs([run])
     stages = ["dense", "search", "budget-60", "budget-20"]
@@ -69,7 +85,7 @@ def test_baselines_of_finished_stages_are_known_by_their_method(run):
 def test_it_says_how_far_the_run_is(run, stages, begun, state):
     (content,) = read_runs([unfinish(run, stages, begun)])
     assert content.unfinished.state == f"{state} No process is training it."
-    assert content.unfinished.hint == "Go on with"
+    assert content.unfinished.hint == "Continue with"
 
 
 def test_nothing_but_the_settings_is_enough(run):
@@ -98,7 +114,7 @@ def test_a_run_is_read_while_it_is_trained(run):
     with directory.lock():
         (content,) = read_runs([run])
         assert content.unfinished.state.endswith(" A process is training it.")
-        assert content.unfinished.hint == "If it is interrupted, go on with"
+        assert content.unfinished.hint == "If it is interrupted, continue with"
     (content,) = read_runs([run])
     assert content.unfinished.state.endswith(" No process is training it.")
     with directory.lock():  # who has read it keeps nobody out
@@ -113,7 +129,7 @@ def test_what_locks_cannot_tell_is_not_said(run, monkeypatch):
         "Finished stages: dense, search, budget-60. budget-20 has 3 epochs so "
         "far."
     )
-    assert content.unfinished.hint == "If it is interrupted, go on with"
+    assert content.unfinished.hint == "If it is interrupted, continue with"
 
 
 def test_a_run_may_end_while_it_is_read(run, monkeypatch):
@@ -169,19 +185,14 @@ class InterruptedHereError(KeyboardInterrupt):
 def test_what_a_real_run_knows_halfway_is_true_in_the_end(
     tmp_path, monkeypatch
 ):
-    from keras_pep.data import synthetic
-
-    generate = synthetic.generate
-    monkeypatch.setattr(
-        synthetic, "generate", lambda seed: generate(seed, 4000)
-    )
+    have_rows(monkeypatch, 4000)
     config = Config(
         search="budget",
         max_epochs=2,
         search_epochs=2,
         retrain_epochs=1,
         embedding_dim=8,
-        sparsity=(0.5, 0.8),
+        sparsity=(0.8,),
         compare=("uniform", "magnitude"),
     )
     directory = RunDirectory(tmp_path / "run")
@@ -196,14 +207,13 @@ def test_what_a_real_run_knows_halfway_is_true_in_the_end(
     resume(directory)
     (finished,) = read_runs([directory.path])
     names = [model.name.split()[0] for model in content.models]
-    assert names == ["dense", "5,708", "2,283", "uniform", "uniform"]
-    assert content.models == finished.models[:5]
-    assert len(finished.models) == 7
+    assert names == ["dense", "2,283", "uniform"]
+    assert content.models == finished.models[:3]
+    assert len(finished.models) == 4
     assert content.features == finished.features
     assert json.dumps(content.kept["search"]) in json.dumps(finished.kept)
     assert content.unfinished.state.startswith(
-        "Finished stages: dense, search, budget-5708, budget-2283, "
-        "uniform-5708, uniform-2283, magnitude."
+        "Finished stages: dense, search, budget-2283, uniform-2283, magnitude."
     )
     assert content.settings == finished.settings
     for fact in ("model", "embedding", "features", "search", "seed", "data"):

@@ -20,6 +20,7 @@ from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.table import advice
 from keras_pep.lab.run.tuning import DroppedIfBehind, Tuning
 from keras_pep.sparse import SparseTable
+from tests.few_rows import have_rows
 from tests.lab.run.results import without_times
 from tests.lab.run.test_resume import InterruptedHereError, interrupting
 from tests.said import saying
@@ -35,11 +36,8 @@ SHORT = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_rows():
-    from keras_pep.data import synthetic
-
     with pytest.MonkeyPatch.context() as patch:
-        generate = synthetic.generate
-        patch.setattr(synthetic, "generate", lambda seed: generate(seed, 4000))
+        have_rows(patch, 4000)
         yield
 
 
@@ -55,6 +53,8 @@ def test_every_size_has_the_best_of_several_methods(run):
     best = max(metrics["tuning"], key=lambda tried: tried["auc"])
     assert dense["validation"]["auc"] == pytest.approx(best["auc"], abs=1e-6)
     assert metrics["embedding_dim"] == best["columns"]
+    assert metrics["teachers"]["columns"][0] == best["columns"]
+    assert metrics["teachers"]["auc"] >= best["auc"] - 1e-6
     whole = dense["exported_bytes"]["int8"]["table"]
     sizes = [entry["max_bytes"] for entry in metrics["budgets"]]
     assert sizes[:3] == [whole // 2, whole // 4, whole // 8]
@@ -210,7 +210,8 @@ def test_the_smallest_that_is_as_good_is_taken():
     assert line.startswith("Pruning does not pay here: take a full table of 1 ")
     found, line = taken(0.0002)
     assert found["target"] == 500
-    assert line.startswith("Take 500 entries, by one-shot: a table of 500 byte")
+    start = "Take the model of 500 entries (one-shot): a table of 500 bytes"
+    assert line.startswith(start)
     found, line = taken(0.0)
     assert found["target"] is None
     assert line.startswith("Pruning does not pay here: take the dense model: ")

@@ -89,8 +89,8 @@ def test_a_baseline_takes_nothing_along(train_command, tmp_path, monkeypatch):
     reason = "ValueError: operands could not be broadcast"
     assert result.stderr.splitlines() == [
         f"mixed-dimension-160 failed: {reason} (--debug shows where)",
-        "Error: failed: mixed-dimension 160. All else is done; try them again "
-        "with keras-pep train --resume run",
+        "Error: failed: mixed-dimension 160. Everything else is done. Try "
+        "again with: keras-pep train --resume run",
     ]
     run = tmp_path / "run"
     metrics = metrics_of(run)
@@ -288,7 +288,7 @@ def test_an_interrupt_is_no_failure(train_command, tmp_path, monkeypatch):
     result = train_command()
     assert result.exit_code == 1
     assert result.stderr == (
-        "Interrupted. Go on with: keras-pep train --resume run\n"
+        "Interrupted. Continue with: keras-pep train --resume run\n"
     )
     assert not (tmp_path / "run" / "metrics.json").exists()
 

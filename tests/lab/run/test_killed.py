@@ -1,18 +1,16 @@
 """`kill -9` at any moment: nothing is lost, and no file is broken."""
 
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_pep.lab.run import RunDirectory
+from tests.commands import Command
 from tests.lab.run.results import without_times
 
 pytestmark = pytest.mark.slow
@@ -35,13 +33,13 @@ RUNS = max(1, int(os.environ.get("KERAS_PEP_KILLS", "10")) // len(MOMENTS))
 def test_killed_at_every_moment(tmp_path):
     """Each run ends as one that was never killed."""
     moments = random.Random(0)
-    whole = started(folder(tmp_path / "whole"), *TRAIN)
+    whole = Command(folder(tmp_path / "whole"), *TRAIN)
     for number in range(RUNS):
         killed = folder(tmp_path / str(number))
         for pattern in MOMENTS:
             if pattern == PREPARES:
                 shutil.rmtree(killed / "cache", ignore_errors=True)
-            process = started(killed, *command_for(killed))
+            process = Command(killed, *command_for(killed))
             before = state(killed, pattern)
             while state(killed, pattern) <= before:
                 assert process.is_alive(), f"over before {pattern}"
@@ -52,7 +50,7 @@ def test_killed_at_every_moment(tmp_path):
             process.join()
             assert process.exitcode == -signal.SIGKILL
             every_file_is_whole(killed / "run")
-        process = started(killed, *command_for(killed))
+        process = Command(killed, *command_for(killed))
         process.join()
         whole.join()
         assert (process.exitcode, whole.exitcode) == (0, 0)
@@ -92,29 +90,6 @@ def folder(path):
         )
     )
     return path
-
-
-processes = multiprocessing.get_context("forkserver")
-# Its children have not to import them.
-processes.set_forkserver_preload(["keras_pep.lab.cli", "keras_pep.lab.report"])
-
-
-def started(folder, *arguments):
-    """A process that does a command."""
-    process = processes.Process(target=do, args=(folder, arguments))
-    process.start()
-    return process
-
-
-def do(folder, arguments):
-    """Does a command, and keeps what it says in a file."""
-    os.chdir(folder)
-    with Path("output").open("a") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    from keras_pep.lab.cli import main
-
-    sys.exit(main(arguments, prog_name="keras-pep", standalone_mode=False))
 
 
 def state(folder, pattern):

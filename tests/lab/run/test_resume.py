@@ -4,7 +4,6 @@ import itertools
 import json
 import logging
 import resource
-import subprocess
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -14,7 +13,8 @@ import pytest
 from keras_pep.data import DataError
 from keras_pep.lab.run import Config, RunDirectory, RunError, resume, train
 from keras_pep.lab.run.checkpoint import Saved
-from tests.lab.cli.test_cli import COMMAND, environment
+from tests.commands import Command
+from tests.few_rows import have_rows
 from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import folder
 from tests.said import saying
@@ -25,7 +25,7 @@ SETTINGS = {
     "budget": {
         "model": "deepfm",
         "linear": "pep",
-        "sparsity": (0.5, 0.8),
+        "sparsity": (0.8,),
         "compare": ("uniform", "magnitude"),
     },
     "paper": {
@@ -36,7 +36,11 @@ SETTINGS = {
         "l2": 1e-3,
         "start": "reinit",
     },
-    "lazy": {"optimizer": "lazy_adam", "start": "finetune"},
+    "lazy": {
+        "optimizer": "lazy_adam",
+        "start": "finetune",
+        "sparsity": (0.8, 0.9),
+    },
 }
 SHORT = {
     "search": "budget",
@@ -51,12 +55,7 @@ SHORT = {
 
 @pytest.fixture(autouse=True)
 def _few_rows(monkeypatch):
-    from keras_pep.data import synthetic
-
-    generate = synthetic.generate
-    monkeypatch.setattr(
-        synthetic, "generate", lambda seed: generate(seed, 4000)
-    )
+    have_rows(monkeypatch, 4000)
 
 
 def files_of(directory):
@@ -300,6 +299,10 @@ def test_every_flipped_byte_of_a_checkpoint_is_noticed(tmp_path):
             Saved.read(path)
 
 
+def have_a_limit():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+
 def test_a_full_disk_loses_nothing(tmp_path):
     """Files may not be larger than 20 kB, then they may."""
     data = folder(tmp_path / "data")
@@ -309,18 +312,9 @@ def test_a_full_disk_loses_nothing(tmp_path):
         *("--search-epochs", "2", "--sparsity", "0.8", "--no-baseline"),
         *("--cache-dir", tmp_path / "cache", "--run-dir", tmp_path / "run"),
     ]
-    done = subprocess.run(
-        [COMMAND, *map(str, settings)],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        preexec_fn=lambda: resource.setrlimit(
-            resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY)
-        ),
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr == (
+    code, _, errors = Command(tmp_path, *settings, before=have_a_limit).ended()
+    assert code == 1
+    assert errors == (
         f"Error: {tmp_path}/run/checkpoint.npz cannot be written: File too "
         "large. Go on, when it can be, with keras-pep train --resume "
         f"{tmp_path}/run\n"

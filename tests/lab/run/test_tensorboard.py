@@ -1,22 +1,20 @@
 """Read by TensorBoard itself."""
 
+import shutil
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
-from keras_pep.data import synthetic
 from keras_pep.lab.run import Config, RunDirectory, train
+from tests.few_rows import have_rows
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    generate = synthetic.generate
-    monkeypatch.setattr(
-        synthetic, "generate", lambda seed: generate(seed, 4000)
-    )
-    directory = RunDirectory(tmp_path / "run")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = RunDirectory(tmp_path_factory.mktemp("tensorboard") / "run")
     config = Config(
         search="budget",
         embedding_dim=8,
@@ -27,8 +25,9 @@ def run(tmp_path, monkeypatch):
         sparsity=(0.8,),
         granularity="dimension",
     )
-    metrics = train(config, directory)
-    return directory, metrics
+    with pytest.MonkeyPatch.context() as patch:
+        have_rows(patch, 4000)
+        return directory, train(config, directory)
 
 
 def read(folder):
@@ -99,8 +98,9 @@ def test_thresholds_rise_while_a_table_is_searched(run):
     )
 
 
-def test_logs_of_an_old_run_go_and_nothing_else(run):
-    directory, _ = run
+def test_logs_of_an_old_run_go_and_nothing_else(run, tmp_path):
+    path = shutil.copytree(run[0].path, tmp_path / "run")
+    directory = RunDirectory(path)
     mine = directory.logs / "mine.txt"
     mine.write_text("notes")
     directory.delete_outputs()

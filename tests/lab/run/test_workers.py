@@ -3,7 +3,6 @@
 import functools
 import json
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,6 +12,7 @@ from keras_pep.lab.run import RunDirectory
 from keras_pep.lab.run.directory import Stage
 from keras_pep.lab.run.workers import check_tf_config
 from keras_pep.pruning import Ticket
+from tests.commands import Command
 from tests.lab.cli.test_cli import COMMAND, invoke
 from tests.workers import environments
 
@@ -20,7 +20,7 @@ SETTINGS = (
     *("train", "--dataset", "clicks.csv", "--label", "clicked", "--quiet"),
     *("--embedding-dim", "8", "--batch-size", "128", "--min-count", "1"),
     *("--optimizer", "lazy-adam", "--learning-rate", "0.02"),
-    *("--no-baseline", "--search-epochs", "6", "--retrain-epochs", "3"),
+    *("--no-baseline", "--search-epochs", "5", "--retrain-epochs", "2"),
     *("--budget", "300", "--linear", "pep", "--cache-dir", "cache"),
 )
 WORKERS = ("--distribute", "multi-worker")
@@ -43,22 +43,10 @@ def folder(tmp_path_factory):
     return path
 
 
-def started(folder, environment, *arguments):
-    return subprocess.Popen(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @functools.cache
 def alone(folder):
     """The result of one process."""
-    process = started(folder, None, *SETTINGS, "--run-dir", "alone")
-    assert ended(process)[0] == 0
+    assert Command(folder, *SETTINGS, "--run-dir", "alone").ended()[0] == 0
     return result(folder, "alone")
 
 
@@ -69,18 +57,33 @@ def result(folder, name):
     return budget
 
 
+def together(folder, *arguments):
+    """Two workers, of which the first is the chief.
+
+    Not `Command`s: at its end a whole process waits for the other one.
+    """
+    return [
+        subprocess.Popen(
+            [COMMAND, *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for environment in environments()
+    ]
+
+
 def ended(process):
     """Its exit code, and what it has said."""
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     return process.returncode, output, errors
 
 
 @pytest.mark.slow
 def test_a_worker_killed_and_resumed_ends_as_one_process(folder):
-    workers = [
-        started(folder, environment, *SETTINGS, *WORKERS, "--run-dir", "run")
-        for environment in environments()
-    ]
+    workers = together(folder, *SETTINGS, *WORKERS, "--run-dir", "run")
     history = folder / "run" / "history.csv"
     while not history.exists() or len(history.read_text().splitlines()) < 4:
         assert all(worker.poll() is None for worker in workers)
@@ -95,10 +98,7 @@ def test_a_worker_killed_and_resumed_ends_as_one_process(folder):
     ended(workers[1])
     assert not (folder / "run" / "metrics.json").exists()
 
-    workers = [
-        started(folder, environment, "train", "--resume", "run", "--quiet")
-        for environment in environments()
-    ]
+    workers = together(folder, "train", "--resume", "run", "--quiet")
     (code, output, errors), follower = map(ended, workers)
     assert (code, errors) == (0, "")
     assert "run directory: run" in output
@@ -196,30 +196,19 @@ def test_usage_of_workers(monkeypatch):
     assert "Invalid value for --run-dir: " in result.output
 
 
-MIRRORED = """
-import sys
-import tensorflow as tf
+def have_two_devices():
+    import tensorflow as tf
 
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, two)
-from keras_pep.lab.cli import main
-
-main(sys.argv[1:])
-"""
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, two)
 
 
 @pytest.mark.slow
 def test_two_devices_train_as_one(folder):
-    subprocess.run(
-        [
-            *(sys.executable, "-c", MIRRORED, *SETTINGS),
-            *("--distribute", "mirrored", "--run-dir", "mirrored"),
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    arguments = (*SETTINGS, "--distribute", "mirrored", "--run-dir", "mirrored")
+    mirrored = Command(folder, *arguments, before=have_two_devices)
+    assert mirrored.ended()[0] == 0
     one, two = alone(folder), result(folder, "mirrored")
     assert two["validation"]["auc"] == pytest.approx(
         one["validation"]["auc"], abs=0.0005

@@ -1,0 +1,141 @@
+"""`keras-pep replay`."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_pep.lab.cli.common import command, options
+from keras_pep.lab.cli.dataset import (
+    NAMES,
+    SEED,
+    data_options,
+    data_settings,
+    short_name,
+)
+from keras_pep.lab.cli.train import OPTIONS
+
+_WHOLE = click.IntRange(min=1)
+_NAMES = (
+    *("model", "effort", "budget", "max_bytes", "tolerance", "batch_size"),
+    *("max_epochs", "decay", "evict_below"),
+)
+
+
+@partial(command, progress=True)
+@data_options
+@click.option(
+    "--time",
+    "column",
+    metavar="COLUMN",
+    help="Column of times, which may have a format, as in "
+    "'hour(%y%m%d%H)'. It is a field only if --fields names it.  [default for "
+    "movielens: its own]",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["day", "week", "month"]),
+    default="day",
+    show_default=True,
+    help="Time between two trainings.",
+)
+@click.option(
+    "--first",
+    type=_WHOLE,
+    default=1,
+    show_default=True,
+    help="Periods that the first model is trained on.",
+)
+@click.option(
+    "--periods",
+    type=_WHOLE,
+    help="Periods to score after those.  [default: all]",
+)
+@click.option(
+    "--window",
+    type=_WHOLE,
+    help="Periods that a continued model is trained on.  [default: all so far]",
+)
+@click.option(
+    "--seeds",
+    type=_WHOLE,
+    default=1,
+    show_default=True,
+    help="Number of replays, each from another seed.",
+)
+@options({**{name: OPTIONS[name] for name in _NAMES}, "seed": SEED})
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for replay.json and the runs.  [default: "
+    "replays/<dataset>-<time>]",
+)
+def replay(
+    *,
+    column: str | None,
+    by: str,
+    first: int,
+    periods: int | None,
+    window: int | None,
+    seeds: int,
+    output: Path | None,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Replay a data set in time order, to compare ways of retraining.
+
+    Three models score each period: one that is never retrained, one trained
+    anew on all earlier rows, and one that train --continue has made from the
+    model of the period before.
+
+    \b
+    Examples:
+      keras-pep replay --dataset clicks.csv --label clicked --time when --by day
+      keras-pep replay --dataset movielens --data-dir ml-1m --by week
+    """
+    from keras_pep.lab.replay import replay as play
+    from keras_pep.lab.replay import replay_table
+    from keras_pep.lab.run import Config
+
+    dataset = settings["dataset"]
+    known = dataset.startswith("movielens")
+    settings = {**data_settings(settings), **settings}
+    for flag, wrong, problem in (
+        (
+            "--dataset",
+            dataset in NAMES and not known,
+            f"{dataset} has no times: replay movielens or your own file.",
+        ),
+        (
+            "--label",
+            not known and not settings["label"],
+            "name the column of labels.",
+        ),
+        (
+            "--data-dir",
+            known and not settings["data_dir"],
+            "name the folder of MovieLens.",
+        ),
+        ("--time", not known and not column, "name the column of times."),
+        (
+            "--split",
+            settings["split"] != "random",
+            "rows are divided by --time: leave it out.",
+        ),
+    ):
+        if wrong:
+            raise click.BadParameter(problem, param_hint=flag)
+    name = f"{short_name(dataset)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = output or Path("replays", name)
+    found = play(
+        *(Config(**settings), column or "timestamp", by, folder),
+        first=first,
+        periods=periods,
+        window=window,
+        seeds=seeds,
+        say=lambda line: None if quiet else click.echo(line),
+    )
+    click.echo(f"\n{replay_table(found)}\n")
+    click.echo(f"replay: {folder / 'replay.json'}")

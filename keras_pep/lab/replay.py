@@ -1,0 +1,353 @@
+"""`keras-pep replay`: a data set in time order, as if it came day by day.
+
+After each period every policy has a model, which scores the rows of the next.
+"""
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from keras_pep.data import DataError, movielens_files
+from keras_pep.data import rows as raw
+from keras_pep.data.rows import Column, Malformed
+from keras_pep.data.splits import rule_of
+from keras_pep.data.times import instants, numbers
+from keras_pep.files import whole
+from keras_pep.lab.run import Config, RunDirectory, scorer_of_run, train
+from keras_pep.lab.run.models import chosen_model
+from keras_pep.lab.run.table import aligned, figure
+from keras_pep.metrics import auc
+
+NEVER, NOTHING, CONTINUED = POLICIES = (
+    "never retrained",
+    "from nothing",
+    "continued",
+)
+PERIODS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+_LARGEST_SECOND = 1e11  # since 1970; above are milliseconds, and so on
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How a model has scored the rows of the period after its last one.
+
+    Attributes:
+        seed: Of all its trainings.
+        policy: One of `POLICIES`.
+        period: The last that it has seen, or could have seen.
+        scored: The period that it has scored.
+        auc: On the rows of that one.
+        seconds: That its training took; 0 where there was none.
+        bytes: Of its table as exported in int8.
+    """
+
+    seed: int
+    policy: str
+    period: str
+    scored: str
+    auc: float
+    seconds: float
+    bytes: int
+
+
+def replay(
+    config: Config,
+    column: str,
+    by: str,
+    folder: Path,
+    *,
+    first: int = 1,
+    periods: int | None = None,
+    window: int | None = None,
+    seeds: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Scored]:
+    """Play a data set in time order, by every policy.
+
+    Args:
+        config: How a model is trained from nothing.
+        column: The column of times, with its format in brackets if need be.
+        by: `"day"`, `"week"` or `"month"`.
+        folder: Where runs and `replay.json` are left; must not have files.
+        first: How many periods the first model is trained on.
+        periods: How many are scored after those; by default all.
+        window: How many periods a continued model is trained on; by default all
+            so far.
+        seeds: How many times to play.
+        say: Called with a line for each training.
+
+    Raises:
+        DataError: If the data are not as described, or have too few periods.
+        RunError: If the folder has files.
+    """
+    RunDirectory(folder).create()
+    config, column = _of_files(config, column, folder)
+    parts, config = _divide(config, column, by, folder / "parts", say)
+    names = [*parts][: None if periods is None else first + periods]
+    if len(names) <= first:
+        raise DataError(
+            f"{config.dataset}: found {len(names)} {by}s, expected at least "
+            f"{first + 1}: one more than the first model is trained on."
+        )
+    found: list[Scored] = []
+    for seed in range(config.seed, config.seed + seeds):
+        started = replace(config, seed=seed)
+        runs = folder / f"seed-{seed}"
+        _, paths = zip(*parts.items(), strict=True)
+        run, took = _train(started, paths[:first], runs / "first")
+        at, seconds = (
+            dict.fromkeys(POLICIES, run),
+            dict.fromkeys(POLICIES, took),
+        )
+        for last in range(first, len(names)):
+            for policy in POLICIES:
+                entry = chosen_model(
+                    at[policy], at[policy].read_json("metrics.json")
+                )[1]
+                found.append(
+                    Scored(
+                        *(seed, policy, names[last - 1], names[last]),
+                        _auc(at[policy], paths[last], str(config.label)),
+                        round(seconds[policy], 2),
+                        entry["exported_bytes"]["int8"]["table"],
+                    )
+                )
+            _write(folder, config, by, found)
+            say(_line(found[-len(POLICIES) :]))
+            if last == len(names) - 1:
+                break
+            now, seconds[NEVER] = names[last], 0.0
+            at[NOTHING], seconds[NOTHING] = _train(
+                started, paths[: last + 1], runs / f"from-nothing-{now}"
+            )
+            days = paths[: last + 1][-(window or last + 1) :]
+            at[CONTINUED], seconds[CONTINUED] = _train(
+                replace(
+                    started,
+                    search="auto",
+                    continued=str(at[CONTINUED].path.resolve()),
+                    # Counts of all these rows are those of the last ones alone.
+                    decay=config.decay if len(days) == 1 else 0.0,
+                ),
+                *(days, runs / f"continued-{now}"),
+            )
+    return found
+
+
+def replay_table(found: Sequence[Scored]) -> str:
+    """AUC of each policy in each period, and means below, as text."""
+    periods = list(dict.fromkeys(each.scored for each in found))
+    rows: list[tuple[str, ...]] = [("rows of", *POLICIES)]
+
+    def mean(name: str, policy: str, scored: Sequence[str]) -> float:
+        own = [
+            getattr(each, name)
+            for each in found
+            if each.policy == policy and each.scored in scored
+        ]
+        return float(np.mean(own)) if own else float("nan")
+
+    for period in periods:
+        aucs = (mean("auc", policy, [period]) for policy in POLICIES)
+        rows.append((period, *map(figure, aucs)))
+    aucs = (mean("auc", policy, periods) for policy in POLICIES)
+    rows.append(("mean AUC", *map(figure, aucs)))
+    # The first model is the same for all.
+    later = periods[1:]
+    rows.append(
+        (
+            "seconds a training",
+            *(f"{mean('seconds', policy, later):.1f}" for policy in POLICIES),
+        )
+    )
+    rows.append(
+        (
+            "largest table, bytes",
+            *(
+                f"{max(e.bytes for e in found if e.policy == policy):,}"
+                for policy in POLICIES
+            ),
+        )
+    )
+    return aligned(rows)
+
+
+def _line(scored: Sequence[Scored]) -> str:
+    aucs = ", ".join(
+        f"{each.policy} {each.auc:.4f} ({each.seconds:.0f} s)"
+        for each in scored
+    )
+    return f"{scored[0].scored}, seed {scored[0].seed}: AUC {aucs}"
+
+
+def _write(
+    folder: Path, config: Config, by: str, found: Sequence[Scored]
+) -> None:
+    content = {
+        "by": by,
+        "settings": config.to_dict(),
+        "scored": [asdict(each) for each in found],
+    }
+    with whole(folder / "replay.json") as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def _train(
+    config: Config, parts: Sequence[Path], folder: Path
+) -> tuple[RunDirectory, float]:
+    """Train on the rows of some periods: the run, and the seconds it took."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    keras.backend.clear_session()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        rows = Path(name, "rows")
+        rows.mkdir()
+        for part in parts:
+            os.link(part, rows / part.name)
+        start = time.perf_counter()
+        directory = RunDirectory(folder)
+        logging.disable(logging.INFO)
+        try:
+            train(
+                replace(config, dataset=str(rows), cache_dir=f"{name}/cache"),
+                directory,
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        return directory, time.perf_counter() - start
+
+
+def _auc(run: RunDirectory, part: Path, label: str) -> float:
+    """Score the rows of a period."""
+    score, columns = scorer_of_run(run)
+    files = raw.files_of(part)
+    labels, scores = [], []
+    for block in raw.blocks(files, (*columns, label), Malformed()):
+        labels.append(_labels(block.columns[label]))
+        scores.append(score(block))
+    return auc(np.concatenate(labels), np.concatenate(scores))
+
+
+def _labels(column: Column) -> np.ndarray:
+    """Read 0 and 1, or false and true; NaN for anything else."""
+    words = {"true": "1", "false": "0"}
+    texts = [words.get(t.lower(), t) for t in column.values.to_pylist()]
+    found: np.ndarray = numbers(np.array(texts, object))[column.codes]
+    return found
+
+
+def _divide(
+    config: Config,
+    column: str,
+    by: str,
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[dict[str, Path], Config]:
+    """Write the rows of each period to a file of its own.
+
+    Returns:
+        The files by the names of periods, in order; and the settings, by which
+        the time is no field unless it was named as one.
+    """
+    files = raw.files_of(Path(config.dataset), config.delimiter)
+    columns = raw.header(files)
+    label = config.label or ""
+    rule = rule_of(f"time:{column}", columns, label, ())
+    missing = [name for name in (label, rule.column) if name not in columns]
+    if missing:
+        raise raw.no_column(files, missing, columns)
+    fields = config.fields or tuple(
+        name for name in columns if name not in (label, rule.column)
+    )
+    folder.mkdir(parents=True)
+    writers: dict[str, Any] = {}
+    left_out = 0
+    with contextlib.ExitStack() as stack:
+        for block in raw.blocks(files, columns, Malformed()):
+            table = pa.table(
+                {
+                    name: each.values.take(pa.array(each.codes))
+                    for name, each in block.columns.items()
+                }
+            )
+            of = block.columns[rule.column]
+            names = _periods(of.values, rule.time_format, by)[of.codes]
+            labels = _labels(block.columns[label])
+            right = (labels == 0) | (labels == 1)
+            left_out += int((~right | (names == "")).sum())
+            place = table.schema.get_field_index(label)
+            table = table.set_column(place, label, pa.array(labels == 1))
+            for name in np.unique(names[right & (names != "")]):
+                if name not in writers:
+                    path = folder / f"{name}.parquet"
+                    writer = pa.parquet.ParquetWriter(path, table.schema)
+                    writers[name] = stack.enter_context(writer)
+                rows = pa.array(right & (names == name))
+                writers[name].write_table(table.filter(rows))
+    if left_out:
+        say(
+            f"left out: {left_out:,} rows whose {rule.column!r} is no time, or "
+            f"whose {label!r} is neither 0 nor 1"
+        )
+    parts = {name: folder / f"{name}.parquet" for name in sorted(writers)}
+    return parts, replace(config, fields=fields, delimiter=None)
+
+
+def _periods(texts: Any, time_format: str, by: str) -> np.ndarray:
+    """Name the period of each time; `""` of what is none."""
+    found, _ = instants(texts, time_format)
+    while np.nanmax(np.abs(found), initial=0.0) > _LARGEST_SECOND:
+        found /= 1000  # milliseconds, microseconds or nanoseconds
+    days, places = np.unique(found // 86_400, return_inverse=True)
+    day = datetime.timedelta(days=1)
+    names = [
+        ""
+        if np.isnan(each)
+        else f"{datetime.datetime(1970, 1, 1) + each * day:{PERIODS[by]}}"
+        for each in days
+    ]
+    return np.array(names, dtype=object)[places]
+
+
+def _of_files(config: Config, column: str, folder: Path) -> tuple[Config, str]:
+    """Write MovieLens as a file of one's own; leave others as they are."""
+    if not config.dataset.startswith("movielens"):
+        return config, column
+    name = "movielens-1m" if config.dataset == "movielens" else config.dataset
+    tables = movielens_files.read(
+        name, Path(str(config.data_dir)), config.max_bad_rows
+    )
+    ratings = tables.ratings[tables.ratings["rating"] != 3]
+    rows = ratings.merge(tables.users, on="user_id").merge(
+        tables.movies, on="movie_id"
+    )
+    rows["positive"] = (rows["rating"] > 3).astype(int)
+    path = folder / f"{name}.parquet"
+    rows.drop(columns="rating").to_parquet(path, index=False)
+    return (
+        replace(
+            config,
+            dataset=str(path),
+            data_dir=None,
+            features=None,
+            label="positive",
+            fields=tuple(
+                f"{each}:{'list' if each == 'genres' else 'category'}"
+                for each in rows.columns
+                if each not in ("rating", "timestamp", "positive")
+            ),
+        ),
+        "timestamp",
+    )

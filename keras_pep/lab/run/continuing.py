@@ -1,0 +1,275 @@
+"""A run that goes on from another: its model and ids, on later data."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_pep.data import Earlier
+from keras_pep.data.fields import Vocabulary
+from keras_pep.lab.presets import preset
+from keras_pep.lab.run.directory import RunDirectory, RunError
+from keras_pep.lab.run.models import chosen_model
+from keras_pep.lab.run.results import exported_bytes, figures, results
+from keras_pep.lab.run.size import Size
+from keras_pep.lab.run.tuning import Training, optimizer
+from keras_pep.layers import PEPEmbedding, PrunedEmbedding, RowEmbedding
+from keras_pep.layers.prefixes import fits_prefixes
+from keras_pep.layers.rounding import clipped
+from keras_pep.metrics import evaluate
+from keras_pep.pruning import convert, cut, grown, pruned_model
+from keras_pep.pruning.continuing import (
+    keep_only,
+    score_of,
+)
+from keras_pep.pruning.ticket import Ticket, pep_layers
+from keras_pep.serving import served_model
+from keras_pep.sparse import SparseTable
+
+if TYPE_CHECKING:
+    from keras_pep.lab.run.config import Config
+    from keras_pep.lab.run.runner import Run
+
+_WARM = "try-warm-up"  # a file that leaves with the other candidates
+
+
+def earlier_of(config: "Config") -> Earlier:
+    """Read the vocabularies of the run that a run goes on from.
+
+    Raises:
+        RunError: If it has none, or they are damaged.
+        DataError: If they have no place for new values.
+    """
+    directory = RunDirectory(str(config.continued))
+    vocabularies = directory.read_vocabularies()
+    seen = directory.read_seen()
+    if not seen:
+        counts, start = directory.read_counts(), 0
+        for name, vocabulary in vocabularies.items():
+            end = start + len(vocabulary)
+            part = [] if counts is None else counts[start:end].tolist()
+            seen[name] = {
+                value: float(count)
+                for value, count in zip(vocabulary, part, strict=False)
+                if value is not None
+            }
+            start = end
+    return Earlier(vocabularies, seen, config.decay, config.evict_below)
+
+
+def continue_run(run: "Run") -> dict[str, Any]:
+    """Train the model of the earlier run on the rows of this one.
+
+    Its size stays what was asked for. New features begin with whole rows;
+    after a few epochs the smallest entries of all features are cut.
+
+    Returns:
+        Of `metrics.json`, what this finds.
+
+    Raises:
+        RunError: If the earlier run has no model that can go on.
+    """
+    before = _Before(run)
+    columns = before.model.embedding.output_dim
+    run.config = replace(run.config, embedding_dim=columns)
+    run.parameters = run.config.parameters(run.dataset)
+    warm = run.do("warm-up", partial(_warm_up, run, before))
+    entry = run.do(f"budget-{before.size.name}", partial(_cut, run, before))
+    del warm["steps"]
+    return {
+        "dense": None,
+        "search": {
+            "method": "continued",
+            "granularity": run.config.shared_by(),
+            "steps": None,
+            "seconds": None,
+            "embedding_parameters": None,
+        },
+        "budgets_not_reached": [],
+        "budgets": [entry],
+        "budgets_failed": {},
+        "continued": warm,
+    }
+
+
+class _Before:
+    """The model that a run goes on from, and what has become of its ids."""
+
+    def __init__(self, run: "Run") -> None:
+        directory = RunDirectory(str(run.config.continued))
+        self.metrics = directory.read_json("metrics.json")
+        name, self.entry = chosen_model(directory, self.metrics)
+        self.model = directory.load_model(name)
+        self.vocabularies = directory.read_vocabularies()
+        self.rows = [
+            vocabulary.ids_in(self.vocabularies[name])
+            for name, vocabulary in run.dataset.vocabularies.items()
+        ]
+        embedding = self.model.embedding
+        kinds = PEPEmbedding, PrunedEmbedding, RowEmbedding
+        if not isinstance(embedding, kinds):
+            raise RunError(
+                f"{directory.path}: a table of mixed dimensions cannot be "
+                "continued. Expected: a model of another method. Train again, "
+                "without --effort thorough."
+            )
+        asked = self.entry.get("max_bytes")
+        entries = self.entry.get("target")
+        if name == "dense":  # nothing was asked for
+            entries = run.dataset.feature_count * embedding.output_dim
+        vocabularies = run.dataset.vocabularies.values()
+        more = tuple(int(not each.unknown) for each in vocabularies)
+        self.size = Size(
+            entries=None if asked else entries,
+            bytes=asked,
+            fields=run.dataset.field_sizes,
+            more=more,
+        )
+
+    def training(self, run: "Run", epochs: int) -> Training:
+        """How its model was trained; the rate to begin with, the length not."""
+        columns = self.model.embedding.output_dim
+        continued, tuned = (
+            self.metrics.get(name) for name in ("continued", "tuning")
+        )
+        if continued:
+            rate, l2 = continued["rate"], continued["l2"]
+        elif tuned:
+            best = max(tuned, key=lambda each: each["auc"])
+            whole = Training(best["columns"], best["l2"], best["rate"], 0)
+            kept = 1.0 - self.entry.get("sparsity", 0.0)
+            kept = min(1.0, kept * best["columns"] / columns)
+            rate, l2 = whole.rate, whole.narrowed(columns, kept).l2
+        else:
+            rate = self.metrics["schedule"]["retrain_rate"]
+            l2 = preset("l2") if run.config.l2 is None else run.config.l2
+        # In proportion to how often a feature is seen.
+        l2 *= self.metrics["feature_count"] / run.dataset.feature_count
+        return Training(columns, l2, rate, epochs)
+
+    def figures(self, run: "Run") -> dict[str, Any]:
+        """AUC and log-loss on today's rows, where new values are unknown."""
+        columns = [
+            each
+            for each, length in zip(
+                self.rows, run.dataset.field_lengths, strict=True
+            )
+            for _ in range(length)
+        ]
+        found = {}
+        for name in ("validation", "test"):
+            split = run.dataset.splits[name]
+            ids = split.ids[:].copy()
+            for column, known in zip(ids.T, columns, strict=True):
+                there = column >= 0
+                column[there] = np.maximum(known[column[there]], 0)
+            found[name] = evaluate(
+                self.model, ids, split.labels, weights=split.weights
+            )
+        return found
+
+    def changes(
+        self, vocabularies: Mapping[str, Vocabulary]
+    ) -> dict[str, dict[str, int]]:
+        """Count for each field the ids that stay, are new, and are gone."""
+        return {
+            name: {
+                "known": int((rows >= 0).sum()),
+                "added": int((rows == -1).sum()),
+                "gone": len({*self.vocabularies[name]} - {*vocabularies[name]}),
+            }
+            for name, rows in zip(vocabularies, self.rows, strict=True)
+        }
+
+
+def _warm_up(run: "Run", before: _Before) -> dict[str, Any]:
+    """Train the larger model, in which new features have whole rows."""
+    keras.utils.set_random_seed(run.config.seed)
+    model = before.model
+    if isinstance(model.embedding, RowEmbedding):
+        model = convert(model)
+    model = grown(model, before.rows)
+    training = before.training(run, preset("warm_up_epochs"))
+    _fit(run, "warm-up", model, training)
+    run.directory.save_model(_WARM, model)
+    return {
+        "from": str(run.config.continued),
+        "rate": training.rate,
+        "l2": training.l2,
+        "fields": before.changes(run.dataset.vocabularies),
+        "before": before.figures(run),
+        "exported_bytes_before": before.entry["exported_bytes"],
+        "export_before": before.entry.get("export", {}).get("path"),
+        "steps": run.stage.history[-1]["step"],
+    }
+
+
+def _cut(run: "Run", before: _Before) -> dict[str, Any]:
+    """Cut the model to its size, and train what is left."""
+    keras.utils.set_random_seed(run.config.seed)
+    model, size = run.directory.load_model(_WARM), before.size
+    _cut_to(size, model)
+    training = before.training(run, preset("continued_epochs"))
+    _fit(run, f"budget-{size.name}", model, training)
+    (layer, *_), small = pep_layers(model), pruned_model(model)
+    if not _fits(run, size, small) and fits_prefixes(layer.sparse(), None):
+        # Rows would need scales of their own for the sake of a few values.
+        keep_only(model, layer, clipped(layer.sparse()))
+    if not _fits(run, size, pruned_model(model)):
+        _cut_to(replace(size, row_bytes=2), model)
+    while not _fits(run, size, small := pruned_model(model)):
+        kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
+        cut(model, int(0.98 * kept))
+    ticket = Ticket.from_model(model, (), 0, 0)
+    kept = ticket.embedding_parameters
+    target = size.entries or kept
+    run.directory.save_ticket(replace(ticket, budget=target))
+    return {
+        "target": target,
+        "max_bytes": size.bytes,
+        "method": "continued",
+        "sparsity": round(ticket.sparsity, 6),
+        "search_step": 0,
+        **results(run, f"budget-{target}", small, kept),
+        "int8": figures(run, served_model(small, "int8")),
+    }
+
+
+def _fits(run: "Run", size: Size, model: keras.Model) -> bool:
+    found = exported_bytes(model, run.dataset.vocabularies)["int8"]["table"]
+    return size.bytes is None or found <= size.bytes
+
+
+def _cut_to(size: Size, model: keras.Model) -> None:
+    """Keep the largest entries of a table, as many as a size holds."""
+    layers = pep_layers(model)
+    if size.entries is not None:
+        cut(model, size.entries)
+        return
+    table = layers[0].sparse()
+    prefixes = fits_prefixes(table, None)
+    score = score_of(table, prefixes=prefixes)
+    mask = size.largest(score, prefixes=prefixes)
+    keep_only(model, layers[0], SparseTable.from_dense(table.to_dense(), mask))
+
+
+def _fit(run: "Run", name: str, model: keras.Model, training: Training) -> None:
+    """Train a model to its best epoch, at a rate that falls to zero.
+
+    Without L2, which would shrink the features that today's rows do not have.
+    If these have the earlier rows too, with more of it than before, and at a
+    higher rate.
+    """
+    rate, l2 = preset("continued")["new" if run.config.decay else "all"]
+    training = replace(training, rate=rate * training.rate, l2=l2 * training.l2)
+    run.config.compile_model(model, optimizer(run, training))
+    kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
+    batches, arguments = run.training(
+        *(name, run.rows, training.epochs),
+        kept=kept,
+        patience=training.epochs,
+    )
+    model.fit(batches, verbose=0, **arguments)

@@ -154,10 +154,10 @@ PRESETS: Sequence[Preset] = (
     Preset("lazy_rows", 4, f"{_LOG}: the default run"),
     # A run that goes on from another.
     Preset("warm_up_epochs", 2, "docs/continuing.md"),
-    Preset("continued_epochs", 6, "docs/continuing.md"),
+    Preset("continued_epochs", 4, "docs/continuing.md"),
     Preset(
         "continued",
-        {"new": (1.0, 0.0), "all": (2.0, 3.0)},
+        {"new": (1.0, 0.0), "all": (1.0, 3.0)},
         "docs/continuing.md; rate and L2, in those of the first run",
     ),
     Preset("decay", 0.9, _NOT_VARIED),

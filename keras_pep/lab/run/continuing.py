@@ -260,8 +260,7 @@ def _fit(run: "Run", name: str, model: keras.Model, training: Training) -> None:
     """Train a model to its best epoch, at a rate that falls to zero.
 
     Without L2, which would shrink the features that today's rows do not have.
-    If these have the earlier rows too, with more of it than before, and at a
-    higher rate.
+    If these have the earlier rows too, with more of it than before.
     """
     rate, l2 = preset("continued")["new" if run.config.decay else "all"]
     training = replace(training, rate=rate * training.rate, l2=l2 * training.l2)

@@ -15,7 +15,10 @@ import click
 
 from apps.reproduce.__main__ import cells, exported_aucs, runs_of
 
-RIVALS = ("uniform", "mixed-dimension", "magnitude")
+RIVALS = (
+    *("uniform", "mixed-dimension", "magnitude", "gradual-magnitude"),
+    "hot-rows",
+)
 CLOSE = 0.0005  # of an AUC
 
 

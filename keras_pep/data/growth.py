@@ -73,7 +73,7 @@ class Earlier:
     Attributes:
         vocabularies: By field.
         seen: How often the values of each field were seen, with those that have
-            no id yet.
+            no id yet; or the file that says so, `Dataset.seen`.
         decay: What an earlier row counts, of 1.
         evict_below: A value loses its id when it was seen less than this.
 
@@ -92,11 +92,13 @@ class Earlier:
     """
 
     vocabularies: Mapping[str, Vocabulary]
-    seen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    seen: Mapping[str, Mapping[str, float]] | Path = field(default_factory=dict)
     decay: float = 1.0
     evict_below: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.seen, Path):
+            object.__setattr__(self, "seen", read_seen(self.seen))
         if not all(
             each.unknown or each.field.kind == "hash"
             for each in self.vocabularies.values()
@@ -138,6 +140,7 @@ class Earlier:
         Returns:
             The vocabulary, and how often values were seen, likewise.
         """
+        assert not isinstance(self.seen, Path)
         # Not what is all but forgotten.
         seen = {
             value: self.decay * count

@@ -155,7 +155,11 @@ PRESETS: Sequence[Preset] = (
     # A run that goes on from another.
     Preset("warm_up_epochs", 2, "docs/continuing.md"),
     Preset("continued_epochs", 4, "docs/continuing.md"),
-    Preset("continued_l2", 3.0, "docs/continuing.md; with the earlier rows"),
+    Preset(
+        "continued",
+        {"new": (1.0, 0.0), "all": (1.0, 3.0)},
+        "docs/continuing.md; rate and L2, in those of the first run",
+    ),
     Preset("decay", 0.9, _NOT_VARIED),
     Preset("evict_below", 0.5, "not varied; of rows"),
     # Baselines.

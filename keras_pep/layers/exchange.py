@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_pep._keras_compat import layers_within
+from keras_pep.layers import variables
 from keras_pep.runtime import keras_of, weights_of
 
 # Takes the configuration of a layer, or of anything else, as
@@ -114,7 +115,8 @@ def copy_weights(
             f"model has. Received: model={source.name!r}"
         )
     for weight, other in zip(weights, others, strict=True):
-        other.assign(weight)
+        # A copy: on JAX a step deletes the arrays that it was given.
+        variables.assign(other, variables.values_of(weight))
     finalize(target)
 
 

@@ -139,9 +139,6 @@ class Bounds:
         """Whether each id is allowed, boolean."""
         dtype = keras.backend.standardize_dtype(ids.dtype)
         highest = np.minimum(self.sizes - 1, np.iinfo(dtype).max)
-        if keras.backend.backend() == "tensorflow" and on_cpu():
-            span = (highest - self.lowest).astype(f"u{dtype}")
-            return _above(ids, self.lowest) <= span
         return ops.logical_and(
             ids >= ops.cast(self.lowest, dtype), ids <= ops.cast(highest, dtype)
         )

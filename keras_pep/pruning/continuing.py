@@ -19,6 +19,7 @@ from keras_pep.layers.exchange import (
 )
 from keras_pep.layers.linear import LinearMixin
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
+from keras_pep.layers.prefixes import fits_prefixes
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.row_embedding import RowEmbedding
 from keras_pep.models.base import FieldModelMixin
@@ -227,7 +228,7 @@ def cut(model: keras.Model, budget: int) -> None:
     layers = pep_layers(model)
     catch_up(getattr(model, "optimizer", None))
     tables = [layer.sparse() for layer in layers]
-    prefixes = all(map(keeps_prefixes, tables))
+    prefixes = all(fits_prefixes(table, None) for table in tables)
     scores = [score_of(table, prefixes=prefixes) for table in tables]
     every = np.concatenate([score.ravel() for score in scores])
     kept = np.zeros(every.size, bool)
@@ -252,13 +253,6 @@ def keep_only(model: keras.Model, layer: Any, table: SparseTable) -> None:
             tuple(slot.shape) == mask.shape
         ):
             variables.assign(slot, variables.values_of(slot) * mask)
-
-
-def keeps_prefixes(table: SparseTable) -> bool:
-    """Tell whether all rows of a table keep their first columns."""
-    sizes = table.embedding_sizes()
-    first = np.repeat(table.row_splits[:-1], sizes)
-    return bool((table.columns == np.arange(first.size) - first).all())
 
 
 def score_of(table: SparseTable, *, prefixes: bool) -> np.ndarray:
@@ -410,7 +404,7 @@ def _copy_state(
                 variables.assign(slot, values)
     for name in state.keys() & slots.keys():
         if not tuple(state[name].shape):  # the step, and the rate
-            slots[name].assign(state[name])
+            variables.assign(slots[name], variables.values_of(state[name]))
 
 
 def _table(layer: Any) -> Any:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_pep.data import DataError, Earlier, Field, Vocabulary, load
+from keras_pep.data.growth import read_seen
 
 
 def write(path, users, prices, tags="a|b"):
@@ -41,13 +42,13 @@ def days(tmp_path):
 def test_counts_add_up_and_ids_stay(days):
     first, path, folder = days
     assert list(first.vocabularies["user"]) == [None, "bob"]
-    assert first.seen["user"]["ann"] < 30
+    assert read_seen(first.seen)["user"]["ann"] < 30
     earlier = Earlier(first.vocabularies, first.seen)
     second = read(path, folder, earlier)
     assert list(second.vocabularies["user"]) == [None, "bob", "cy", "ann"]
-    for name, count in second.seen["user"].items():
-        before = first.seen["user"].get(name, 0)
-        today = read(path, folder).seen["user"].get(name, 0)
+    for name, count in read_seen(second.seen)["user"].items():
+        before = read_seen(first.seen)["user"].get(name, 0)
+        today = read_seen(read(path, folder).seen)["user"].get(name, 0)
         assert count == before + today
     ids = second.train.ids[:][:, 0]
     assert {*ids.tolist()} == {2, 3}

@@ -13,7 +13,7 @@ from keras_pep.lab import replay as module
 from keras_pep.lab.cli import main
 from keras_pep.lab.replay import CONTINUED, NEVER, NOTHING, Scored, replay_table
 from keras_pep.lab.run import Config
-from tests.lab.run.test_continuing import TASTE
+from tests.lab.run.test_continued_run import TASTE
 
 DAY = 86_400
 

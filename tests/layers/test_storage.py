@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_pep
+from keras_pep.layers.rounding import clipped, needs_row_scales
 from keras_pep.layers.storage import PREFIX, STORAGES, Layout
 from keras_pep.sparse import SparseTable
 from tests.backends import run_on, skip_without
@@ -320,3 +321,18 @@ def test_every_layout_on_other_backends(backend):
     names = ("some", "few", "whole rows", "wide", "one large")
     tables = json.dumps({name: TABLES[name].tolist() for name in names})
     assert run_on(backend, "-c", PROGRAM, input=tables) == 0.0
+
+
+def test_clipped_values_need_no_scales_for_rows():
+    """Of a column of ones and a 20, which is 17 root mean squares."""
+    table = np.ones((1000, 2), np.float32)
+    table[:, 1] = 0.5
+    table[0], table[1] = [20, 1.5], [-3, 0.5]
+    sparse = SparseTable.from_dense(table)
+    assert needs_row_scales(sparse, by_column=True)
+    made = clipped(sparse)
+    assert not needs_row_scales(made, by_column=True)
+    kept = made.to_dense()
+    np.testing.assert_array_equal(kept[1:], table[1:])
+    limit = 0.9 * 127 * np.sqrt(12) * 0.03 * np.sqrt(np.mean(table[:, 0] ** 2))
+    assert kept[0].tolist() == [pytest.approx(limit, rel=1e-6), 1.5]

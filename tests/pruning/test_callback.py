@@ -289,7 +289,7 @@ def test_bad_fits_are_refused(batches):
 
 
 def test_a_figure_that_is_not_there_is_said_at_the_end(batches):
-    with pytest.warns(UserWarning, match="best by 'val_loss'"):
+    with pytest.warns(UserWarning, match="had a value of 'val_loss'"):
         fm().fit(
             batches,
             epochs=2,

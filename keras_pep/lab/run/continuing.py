@@ -17,16 +17,16 @@ from keras_pep.lab.run.results import exported_bytes, figures, results
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tuning import Training, optimizer
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding, RowEmbedding
+from keras_pep.layers.prefixes import fits_prefixes
+from keras_pep.layers.rounding import clipped
 from keras_pep.metrics import evaluate
 from keras_pep.pruning import convert, cut, grown, pruned_model
 from keras_pep.pruning.continuing import (
     keep_only,
-    keeps_prefixes,
     score_of,
 )
 from keras_pep.pruning.ticket import Ticket, pep_layers
 from keras_pep.serving import served_model
-from keras_pep.serving.compact import layout_of
 from keras_pep.sparse import SparseTable
 
 if TYPE_CHECKING:
@@ -210,15 +210,19 @@ def _warm_up(run: "Run", before: _Before) -> dict[str, Any]:
 def _cut(run: "Run", before: _Before) -> dict[str, Any]:
     """Cut the model to its size, and train what is left."""
     keras.utils.set_random_seed(run.config.seed)
-    model = run.directory.load_model(_WARM)
-    _cut_to(before.size, model)
+    model, size = run.directory.load_model(_WARM), before.size
+    _cut_to(size, model)
     training = before.training(run, preset("continued_epochs"))
-    _fit(run, f"budget-{before.size.name}", model, training)
-    small, size = pruned_model(model), before.size
-    while not _fits(run, size, small):  # in the type it is exported in
+    _fit(run, f"budget-{size.name}", model, training)
+    (layer, *_), small = pep_layers(model), pruned_model(model)
+    if not _fits(run, size, small) and fits_prefixes(layer.sparse(), None):
+        # Rows would need scales of their own for the sake of a few values.
+        keep_only(model, layer, clipped(layer.sparse()))
+    if not _fits(run, size, pruned_model(model)):
+        _cut_to(replace(size, row_bytes=2), model)
+    while not _fits(run, size, small := pruned_model(model)):
         kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
         cut(model, int(0.98 * kept))
-        small = pruned_model(model)
     ticket = Ticket.from_model(model, (), 0, 0)
     kept = ticket.embedding_parameters
     target = size.entries or kept
@@ -246,9 +250,7 @@ def _cut_to(size: Size, model: keras.Model) -> None:
         cut(model, size.entries)
         return
     table = layers[0].sparse()
-    if layout_of(table, "int8").row_scales:
-        size = replace(size, row_bytes=2)
-    prefixes = keeps_prefixes(table)
+    prefixes = fits_prefixes(table, None)
     score = score_of(table, prefixes=prefixes)
     mask = size.largest(score, prefixes=prefixes)
     keep_only(model, layers[0], SparseTable.from_dense(table.to_dense(), mask))
@@ -258,11 +260,10 @@ def _fit(run: "Run", name: str, model: keras.Model, training: Training) -> None:
     """Train a model to its best epoch, at a rate that falls to zero.
 
     Without L2, which would shrink the features that today's rows do not have.
-    If these have the earlier rows too, with more of it than before: they are
-    seen again.
+    If these have the earlier rows too, with more of it than before.
     """
-    more = 0.0 if run.config.decay else preset("continued_l2")
-    training = replace(training, l2=more * training.l2)
+    rate, l2 = preset("continued")["new" if run.config.decay else "all"]
+    training = replace(training, rate=rate * training.rate, l2=l2 * training.l2)
     run.config.compile_model(model, optimizer(run, training))
     kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
     batches, arguments = run.training(

@@ -96,7 +96,7 @@ def saved(tmp_path_factory):
         for backend, process in started.items()
     }
     for process in started.values():
-        process.communicate("\n", timeout=900)
+        process.communicate("\n", timeout=300)
         assert process.returncode == 0
     return found, folder
 

@@ -149,7 +149,7 @@ def outcomes(folder):
     ]
     found = {}
     for process in started:
-        out, errors = process.communicate(timeout=900)
+        out, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors[-2000:]
         for mode, worker, figures in json.loads(out.splitlines()[-1]):
             arrays = np.load(folder / f"{mode}-{worker}.npz")

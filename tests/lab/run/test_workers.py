@@ -77,7 +77,7 @@ def together(folder, *arguments):
 
 def ended(process):
     """Its exit code, and what it has said."""
-    output, errors = process.communicate(timeout=900)
+    output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors
 
 

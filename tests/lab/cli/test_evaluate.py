@@ -15,11 +15,11 @@ from tests.runs import write_run
 def run(tmp_path, monkeypatch):
     """Each model has the AUC of its name's length; that of 20 has none."""
 
-    def evaluate(name, *_):
+    def evaluate(name, *_, **__):
         auc = math.nan if name == "budget-20" else len(name) / 100
         return {"auc": auc, "logloss": 0.25}
 
-    rows = SimpleNamespace(ids=None, labels=None)
+    rows = SimpleNamespace(ids=None, labels=None, weights=None)
     dataset = SimpleNamespace(
         fingerprint=lambda: "00ff", splits={"train": rows}
     )

@@ -246,12 +246,13 @@ def test_a_size_says_what_fits():
     assert not Size(entries=999).holds(full)
     assert 0 < size.searched(100, 64) < 1004
     # In order, its features are two runs of each field, the second of them
-    # with a row more, of 1 + 1 + 1 bytes; there are ten scales, and 70 values.
+    # with a row more, of 1 + 1 + 1 bytes, but that the first begins at row 0;
+    # there are ten scales, and 70 values.
     sizes = np.array([0, 2] * 10 + [1] * 50 + [0] * 30)
     fields = {"fields": (15, 5, 80), "more": (0, 1, 0)}
     assert sizes.sum() == 70
-    assert Size(bytes=6 * 3 + 40 + 70, **fields).holds_prefixes(sizes, 10)
-    assert not Size(bytes=6 * 3 + 40 + 69, **fields).holds_prefixes(sizes, 10)
+    assert Size(bytes=17 + 40 + 70, **fields).holds_prefixes(sizes, 10)
+    assert not Size(bytes=17 + 40 + 69, **fields).holds_prefixes(sizes, 10)
     assert Size(entries=70).holds_prefixes(sizes, 10)
     assert not Size(entries=69).holds_prefixes(sizes, 10)
     assert Size(bytes=3).searched(100, 64) == 0

@@ -32,7 +32,9 @@ class SeenWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._writer = pa.parquet.ParquetWriter(folder / SEEN, _SCHEMA)
+        # Python's file says why it cannot be written, as those of others do.
+        self._file = (folder / SEEN).open("wb")
+        self._writer = pa.parquet.ParquetWriter(self._file, _SCHEMA)
 
     def write(self, field: str, times: pa.Table) -> None:
         """Add the values of a field, `value` and `times`."""
@@ -45,7 +47,8 @@ class SeenWriter:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._writer.close()
+        with self._file:
+            self._writer.close()
 
 
 def read_seen(path: Path) -> dict[str, dict[str, float]]:

@@ -124,7 +124,7 @@ def test_what_cannot_be_played_is_refused(
 def test_new_users_are_known_the_day_after(tmp_path):
     """Never retrained, it knows none of them."""
     config = Config(
-        dataset=str(write_days(tmp_path / "clicks.csv", 4)),
+        dataset=str(write_days(tmp_path / "clicks.csv", 4, rows=3000)),
         label="clicked",
         search="budget",
         sparsity=(0.5,),

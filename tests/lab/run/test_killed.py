@@ -147,6 +147,8 @@ def every_file_is_whole(folder):
             directory.load_ticket(int(budget), kind)
         elif path.name == "counts.npy":
             assert directory.read_counts().size
+        elif path.name == "seen.parquet":
+            assert directory.read_seen()
         elif path.name == "kept.csv":
             assert len(directory.read_kept())
         elif path.name == "report.html":

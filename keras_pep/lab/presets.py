@@ -149,6 +149,9 @@ PRESETS: Sequence[Preset] = (
         "standard errors of an AUC; of the difference of two models that agree "
         "about a third",
     ),
+    Preset(
+        "worth_a_step", 0.1, "not varied; standard errors of an AUC, in tuning"
+    ),
     Preset("tie", 0.5, "standard errors of the difference of two AUCs"),
     Preset("tolerance", 0.0005, "about the noise of a seed on MovieLens-1M"),
     Preset("lazy_rows", 4, f"{_LOG}: the default run"),

@@ -20,6 +20,7 @@ from keras_pep.lab.presets import preset
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.progress import clock_time
 from keras_pep.lab.run.runner import Run
+from keras_pep.metrics import auc_error
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +99,19 @@ class Tuning:
         return self.winner == training
 
     def climb(self, step: Any) -> bool:
-        """Take steps from the best training, as long as they improve it."""
-        moved = False
+        """Take steps from the best training, as long as they improve it.
+
+        A gain that is next to nothing is taken, but no further step.
+        """
+        moved, rows = False, self.run.dataset.validation
         while (training := step(self.winner)) is not None:
+            before = self.auc(self.winner)
             if not self.better(training):
                 break
             moved = True
+            least = auc_error(rows.labels, before, rows.weights)
+            if self.auc(training) - before < preset("worth_a_step") * least:
+                break
         return moved
 
     def _is_best(self, columns: int, auc: float) -> bool:

@@ -1,11 +1,14 @@
 """Runs without settings: tuned, several methods for each size, one taken."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from keras_pep import export_saved_model
+from keras_pep.data import Split
 from keras_pep.lab.run import Config, RunDirectory, resume, train
 from keras_pep.lab.run.automatic import choice
 from keras_pep.lab.run.candidates import (
@@ -18,7 +21,7 @@ from keras_pep.lab.run.models import chosen_model
 from keras_pep.lab.run.progress import DivergedError
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.table import advice
-from keras_pep.lab.run.tuning import DroppedIfBehind, Tuning
+from keras_pep.lab.run.tuning import DroppedIfBehind, Training, Tuning
 from keras_pep.sparse import SparseTable
 from tests.few_rows import have_rows
 from tests.lab.run.results import without_times
@@ -283,3 +286,25 @@ def test_what_is_behind_for_two_epochs_is_dropped(aucs, far, stopped):
         if callback.model.stop_training and ended is None:
             ended = epoch + 1
     assert ended == stopped
+
+
+def test_a_gain_that_is_next_to_nothing_ends_a_climb():
+    labels = np.array([0, 1] * 500, np.float32)
+    rows = Split(np.zeros((1000, 1), np.int32), labels)
+    run = SimpleNamespace(dataset=SimpleNamespace(validation=rows))
+    trainings = [Training(8, 0.5**n, 0.01, 4) for n in range(4)]
+    # A standard error is about 0.016.
+    aucs = dict(zip(trainings, (0.7, 0.75, 0.7501, 0.8), strict=True))
+
+    class Known(Tuning):
+        def auc(self, training):
+            self.tried[training] = {"auc": aucs[training]}
+            if aucs[training] > max([0.0, *map(aucs.get, self.best.values())]):
+                self.best[training.columns] = training
+            return aucs[training]
+
+    tuning = Known(run, 8)
+    tuning.auc(trainings[0])
+    assert tuning.climb(lambda best: replace(best, l2=best.l2 / 2))
+    assert [*tuning.tried] == trainings[:3]
+    assert tuning.winner == trainings[2]

@@ -148,8 +148,6 @@ class Candidates:
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
         """The candidates, simplest first, as long as they may be needed."""
         tried = preset("candidates")[self.run.config.effort]
-        if "prefix-search" in tried and self.size.entries is not None:
-            tried = (*tried, "warm-search")  # the size has no masks
         if [each for each in self.tuning.best if each <= self.uniform]:
             yield "uniform", self._uniform_of_tuning
         elif self.uniform and "uniform" in tried:

@@ -16,6 +16,7 @@ COLORS = {
     "uniform": "#ef6c00",
     "mixed-dimension": "#2e7d32",
     "magnitude": "#8e24aa",
+    "gradual-magnitude": "#c62828",
     "narrow": "#ef6c00",
     "low-rank": "#2e7d32",
     "hash-embedding": "#8e24aa",

@@ -47,8 +47,10 @@ __all__ = [
     "optimizers",
     "prune",
     "pruned_model",
+    "pruning",
     "retrain",
     "search",
+    "serving",
     "soft_labels",
     "tfrs",
 ]

@@ -7,6 +7,7 @@ import numpy as np
 
 import keras_pep
 
+keras.utils.set_random_seed(0)
 random = np.random.default_rng(0)
 ids = random.integers(0, 20, (512, 2))
 labels = (ids[:, :1] % 2 == ids[:, 1:] % 2).astype("float32")

@@ -243,6 +243,7 @@ class Vocabulary:
         counts: Mapping[Any, float],
         min_count: float = 1.0,
         evict_below: float = 0.0,
+        max_values: int | None = None,
     ) -> "Vocabulary":
         """Add new values and let old ones go; the others keep their ids.
 
@@ -253,6 +254,8 @@ class Vocabulary:
             counts: How often each value was seen, old counts decayed or not.
             min_count: A new value needs so many to get an id.
             evict_below: A known value goes if it has fewer.
+            max_values: How many values may have an id; the most frequent of
+                the new ones get one as long as there is room.
 
         Example:
 
@@ -275,6 +278,9 @@ class Vocabulary:
         for place, value in enumerate(values):
             if value is not None and counts.get(value, 0.0) < evict_below:
                 values[place] = None
+        if max_values is not None:
+            kept = sum(value is not None for value in values)
+            new = new[: max(max_values - kept, 0)]
         for place, value in zip(free, new, strict=False):
             values[place] = value
         values += new[len(free) :]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
@@ -38,7 +39,8 @@ class SeenWriter:
 
     def write(self, field: str, times: pa.Table) -> None:
         """Add the values of a field, `value` and `times`."""
-        names = pa.array([field]).take(pa.array([0] * times.num_rows))
+        first = pa.array(np.zeros(times.num_rows, np.int64))
+        names = pa.array([field]).take(first)
         self._writer.write_table(
             times.add_column(0, "field", names).cast(_SCHEMA)
         )
@@ -124,7 +126,12 @@ class Earlier:
             ]
             split = replace(split, time_format=next(iter(formats), ""))
         return replace(
-            source, fields=fields, split=split, guessed=False, earlier=self
+            source,
+            fields=fields,
+            why=("as in the earlier data",) * len(fields),
+            split=split,
+            guessed=False,
+            earlier=self,
         )
 
     def extended(
@@ -132,6 +139,7 @@ class Earlier:
         name: str,
         times: pa.Table,
         min_count: float,
+        max_values: int | None = None,
     ) -> tuple[Vocabulary, pa.Table]:
         """Go on with the vocabulary of a field.
 
@@ -139,6 +147,7 @@ class Earlier:
             name: The field.
             times: In how many training rows (`times`) each `value` occurs.
             min_count: In how many a new one must.
+            max_values: How many may have an id; known ones keep theirs.
 
         Returns:
             The vocabulary, and how often values were seen, likewise.
@@ -154,7 +163,8 @@ class Earlier:
             seen[value] = seen.get(value, 0.0) + count
         known = self.vocabularies[name]
         counted = pa.table({"value": [*seen], "times": [*seen.values()]})
-        return known.extended(seen, min_count, self.evict_below), counted
+        settings = min_count, self.evict_below, max_values
+        return known.extended(seen, *settings), counted
 
     def digest(self) -> str:
         """Changes when anything does."""

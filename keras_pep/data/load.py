@@ -159,7 +159,7 @@ def load(
                 f"No dataset {str(name)!r}; there are {', '.join(NAMES)}, and "
                 "files and folders."
             )
-        if vocabularies is not None:
+        if vocabularies is not None and not earlier:
             given = files_of_fields(Path(vocabularies), source.fields)
             source = replace(source, vocabularies=given)
         source = replace(source, max_values=max_values)

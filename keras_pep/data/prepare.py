@@ -194,7 +194,7 @@ def _write(
                 vocabulary = Vocabulary.of_buckets(of)
             elif earlier:
                 vocabulary, times = earlier.extended(
-                    of.name, times, source.min_count
+                    *(of.name, times, source.min_count, source.max_values)
                 )
             else:
                 values = _often(times, source.min_count, source.max_values)
@@ -322,10 +322,11 @@ def _rows(
         weights = None
         if source.weight:
             column = block.columns[source.weight]
-            found = numbers(column.values)
+            with np.errstate(over="ignore"):
+                found = numbers(column.values).astype(np.float32)
             bad = ~np.isfinite(found) | (found < 0)
             wrong |= _wrong(block, source.weight, bad, _WEIGHT, malformed)
-            weights = found.astype(np.float32)[column.codes]
+            weights = found[column.codes]
         if misplaced is not None:
             wanted = source.split.expected
             name = source.split.column

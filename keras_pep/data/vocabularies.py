@@ -109,7 +109,7 @@ def write_vocabularies(dataset: Dataset, folder: str | Path) -> None:
                     continue
                 values = each.texts().to_pylist()
                 order = np.argsort(-count[each.unknown :], kind="stable")
-                lines = [values[place] for place in order]
+                lines = [values[n] for n in order if values[n] is not None]
                 plain = [v for v in lines if "\n" not in v and "\r" not in v]
                 if left_out := len(lines) - len(plain):
                     logger.warning(

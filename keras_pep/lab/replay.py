@@ -22,7 +22,8 @@ import pyarrow.parquet
 
 from keras_pep.data import DataError, movielens_files
 from keras_pep.data import rows as raw
-from keras_pep.data.rows import Column, Malformed
+from keras_pep.data.labels import read_labels
+from keras_pep.data.rows import Malformed
 from keras_pep.data.splits import rule_of
 from keras_pep.data.times import instants, numbers
 from keras_pep.files import whole
@@ -38,6 +39,7 @@ NEVER, NOTHING, CONTINUED = POLICIES = (
 )
 PERIODS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
 _LARGEST_SECOND = 1e11  # since 1970; above are milliseconds, and so on
+_FIRST_SECOND = -62e9
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,10 @@ def replay(
                 found.append(
                     Scored(
                         *(seed, policy, names[last - 1], names[last]),
-                        _auc(at[policy], paths[last], str(config.label)),
+                        _auc(
+                            *(at[policy], paths[last]),
+                            *(str(config.label), config.weight),
+                        ),
                         round(seconds[policy], 2),
                         entry["exported_bytes"]["int8"]["table"],
                     )
@@ -229,23 +234,24 @@ def _train(
         return directory, time.perf_counter() - start
 
 
-def _auc(run: RunDirectory, part: Path, label: str) -> float:
+def _auc(
+    run: RunDirectory, part: Path, label: str, weight: str | None
+) -> float:
     """Score the rows of a period."""
     score, columns = scorer_of_run(run)
-    files = raw.files_of(part)
-    labels, scores = [], []
-    for block in raw.blocks(files, (*columns, label), Malformed()):
-        labels.append(_labels(block.columns[label]))
+    files, more = raw.files_of(part), [label, *([weight] if weight else [])]
+    labels, scores, weights = [], [], []
+    for block in raw.blocks(files, (*columns, *more), Malformed()):
+        of = block.columns[label]
+        labels.append(read_labels(of.values)[0][of.codes])
         scores.append(score(block))
-    return auc(np.concatenate(labels), np.concatenate(scores))
-
-
-def _labels(column: Column) -> np.ndarray:
-    """Read 0 and 1, or false and true; NaN for anything else."""
-    words = {"true": "1", "false": "0"}
-    texts = [words.get(t.lower(), t) for t in column.values.to_pylist()]
-    found: np.ndarray = numbers(np.array(texts, object))[column.codes]
-    return found
+        if weight:
+            of = block.columns[weight]
+            weights.append(numbers(of.values)[of.codes])
+    return auc(
+        *(np.concatenate(labels), np.concatenate(scores)),
+        np.concatenate(weights) if weight else None,
+    )
 
 
 def _divide(
@@ -269,7 +275,9 @@ def _divide(
     if missing:
         raise raw.no_column(files, missing, columns)
     fields = config.fields or tuple(
-        name for name in columns if name not in (label, rule.column)
+        name
+        for name in columns
+        if name not in (label, rule.column, config.weight)
     )
     folder.mkdir(parents=True)
     writers: dict[str, Any] = {}
@@ -284,11 +292,15 @@ def _divide(
             )
             of = block.columns[rule.column]
             names = _periods(of.values, rule.time_format, by)[of.codes]
-            labels = _labels(block.columns[label])
-            right = (labels == 0) | (labels == 1)
+            of = block.columns[label]
+            positive, wrong = (
+                each[of.codes]
+                for each in read_labels(of.values, config.positive or "")
+            )
+            right = ~wrong
             left_out += int((~right | (names == "")).sum())
             place = table.schema.get_field_index(label)
-            table = table.set_column(place, label, pa.array(labels == 1))
+            table = table.set_column(place, label, pa.array(positive))
             for name in np.unique(names[right & (names != "")]):
                 if name not in writers:
                     path = folder / f"{name}.parquet"
@@ -299,17 +311,18 @@ def _divide(
     if left_out:
         say(
             f"left out: {left_out:,} rows whose {rule.column!r} is no time, or "
-            f"whose {label!r} is neither 0 nor 1"
+            f"whose {label!r} is no label"
         )
     parts = {name: folder / f"{name}.parquet" for name in sorted(writers)}
-    return parts, replace(config, fields=fields, delimiter=None)
+    return parts, replace(config, fields=fields, delimiter=None, positive=None)
 
 
 def _periods(texts: Any, time_format: str, by: str) -> np.ndarray:
     """Name the period of each time; `""` of what is none."""
     found, _ = instants(texts, time_format)
-    while np.nanmax(np.abs(found), initial=0.0) > _LARGEST_SECOND:
-        found /= 1000  # milliseconds, microseconds or nanoseconds
+    while (large := np.abs(found) > _LARGEST_SECOND).any():
+        found[large] /= 1000  # milliseconds, microseconds or nanoseconds
+    found[found < _FIRST_SECOND] = np.nan  # before the year 6
     days, places = np.unique(found // 86_400, return_inverse=True)
     day = datetime.timedelta(days=1)
     names = [

@@ -89,3 +89,25 @@ def test_fields_without_unknown_values_are_refused():
     users = Vocabulary(Field("user", "user"), np.array(["ann"], object))
     with pytest.raises(DataError, match="no id for unknown values"):
         Earlier({"user": users})
+
+
+def test_times_go_on_and_ids_are_capped(tmp_path):
+    """Fields of one column, and no more ids than asked for."""
+
+    def read(name, users, **more):
+        rows = [
+            f"{n % 2},u{n % users},2026-11-{1 + n % 9:02} 10:00:00"
+            for n in range(600)
+        ]
+        path = tmp_path / name
+        path.write_text("\n".join(["clicked,user,when", *rows]) + "\n")
+        return load(path, label="clicked", cache_dir=tmp_path / "cache", **more)
+
+    first = read("a.csv", 5, max_values=8)
+    assert first.fields == ("user", "when_weekday")
+    earlier = Earlier(first.vocabularies, first.seen)
+    second = read("b.csv", 20, max_values=8, earlier=earlier)
+    assert second.fields == first.fields
+    users = [*second.vocabularies["user"]]
+    assert users[:6] == [*first.vocabularies["user"]]
+    assert len(users) == 1 + 8

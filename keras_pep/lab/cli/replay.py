@@ -124,6 +124,11 @@ def replay(
             settings["split"] != "random",
             "rows are divided by --time: leave it out.",
         ),
+        (
+            "--validation-file or --test-file",
+            settings["validation_file"] or settings["test_file"],
+            "rows are divided by --time: leave it out.",
+        ),
     ):
         if wrong:
             raise click.BadParameter(problem, param_hint=flag)

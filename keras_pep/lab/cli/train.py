@@ -388,6 +388,7 @@ def _given() -> list[str]:
 _CONTINUED = (
     *("dataset", "data_dir", "cache_dir", "min_count", "split", "decay"),
     *("max_bad_rows", "evict_below", "seed", "export"),
+    *("validation_file", "test_file"),
 )
 _OF_COMMAND = ("continued", "run_dir", "force", "quiet", "debug")
 
@@ -420,7 +421,11 @@ def _continued(run: Path, given: Mapping[str, Any]) -> "Config":
         search="auto",
         compare=(),
         distribute="none",
-        **{name: given[name] for name in _CONTINUED if name in given},
+        **{
+            # Earlier rows are not those of today.
+            **dict.fromkeys(("validation_file", "test_file")),
+            **{name: given[name] for name in _CONTINUED if name in given},
+        },
     )
 
 

@@ -19,7 +19,8 @@ def learn_from(run: Run, tuning: Tuning) -> Training:
     """Mix the labels with what the full tables have learned together.
 
     The best tables of other widths are teachers beside the dense one, as long
-    as the mean of their logits has a higher validation AUC.
+    as the mean of their logits has a higher validation AUC. Half of a label is
+    the mean of their probabilities.
 
     Args:
         run: The run; from here on it learns the mixed labels.

@@ -73,7 +73,7 @@ class Tuning:
         The best model of each width is `width-<columns>.keras`.
         """
         if training not in self.tried:
-            name = f"dense-{len(self.tried) + 1}"
+            name = self._name(training)
             part = partial(
                 self.run.do, name, partial(self._train, name, training)
             )
@@ -113,6 +113,21 @@ class Tuning:
             if self.auc(training) - before < preset("worth_a_step") * least:
                 break
         return moved
+
+    def _name(self, training: Training) -> str:
+        """Name its stage: as it is named if it is done, or by a new number.
+
+        A training that had failed, and is tried again, can lead to others.
+        """
+        stages, wanted = self.run.stages, asdict(training).items()
+        names = (n for n in stages if n.startswith("dense-"))
+        for name in names:
+            if wanted <= stages[name].result.items():
+                return name
+        number = len(self.tried) + 1
+        while f"dense-{number}" in stages:
+            number += 1
+        return f"dense-{number}"
 
     def _is_best(self, columns: int, auc: float) -> bool:
         return columns not in self.best or auc > self.auc(self.best[columns])

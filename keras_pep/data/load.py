@@ -95,7 +95,6 @@ def load(
             memory; a larger one stays on disk.
         cache_dir: Where prepared datasets are kept; by default
             `$KERAS_PEP_CACHE`, or else `~/.cache/keras-pep`.
-
         earlier: Of Criteo, Avazu and files of one's own, what they go on from:
             known values keep their ids, and `fields` are those of before.
 

@@ -322,7 +322,7 @@ def test_hidden_and_empty_parts_do_not_count(table, tmp_path):
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_folders_that_name_values_equal_columns(tmp_path, form):
-    """What Spark, Hive and pandas write in parts."""
+    """Spark, Hive and pandas write partitioned folders like these."""
     random = np.random.default_rng(0)
     folders = {
         f"day=2026-11-{day:02}/shop%2Fcity={name}": (f"2026-11-{day:02}", shop)

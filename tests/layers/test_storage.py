@@ -324,7 +324,7 @@ def test_every_layout_on_other_backends(backend):
 
 
 def test_clipped_values_need_no_scales_for_rows():
-    """Of a column of ones and a 20, which is 17 root mean squares."""
+    """A 20 in a column of ones is 17 times their root mean square."""
     table = np.ones((1000, 2), np.float32)
     table[:, 1] = 0.5
     table[0], table[1] = [20, 1.5], [-3, 0.5]

@@ -182,7 +182,7 @@ def step_of(name, rate=0.1):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_gradients_are_those_of_the_reference(name):
-    """Of the mean square, by differences of the reference in float64."""
+    """Compute the gradient of the mean square by finite differences."""
     found = step_of(name)
     weights = [w.astype(np.float64) for w in weights_of(made(name))]
     pointers = weights_of(made(name))[2:] if name == "cce" else []

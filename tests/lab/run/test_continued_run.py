@@ -170,7 +170,7 @@ def test_other_commands_know_the_run(later):
 
 
 def test_counts_go_on_from_version_to_version(days, later, tmp_path):
-    """Of values that have no id yet, too."""
+    """Values that have no id yet are counted too."""
     directory, _ = later
     seen = directory.read_seen()["user"]
     first = RunDirectory(days / "first").read_seen()["user"]

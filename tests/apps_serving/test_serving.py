@@ -94,6 +94,7 @@ def test_a_new_version_takes_over_under_load(clicks_model, clicks, tmp_path):
             asked = len(answers)
             while not np.allclose(answers[-1], expected[1], rtol=1e-6):
                 assert len(answers) < asked + 5000
+                end.wait(0.05)
         finally:
             end.set()
         for each in asking:

@@ -211,7 +211,6 @@ class _Before:
             "fields": self.changes(run.dataset.vocabularies),
             "before": self.figures(run),
             "exported_bytes_before": self.entry["exported_bytes"],
-            "export_before": self.entry.get("export", {}).get("path"),
         }
 
     def changes(

@@ -157,8 +157,8 @@ PRESETS: Sequence[Preset] = (
     Preset("lazy_rows", 4, f"{_LOG}: the default run"),
     # A run that goes on from another.
     Preset("continued_share", 0.3, f"{_LOG}: runs that go on"),
-    Preset("continued_dense_epochs", 4, f"{_LOG}: runs that go on"),
-    Preset("continued_small_epochs", 6, f"{_LOG}: runs that go on"),
+    Preset("continued_dense_epochs", 3, f"{_LOG}: runs that go on"),
+    Preset("continued_small_epochs", 5, f"{_LOG}: runs that go on"),
     # The same, where today's rows do not have the earlier ones.
     Preset("warm_up_epochs", 2, "docs/continuing.md"),
     Preset("continued_epochs", 4, "docs/continuing.md"),

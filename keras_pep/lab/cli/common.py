@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -43,7 +43,7 @@ def command(
         click.option(_DEBUG, is_flag=True, help="Show tracebacks of errors."),
     ):
         wrapped = option(wrapped)
-    return click.command()(wrapped)
+    return click.command(context_settings={"show_default": True})(wrapped)
 
 
 class _Lines(logging.Handler):
@@ -205,6 +205,29 @@ def _load_silently() -> None:
         os.close(nowhere)
 
 
+@contextlib.contextmanager
+def usage_error(flag: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Make errors of some kinds errors of usage of an option."""
+    try:
+        yield
+    except kinds as error:
+        raise click.BadParameter(str(error), param_hint=flag) from error
+
+
+def refuse(rules: Iterable[tuple[str, Any, str]]) -> None:
+    """Refuse options that do not go together.
+
+    Args:
+        rules: An option, whether it is wrong, and what the problem is then.
+
+    Raises:
+        click.BadParameter: For the first that is wrong.
+    """
+    for flag, wrong, problem in rules:
+        if wrong:
+            raise click.BadParameter(problem, param_hint=flag)
+
+
 # Types of options, by the names of settings.
 Table = Mapping[str, click.ParamType[Any]]
 HELP = {
@@ -245,16 +268,35 @@ def options(table: Table) -> Callable[[Callable[..., None]], Any]:
     return add
 
 
-class Text(click.types.StringParamType):
-    """A text that the help has a name for."""
+class Text(click.ParamType[Any]):
+    """A text that the help has a name for, and a function that reads it.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: As the help has it, with words to type in lower case.
+        read: Returns what the text stands for. A `ValueError` of it is an
+            error of usage.
+    """
+
+    def __init__(self, name: str, read: Callable[[str], Any] = str) -> None:
         self.name = name
+        self.read = read
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """The name as it is given, with words to type in lower case."""
+        """The name as it is given."""
         del param, ctx
         return self.name
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """What the function reads, or an error of usage."""
+        try:
+            return self.read(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Choice(click.Choice[str]):

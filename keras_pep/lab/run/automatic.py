@@ -1,8 +1,9 @@
 """A run without settings: a tuned dense model, sizes, and what to take."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from keras_pep.lab.presets import preset
@@ -45,13 +46,13 @@ def search_for_best(run: Run) -> dict[str, Any]:
     more = tuple(int(not each.unknown) for each in vocabularies)
     fields = run.dataset.field_sizes
     sizes = [replace(size, fields=fields, more=more) for size in sizes]
-    searches = _Searches(run, best, sizes)
+    searched = partial(_searched, run, best, tuple(sizes))
     budgets: list[dict[str, Any]] = []
     tried, too_small = [], []
     while sizes:
         size = sizes.pop(0)
         taken = [other["target"] for other in budgets]
-        entry = Candidates(run, tuning, best, size, searches, taken).best()
+        entry = Candidates(run, tuning, best, size, searched, taken).best()
         failed = f"budget-{size.name}" in run.failures
         if not (entry or failed or size.row_bytes) and size.bytes is not None:
             # Rows of what was trained need scales of their own.
@@ -134,42 +135,37 @@ def _sizes(run: Run) -> list[Size]:
     return sorted({*asked}, key=lambda size: -size.per_row(rows))
 
 
-class _Searches:
-    """Searches of the whole dense table: one for all sizes that are known.
+def _searched(
+    run: Run, training: Training, sizes: Sequence[Size], size: Size
+) -> tuple[Any, Ticket] | None:
+    """Search the whole dense table, once for all sizes that are known.
 
     Args:
         run: The run.
         training: How the dense table was trained.
-        sizes: The sizes.
+        sizes: Those that are known.
+        size: One of them, or another.
+
+    Returns:
+        The searched model, and the ticket of the size; None if there is none.
     """
-
-    def __init__(self, run: Run, training: Training, sizes: list[Size]) -> None:
-        self.run = run
-        self.training = training
-        self.sizes = [*sizes]
-
-    def __call__(self, size: Size) -> tuple[Any, Ticket] | None:
-        """Return the searched model, and the ticket of a size."""
-        together = size in self.sizes
-        sizes = self.sizes if together else [size]
-        rows, columns = self.run.dataset.feature_count, self.training.columns
-        budgets = {each: each.searched(rows, columns) for each in sizes}
-        if not budgets[size]:
-            return None
-        stage = "search" if together else f"search-{size.name}"
-        found = self.run.attempt(
-            stage,
-            lambda: search_table(
-                self.run,
-                stage,
-                self.training,
-                sorted({b for b in budgets.values() if b}, reverse=True),
-            ),
-        )
-        if found is None:
-            return None
-        model, tickets = found
-        return model, next(t for t in tickets if t.budget == budgets[size])
+    together = size in sizes
+    rows, columns = run.dataset.feature_count, training.columns
+    budgets = {
+        each: each.searched(rows, columns)
+        for each in (sizes if together else [size])
+    }
+    if not budgets[size]:
+        return None
+    stage = "search" if together else f"search-{size.name}"
+    wanted = sorted({b for b in budgets.values() if b}, reverse=True)
+    found = run.attempt(
+        stage, partial(search_table, run, stage, training, wanted)
+    )
+    if found is None:
+        return None
+    model, tickets = found
+    return model, next(t for t in tickets if t.budget == budgets[size])
 
 
 def _as_good(

@@ -266,9 +266,5 @@ def _fit(run: "Run", name: str, model: keras.Model, training: Training) -> None:
     training = replace(training, rate=rate * training.rate, l2=l2 * training.l2)
     run.config.compile_model(model, optimizer(run, training))
     kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
-    batches, arguments = run.training(
-        *(name, run.rows, training.epochs),
-        kept=kept,
-        patience=training.epochs,
-    )
-    model.fit(batches, verbose=0, **arguments)
+    epochs = training.epochs
+    run.fit(name, model, epochs, kept=kept, patience=epochs)

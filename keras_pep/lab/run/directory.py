@@ -25,7 +25,7 @@ from keras_pep.lab.run.checked_json import checksum
 from keras_pep.lab.run.checkpoint import Saved
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.model_file import stored_bytes
-from keras_pep.lab.run.table import failed_parts
+from keras_pep.lab.run.table import failed_parts, models_in
 from keras_pep.pruning import Ticket
 
 T = TypeVar("T")
@@ -422,11 +422,7 @@ class RunDirectory:
 
 def _keep_exports(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Note of the models of a run where they were exported to."""
-    exports = {
-        entry.get("target"): entry["export"]
-        for entry in (before["dense"], *before["budgets"])
-        if entry and "export" in entry
-    }
-    for entry in (after["dense"], *after["budgets"]):
-        if entry and entry.get("target") in exports:
-            entry["export"] = exports[entry.get("target")]
+    known = models_in(before)
+    for name, entry in models_in(after).items():
+        if "export" in known.get(name, {}):
+            entry["export"] = known[name]["export"]

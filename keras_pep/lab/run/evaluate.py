@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_pep.lab.run.checked_json import finite
 from keras_pep.lab.run.directory import RunDirectory, RunError
+from keras_pep.lab.run.table import models_in
 from keras_pep.metrics import evaluate
 
 
@@ -29,11 +30,7 @@ def evaluate_run(
     metrics = directory.read_json("metrics.json")
     config, settings = directory.read_config()
     try:
-        entries = {f"budget-{b['target']}": b for b in metrics["budgets"]}
-        for entry in metrics["baselines"]:
-            entries[f"{entry['method']}-{entry['target']}"] = entry
-        if metrics["dense"]:
-            entries["dense"] = metrics["dense"]
+        entries = models_in(metrics)
     except (KeyError, TypeError) as error:
         raise RunError(
             f"{directory.path / 'metrics.json'} is damaged, or of another "

@@ -53,7 +53,9 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
     with tempfile.TemporaryDirectory() as folder:
         parameters = config.parameters(dataset)
         log = EpochLog("search", history, parameters, bar=True)
-        checkpoint = Path(folder, "checkpoint.npz")
+        events = TensorBoardLog(Path(folder, "logs"), dataset, parameters)
+        file = Path(folder, "checkpoint.npz")
+        saving = Checkpoint(lambda saved: saved.write(file), "search", [log])
         search(
             model,
             batches(train, config.batch_size, seed=0),
@@ -62,26 +64,8 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
             callbacks=[
                 bare,
                 ExactValidation(validation.ids, validation.labels),
-                *clock.timed(
-                    "watching",
-                    [
-                        log,
-                        Interruptible(),
-                        TensorBoardLog(
-                            Path(folder, "logs"), dataset, parameters
-                        ),
-                    ],
-                ),
-                *clock.timed(
-                    "checkpoints",
-                    [
-                        Checkpoint(
-                            lambda saved: saved.write(checkpoint),
-                            "search",
-                            [log],
-                        )
-                    ],
-                ),
+                *clock.timed("watching", [log, Interruptible(), events]),
+                *clock.timed("checkpoints", [saving]),
             ],
         )
     loop = [row["seconds"] / steps * 1e3 for row in history[1:]]

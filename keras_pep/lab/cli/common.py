@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -214,18 +214,15 @@ def usage_error(flag: str, *kinds: type[Exception]) -> Iterator[None]:
         raise click.BadParameter(str(error), param_hint=flag) from error
 
 
-def refuse(rules: Iterable[tuple[str, Any, str]]) -> None:
-    """Refuse options that do not go together.
+def refuse(flag: str, wrong: Any, problem: str) -> None:
+    """Make it an error of usage of an option if something is wrong."""
+    if wrong:
+        raise click.BadParameter(problem, param_hint=flag)
 
-    Args:
-        rules: An option, whether it is wrong, and what the problem is then.
 
-    Raises:
-        click.BadParameter: For the first that is wrong.
-    """
-    for flag, wrong, problem in rules:
-        if wrong:
-            raise click.BadParameter(problem, param_hint=flag)
+def flag_of(setting: str) -> str:
+    """The option of a setting."""
+    return f"--{setting.replace('_', '-')}"
 
 
 # Types of options, by the names of settings.
@@ -250,7 +247,7 @@ def options(table: Table) -> Callable[[Callable[..., None]], Any]:
         for name, kind in reversed([*table.items()]):
             default, text = getattr(Settings, name), HELP.get(name, "")
             given = default not in (None, ()) and "[default:" not in text
-            flag = f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             if isinstance(default, bool):
                 flag += f"/--no-{flag[2:]}"
             function = click.option(

@@ -11,6 +11,7 @@ from keras_pep.lab.cli.common import (
     FiniteFloat,
     Table,
     Text,
+    flag_of,
     options,
     refuse,
     usage_error,
@@ -73,6 +74,11 @@ _OPTIONS: Table = {
     "cache_dir": _FOLDER,
 }
 data_options = options(_OPTIONS)
+# Of files of one's own alone.
+_OF_OWN = (
+    *("label", "positive", "weight", "fields", "delimiter"),
+    *("validation_file", "test_file"),
+)
 
 
 # A time with its format, if it is not quoted.
@@ -92,31 +98,20 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
     own = dataset not in NAMES
     counts_all = not own and dataset not in ("criteo", "avazu")
     what = "a dataset of your own" if own else dataset
+    none = f"{what} has no such option: leave it out."
     several = (
         f"found {len(labels)}, {', '.join(labels)}, expected one: a model "
         "predicts one label. Train one for each."
     )
-    refuse([("--label", len(labels) > 1, several)])
-    refuse(
-        (
-            flag,
-            unused and settings[flag[2:].replace("-", "_")] is not None,
-            f"{what} has no such option: leave it out.",
-        )
-        for flag, unused in (
-            ("--data-dir", own or dataset == "synthetic"),
-            ("--features", own or dataset == "synthetic"),
-            ("--label", not own),
-            ("--positive", not own),
-            ("--weight", not own),
-            ("--fields", not own),
-            ("--delimiter", not own),
-            ("--validation-file", not own),
-            ("--test-file", not own),
-            ("--max-values", counts_all),
-            ("--vocabularies", counts_all),
-        )
-    )
+    refuse("--label", len(labels) > 1, several)
+    given = [name for name in settings if settings[name] is not None]
+    for names, unused in (
+        (("data_dir", "features"), own or dataset == "synthetic"),
+        (_OF_OWN, not own),
+        (("max_values", "vocabularies"), counts_all),
+    ):
+        for name in names:
+            refuse(flag_of(name), unused and name in given, none)
     from keras_pep.data import DataError
     from keras_pep.data.load import check_split
 

@@ -99,38 +99,24 @@ def replay(
     dataset = settings["dataset"]
     known = dataset.startswith("movielens")
     settings = {**data_settings(settings), **settings}
+    no_times = f"{dataset} has no times: replay movielens or your own file."
     by_time = "rows are divided by --time: leave it out."
     files = settings["validation_file"] or settings["test_file"]
-    refuse(
-        [
-            (
-                "--dataset",
-                dataset in NAMES and not known,
-                f"{dataset} has no times: replay movielens or your own file.",
-            ),
-            (
-                "--label",
-                not known and not settings["label"],
-                "name the column of labels.",
-            ),
-            (
-                "--data-dir",
-                known and not settings["data_dir"],
-                "name the folder of MovieLens.",
-            ),
-            ("--time", not known and not column, "name the column of times."),
-            ("--split", settings["split"] != "random", by_time),
-            ("--validation-file or --test-file", files, by_time),
-        ]
-    )
+    label, folder = settings["label"], settings["data_dir"]
+    refuse("--dataset", dataset in NAMES and not known, no_times)
+    refuse("--label", not (known or label), "name the column of labels.")
+    refuse("--data-dir", known and not folder, "name the folder of MovieLens.")
+    refuse("--time", not (known or column), "name the column of times.")
+    refuse("--split", settings["split"] != "random", by_time)
+    refuse("--validation-file or --test-file", files, by_time)
     name = f"{short_name(dataset)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = output or Path("replays", name)
+    target = output or Path("replays", name)
     found = play(
-        *(Config(**settings), column or "timestamp", by, folder),
+        *(Config(**settings), column or "timestamp", by, target),
         first=first,
         periods=periods,
         window=window,
         seeds=seeds,
     )
     click.echo(f"\n{replay_table(found)}\n")
-    click.echo(f"replay: {folder / 'replay.json'}")
+    click.echo(f"replay: {target / 'replay.json'}")

@@ -23,6 +23,7 @@ from keras_pep.lab.cli.common import (
     command,
     command_line,
     explained,
+    flag_of,
     options,
     refuse,
     tell_failure,
@@ -266,8 +267,8 @@ def _settle(settings: dict[str, Any]) -> None:
         "found --search auto, which chooses it itself: add --search budget, or "
         "leave it out."
     )
-    if settings["search"] == "auto":
-        refuse((_flag(name), True, itself) for name in single)
+    for name in single:
+        refuse(flag_of(name), settings["search"] == "auto", itself)
     settings["search"] = settings["search"] or ("budget" if single else "auto")
     if settings["search"] == "auto":
         return
@@ -275,15 +276,11 @@ def _settle(settings: dict[str, Any]) -> None:
         f"found --search {settings['search']}, expected auto: leave one of "
         "them out."
     )
-    many = ("max_bytes", "tolerance", "effort")
-    refuse((_flag(name), given(name), either) for name in many)
+    for name in ("max_bytes", "tolerance", "effort"):
+        refuse(flag_of(name), given(name), either)
     for name in ("embedding_dim", "l2"):
         if settings[name] is None:
             settings[name] = preset(name, settings["model"])
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
@@ -292,53 +289,33 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
     Raises:
         click.BadParameter: If some do not.
     """
-    model, dim = settings["model"], settings["embedding_dim"]
+    model, lr = settings["model"], settings["model"] == "lr"
     paper = settings["search"] == "paper"
-    workers = settings["distribute"] == "multi_worker"
-    not_of_model = f"{model} has no such option: leave it out."
-    one_rate = "--search paper has one rate: use --learning-rate."
     refuse(
-        [
-            (
-                "--run-dir",
-                workers and run_dir is None,
-                "several workers need a directory that all of them can read: "
-                "name one.",
-            ),
-            (
-                "--optimizer",
-                paper and settings["optimizer"] not in ("auto", "adam"),
-                f"{settings['optimizer'].replace('_', '-')} has no L2 on "
-                "thresholds, without which --search paper prunes nothing: use "
-                "adam, or --search budget.",
-            ),
-            ("--search-rate", paper and settings["search_rate"], one_rate),
-            ("--retrain-rate", paper and settings["retrain_rate"], one_rate),
-            (
-                "--search-dim",
-                model == "lr" and settings["search_dim"] not in (None, 1),
-                "lr has one weight per feature: found "
-                f"{settings['search_dim']}, expected 1.",
-            ),
-            ("--deep", settings["deep"] and model != "autoint", not_of_model),
-            (
-                "--linear",
-                settings["linear"] == "pep"
-                and model in ("lr", "dcn", "autoint"),
-                not_of_model,
-            ),
-            (
-                "--compare",
-                model == "lr" and {*settings["compare"]} - {*SEARCHED},
-                not_of_model,
-            ),
-            (
-                "--embedding-dim",
-                model == "lr" and dim not in (None, 1),
-                f"lr has one weight per feature: found {dim}, expected 1.",
-            ),
-        ]
+        "--run-dir",
+        settings["distribute"] == "multi_worker" and run_dir is None,
+        "several workers need a directory that all of them can read: name one.",
     )
+    refuse(
+        "--optimizer",
+        paper and settings["optimizer"] not in ("auto", "adam"),
+        f"{settings['optimizer'].replace('_', '-')} has no L2 on thresholds, "
+        "without which --search paper prunes nothing: use adam, or --search "
+        "budget.",
+    )
+    one_rate = "--search paper has one rate: use --learning-rate."
+    for name in ("search_rate", "retrain_rate"):
+        refuse(flag_of(name), paper and settings[name], one_rate)
+    for name in ("search_dim", "embedding_dim"):
+        found = settings[name]
+        one = f"lr has one weight per feature: found {found}, expected 1."
+        refuse(flag_of(name), lr and found not in (None, 1), one)
+    not_of_model = f"{model} has no such option: leave it out."
+    whole = model in ("lr", "dcn", "autoint")
+    refuse("--deep", settings["deep"] and model != "autoint", not_of_model)
+    refuse("--linear", settings["linear"] == "pep" and whole, not_of_model)
+    others = {*settings["compare"]} - {*SEARCHED}
+    refuse("--compare", lr and others, not_of_model)
 
 
 def _check_workers(flag: str, config: "Config") -> None:
@@ -389,12 +366,13 @@ def _continued(run: Path, given: Mapping[str, Any]) -> "Config":
     """
     from keras_pep.lab.run import RunDirectory
 
-    others = [n for n in given if n not in (*_CONTINUED, *_OF_COMMAND)]
-    own = "a run is continued with its own settings; leave {} out."
-    refuse(("--continue", True, own.format(_flag(name))) for name in others)
+    for name in given:
+        other = name not in (*_CONTINUED, *_OF_COMMAND)
+        own = f"a run is continued with its own settings; leave {flag_of(name)}"
+        refuse("--continue", other, f"{own} out.")
     old = "dataset" not in given and "data_dir" not in given
     which = "which rows are new? Name them with --dataset."
-    refuse([("--continue", old, which)])
+    refuse("--continue", old, which)
     config, _ = RunDirectory(run).read_config()
     return replace(
         config,
@@ -418,13 +396,11 @@ def _moved_data(options: dict[str, Any]) -> dict[str, str]:
     """
     kept = "a resumed run keeps the {} it was started with: leave {} out."
     given = [n for n in _given() if n not in ("resume", "quiet", "debug")]
-    refuse(
-        ("--resume", True, kept.format("settings", _flag(name)))
-        for name in given
-        if name not in _MOVED
-    )
+    for name in given:
+        problem = kept.format("settings", flag_of(name))
+        refuse("--resume", name not in _MOVED, problem)
     named = "dataset" in given and options["dataset"] in NAMES
-    refuse([("--resume", named, kept.format("dataset", "--dataset"))])
+    refuse("--resume", named, kept.format("dataset", "--dataset"))
     return {name: str(Path(options[name]).resolve()) for name in given}
 
 

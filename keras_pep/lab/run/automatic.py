@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.candidates import Candidates, search_table
-from keras_pep.lab.run.results import figures, results
+from keras_pep.lab.run.results import figures, no_single_search, results
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.teachers import learn_from
@@ -77,13 +77,7 @@ def search_for_best(run: Run) -> dict[str, Any]:
     }
     return {
         "dense": dense,
-        "search": {
-            "method": "auto",
-            "granularity": run.config.shared_by(),
-            "steps": None,
-            "seconds": None,
-            "embedding_parameters": None,
-        },
+        "search": no_single_search(run, "auto"),
         "tuning": [*tuning.tried.values()],
         "teachers": run.stages["teachers"].result,
         "budgets": budgets,

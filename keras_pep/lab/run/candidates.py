@@ -257,22 +257,15 @@ class Candidates:
         if not 0 < budget < table.size:
             return None
         stage = f"search-{method.removesuffix('-search')}-{self.size.name}"
+        search = replace(
+            training,
+            rate=preset("warm_search_rate") * training.rate,
+            epochs=math.ceil(preset("warm_search_epochs") * training.epochs),
+        )
+        kind = "prefix" if prefix else "pep"
         found = run.attempt(
             stage,
-            lambda: search_table(
-                run,
-                stage,
-                replace(
-                    training,
-                    rate=preset("warm_search_rate") * training.rate,
-                    epochs=math.ceil(
-                        preset("warm_search_epochs") * training.epochs
-                    ),
-                ),
-                [budget],
-                table,
-                "prefix" if prefix else "pep",
-            ),
+            partial(search_table, run, stage, search, [budget], table, kind),
         )
         if found is None:
             return None

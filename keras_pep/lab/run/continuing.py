@@ -13,7 +13,12 @@ from keras_pep.data.fields import Vocabulary
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.directory import RunDirectory, RunError
 from keras_pep.lab.run.models import chosen_model
-from keras_pep.lab.run.results import exported_bytes, figures, results
+from keras_pep.lab.run.results import (
+    exported_bytes,
+    figures,
+    no_single_search,
+    results,
+)
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tuning import Training, optimizer
 from keras_pep.layers import PEPEmbedding, PrunedEmbedding, RowEmbedding
@@ -81,13 +86,7 @@ def continue_run(run: "Run") -> dict[str, Any]:
     del warm["steps"]
     return {
         "dense": None,
-        "search": {
-            "method": "continued",
-            "granularity": run.config.shared_by(),
-            "steps": None,
-            "seconds": None,
-            "embedding_parameters": None,
-        },
+        "search": no_single_search(run, "continued"),
         "budgets_not_reached": [],
         "budgets": [entry],
         "budgets_failed": {},

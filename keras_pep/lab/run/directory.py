@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from keras_pep.data import Dataset
 from keras_pep.data.fields import Vocabulary
 from keras_pep.files import (
     NoLocksError,
@@ -288,6 +289,21 @@ class RunDirectory:
                 f"{self.path / 'config.json'} is of another version of "
                 f"keras-pep: {error} is missing. Train again."
             ) from error
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Make sure that data are those of the run.
+
+        Raises:
+            RunError: If they are not.
+        """
+        known = self.read_json("config.json")["data_fingerprint"]
+        if dataset.fingerprint() != known:
+            raise RunError(
+                f"The data are not those of {self.path}, or another version of "
+                "keras-pep has read them in another way: their fingerprints "
+                "differ. Name the same data, as with --data-dir, or train "
+                "again."
+            )
 
     def read_vocabularies(self) -> dict[str, Vocabulary]:
         """Read `vocabularies.json`: what raw values became of which ids."""

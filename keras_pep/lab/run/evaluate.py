@@ -28,7 +28,7 @@ def evaluate_run(
         DataError: If the data are missing or malformed.
     """
     metrics = directory.read_json("metrics.json")
-    config, settings = directory.read_config()
+    config, _ = directory.read_config()
     try:
         entries = models_in(metrics)
     except (KeyError, TypeError) as error:
@@ -39,12 +39,7 @@ def evaluate_run(
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
     dataset = config.load_data()
-    if dataset.fingerprint() != settings["data_fingerprint"]:
-        raise RunError(
-            f"The data are not those of {directory.path}, or another version "
-            "of keras-pep has read them in another way: their fingerprints "
-            "differ. Name the same data with --data-dir, or train again."
-        )
+    directory.check_data(dataset)
     rows = dataset.splits[split]
     for name, entry in entries.items():
         model = directory.load_model(name)

@@ -10,13 +10,14 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -29,8 +30,10 @@ from keras_pep.data.times import instants, numbers
 from keras_pep.files import whole
 from keras_pep.lab.run import Config, RunDirectory, scorer_of_run, train
 from keras_pep.lab.run.models import chosen_model
-from keras_pep.lab.run.table import aligned, figure
+from keras_pep.lab.text import aligned, figure
 from keras_pep.metrics import auc
+
+logger = logging.getLogger(__name__)
 
 NEVER, NOTHING, CONTINUED = POLICIES = (
     "never retrained",
@@ -80,9 +83,8 @@ def replay(
     periods: int | None = None,
     window: int | None = None,
     seeds: int = 1,
-    say: Callable[[str], None] = lambda _: None,
 ) -> list[Scored]:
-    """Play a data set in time order, by every policy.
+    """Play a data set in time order, by every policy; log each training.
 
     Args:
         config: How a model is trained from nothing.
@@ -94,7 +96,6 @@ def replay(
         window: How many periods a continued model is trained on; by default all
             so far.
         seeds: How many times to play.
-        say: Called with a line for each training.
 
     Raises:
         DataError: If the data are not as described, or have too few periods.
@@ -102,7 +103,7 @@ def replay(
     """
     RunDirectory(folder).create()
     config, column = _of_files(config, column, folder)
-    parts, config = _divide(config, column, by, folder / "parts", say)
+    parts, config = _divide(config, column, by, folder / "parts")
     names = [*parts][: None if periods is None else first + periods]
     if len(names) <= first:
         raise DataError(
@@ -136,7 +137,7 @@ def replay(
                     )
                 )
             _write(folder, config, by, found)
-            say(_line(found[-len(POLICIES) :]))
+            logger.info(_line(found[-len(POLICIES) :]))
             if last == len(names) - 1:
                 break
             now, seconds[NEVER] = names[last], 0.0
@@ -159,40 +160,19 @@ def replay(
 
 def replay_table(found: Sequence[Scored]) -> str:
     """AUC of each policy in each period, and means below, as text."""
-    periods = list(dict.fromkeys(each.scored for each in found))
-    rows: list[tuple[str, ...]] = [("rows of", *POLICIES)]
-
-    def mean(name: str, policy: str, scored: Sequence[str]) -> float:
-        own = [
-            getattr(each, name)
-            for each in found
-            if each.policy == policy and each.scored in scored
-        ]
-        return float(np.mean(own)) if own else float("nan")
-
-    for period in periods:
-        aucs = (mean("auc", policy, [period]) for policy in POLICIES)
-        rows.append((period, *map(figure, aucs)))
-    aucs = (mean("auc", policy, periods) for policy in POLICIES)
-    rows.append(("mean AUC", *map(figure, aucs)))
+    scored = pd.DataFrame(map(asdict, found))
+    by_period = scored.pivot_table("auc", "scored", "policy", sort=False)
     # The first model is the same for all.
-    later = periods[1:]
-    rows.append(
-        (
-            "seconds a training",
-            *(f"{mean('seconds', policy, later):.1f}" for policy in POLICIES),
-        )
-    )
-    rows.append(
-        (
-            "largest table, bytes",
-            *(
-                f"{max(e.bytes for e in found if e.policy == policy):,}"
-                for policy in POLICIES
-            ),
-        )
-    )
-    return aligned(rows)
+    later = scored[scored["scored"] != by_period.index[0]]
+    seconds = later.groupby("policy")["seconds"].mean().reindex(POLICIES)
+    largest = scored.groupby("policy")["bytes"].max()
+    rows = [
+        *by_period.map(figure)[[*POLICIES]].itertuples(),
+        ("mean AUC", *(figure(by_period[p].mean()) for p in POLICIES)),
+        ("seconds a training", *(f"{seconds[p]:.1f}" for p in POLICIES)),
+        ("largest table, bytes", *(f"{largest[p]:,}" for p in POLICIES)),
+    ]
+    return aligned([("rows of", *POLICIES), *rows])
 
 
 def _line(scored: Sequence[Scored]) -> str:
@@ -260,11 +240,7 @@ def _auc(
 
 
 def _divide(
-    config: Config,
-    column: str,
-    by: str,
-    folder: Path,
-    say: Callable[[str], None] = lambda _: None,
+    config: Config, column: str, by: str, folder: Path
 ) -> tuple[dict[str, Path], Config]:
     """Write the rows of each period to a file of its own.
 
@@ -291,7 +267,7 @@ def _divide(
         for block in raw.blocks(files, columns, Malformed()):
             table = pa.table(
                 {
-                    name: each.values.take(pa.array(each.codes))
+                    name: each.values.take(pa.array(each.codes))  # noqa: PD011
                     for name, each in block.columns.items()
                 }
             )
@@ -314,7 +290,7 @@ def _divide(
                 rows = pa.array(right & (names == name))
                 writers[name].write_table(table.filter(rows))
     if left_out:
-        say(
+        logger.info(
             f"left out: {left_out:,} rows whose {rule.column!r} is no time, or "
             f"whose {label!r} is no label"
         )

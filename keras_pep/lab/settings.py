@@ -215,10 +215,9 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The settings that `asdict` of this class, read back, describes."""
         tuples = {
-            name: tuple(values.get(name, ()))
-            for name in (
-                *("fields", "budget", "sparsity", "max_bytes", "compare"),
-            )
+            each.name: tuple(values.get(each.name, ()))
+            for each in fields(cls)
+            if each.default == ()
         }
         return cls(**{**values, **tuples})
 

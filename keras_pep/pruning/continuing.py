@@ -14,6 +14,7 @@ from keras_pep.layers.exchange import (
     compile_like,
     copy_weights,
     exchanged,
+    in_place,
     kind_of,
     walk,
 )
@@ -187,8 +188,7 @@ def grown(model: keras.Model, rows: Rows) -> keras.Model:
                 **{name: layer[name] for name in _ALIKE},
                 embeddings_initializer="glorot_uniform",
             )
-            serialized = keras_of(model).saving.serialize_keras_object(made)
-            return {**config, **serialized}
+            return in_place(config, made)
         return {**config, "config": layer}
 
     with scope_of(model):

@@ -21,7 +21,6 @@ _TABLES = ("steps", "loop", "sizes")
     "--blocks",
     type=click.IntRange(min=1),
     default=9,
-    show_default=True,
     help="Turns of each variant, in the table steps.",
 )
 @click.option(
@@ -29,7 +28,6 @@ _TABLES = ("steps", "loop", "sizes")
     type=click.IntRange(min=39),
     nargs=2,
     default=(1_200_000, 12_000_000),
-    show_default=True,
     help="Features of the small and of the large embedding table, in the table "
     "steps. 12 million take 15 GiB of memory.",
 )

@@ -20,7 +20,6 @@ from keras_pep.lab.cli.report import say_unfinished
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("compare.html"),
-    show_default=True,
     help="File to write.",
 )
 def compare(runs: tuple[Path, ...], output: Path, quiet: bool) -> None:

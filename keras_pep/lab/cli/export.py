@@ -20,7 +20,6 @@ from keras_pep.lab.cli.common import FiniteFloat, command
     "--quantize",
     type=click.Choice(["int8", "float16", "none"]),
     default="int8",
-    show_default=True,
     help="Type of the tables' values. none: float32, as they were trained.",
 )
 @click.option(

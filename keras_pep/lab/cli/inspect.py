@@ -23,10 +23,10 @@ def inspect(path: Path, budget: int | None, dense: bool, quiet: bool) -> None:
     """
     from keras_pep.lab.run import (
         RunDirectory,
-        aligned,
         inspect_run,
         results_table,
     )
+    from keras_pep.lab.text import aligned
     from keras_pep.serving import (
         describe,
         field_rows,

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from keras_pep.lab.cli.common import command
-from keras_pep.lab.cli.dataset import Delimiter
+from keras_pep.lab.cli.dataset import DELIMITER
 from keras_pep.lab.cli.model import model_options, refuse_choice
 
 
@@ -30,7 +30,7 @@ from keras_pep.lab.cli.model import model_options, refuse_choice
 )
 @click.option(
     "--delimiter",
-    type=Delimiter("CHARACTER"),
+    type=DELIMITER,
     help="Character between columns of the input.  [default: as in training; "
     "else comma, tab for .tsv and .txt]",
 )

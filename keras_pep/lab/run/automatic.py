@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.candidates import Candidates, search_table
-from keras_pep.lab.run.results import figures, results
+from keras_pep.lab.run.results import figures, no_single_search, results
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.teachers import learn_from
@@ -67,14 +68,14 @@ def take_best(
     more = tuple(int(not each.unknown) for each in vocabularies)
     fields = run.dataset.field_sizes
     sizes = [replace(size, fields=fields, more=more) for size in sizes]
-    searches = _Searches(run, best, sizes)
+    searched = partial(_searched, run, best, tuple(sizes))
     budgets: list[dict[str, Any]] = []
     tried, too_small = [], []
     while sizes:
         size = sizes.pop(0)
         taken = [other["target"] for other in budgets]
         entry = Candidates(
-            *(run, tuning, best, size, searches, taken, methods)
+            *(run, tuning, best, size, searched, taken, methods)
         ).best()
         failed = f"budget-{size.name}" in run.failures
         if not (entry or failed or size.row_bytes) and size.bytes is not None:
@@ -100,13 +101,7 @@ def take_best(
     }
     return {
         "dense": dense,
-        "search": {
-            "method": "auto",
-            "granularity": run.config.shared_by(),
-            "steps": None,
-            "seconds": None,
-            "embedding_parameters": None,
-        },
+        "search": no_single_search(run, "auto"),
         "tuning": [*tuning.tried.values()],
         "teachers": run.stages["teachers"].result,
         "budgets": budgets,
@@ -158,42 +153,37 @@ def _sizes(run: Run) -> list[Size]:
     return sorted({*asked}, key=lambda size: -size.per_row(rows))
 
 
-class _Searches:
-    """Searches of the whole dense table: one for all sizes that are known.
+def _searched(
+    run: Run, training: Training, sizes: Sequence[Size], size: Size
+) -> tuple[Any, Ticket] | None:
+    """Search the whole dense table, once for all sizes that are known.
 
     Args:
         run: The run.
         training: How the dense table was trained.
-        sizes: The sizes.
+        sizes: Those that are known.
+        size: One of them, or another.
+
+    Returns:
+        The searched model, and the ticket of the size; None if there is none.
     """
-
-    def __init__(self, run: Run, training: Training, sizes: list[Size]) -> None:
-        self.run = run
-        self.training = training
-        self.sizes = [*sizes]
-
-    def __call__(self, size: Size) -> tuple[Any, Ticket] | None:
-        """Return the searched model, and the ticket of a size."""
-        together = size in self.sizes
-        sizes = self.sizes if together else [size]
-        rows, columns = self.run.dataset.feature_count, self.training.columns
-        budgets = {each: each.searched(rows, columns) for each in sizes}
-        if not budgets[size]:
-            return None
-        stage = "search" if together else f"search-{size.name}"
-        found = self.run.attempt(
-            stage,
-            lambda: search_table(
-                self.run,
-                stage,
-                self.training,
-                sorted({b for b in budgets.values() if b}, reverse=True),
-            ),
-        )
-        if found is None:
-            return None
-        model, tickets = found
-        return model, next(t for t in tickets if t.budget == budgets[size])
+    together = size in sizes
+    rows, columns = run.dataset.feature_count, training.columns
+    budgets = {
+        each: each.searched(rows, columns)
+        for each in (sizes if together else [size])
+    }
+    if not budgets[size]:
+        return None
+    stage = "search" if together else f"search-{size.name}"
+    wanted = sorted({b for b in budgets.values() if b}, reverse=True)
+    found = run.attempt(
+        stage, partial(search_table, run, stage, training, wanted)
+    )
+    if found is None:
+        return None
+    model, tickets = found
+    return model, next(t for t in tickets if t.budget == budgets[size])
 
 
 def _as_good(

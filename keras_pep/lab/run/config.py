@@ -183,7 +183,7 @@ class Config(Settings):
         )
 
     def retraining_optimizer(
-        self, rate: float, steps: int, kept: float
+        self, rate: float, steps: int, kept: float, power: float = 0.0
     ) -> keras.Optimizer:
         """Make the optimizer of a small model: its learning rate falls.
 
@@ -192,9 +192,12 @@ class Config(Settings):
                 of each step.
             steps: Of the whole training.
             kept: Share of the dense model's entries that it has.
+            power: Of this share, with which an L2 that was tuned falls.
         """
         if self.search == "paper":
             return self.adam(rate)
+        if self.search == "auto":
+            return self.falling(rate, steps, min(1.0, kept) ** power)
         large = kept >= preset("large_share")
         share = 1.0 if large else preset("retraining_l2")
         return self.falling(rate, steps, share)

@@ -16,7 +16,12 @@ from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import take_best
 from keras_pep.lab.run.directory import RunDirectory, RunError
 from keras_pep.lab.run.models import chosen_model
-from keras_pep.lab.run.results import exported_bytes, figures, results
+from keras_pep.lab.run.results import (
+    exported_bytes,
+    figures,
+    no_single_search,
+    results,
+)
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tuning import Training, Tuning, optimizer
 from keras_pep.layers import (
@@ -102,13 +107,7 @@ def continue_run(run: "Run") -> dict[str, Any]:
         }
     return {
         **found,
-        "search": {
-            "method": "continued",
-            "granularity": run.config.shared_by(),
-            "steps": None,
-            "seconds": None,
-            "embedding_parameters": None,
-        },
+        "search": no_single_search(run, "continued"),
         "continued": continued,
     }
 
@@ -317,9 +316,5 @@ def _fit(run: "Run", name: str, model: keras.Model, training: Training) -> None:
     training = replace(training, l2=0.0)
     run.config.compile_model(model, optimizer(run, training))
     kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
-    batches, arguments = run.training(
-        *(name, run.rows, training.epochs),
-        kept=kept,
-        patience=training.epochs,
-    )
-    model.fit(batches, verbose=0, **arguments)
+    epochs = training.epochs
+    run.fit(name, model, epochs, kept=kept, patience=epochs)

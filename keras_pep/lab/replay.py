@@ -40,7 +40,12 @@ NEVER, NOTHING, CONTINUED = POLICIES = (
     "from nothing",
     "continued",
 )
-PERIODS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+PERIODS = {
+    "hour": "%Y-%m-%dT%H",
+    "day": "%Y-%m-%d",
+    "week": "%G-W%V",
+    "month": "%Y-%m",
+}
 _LARGEST_SECOND = 1e11  # since 1970; above are milliseconds, and so on
 _FIRST_SECOND = -62e9
 
@@ -84,7 +89,7 @@ def replay(
     Args:
         config: How a model is trained from nothing.
         column: The column of times, with its format in brackets if need be.
-        by: `"day"`, `"week"` or `"month"`.
+        by: A key of `PERIODS`.
         folder: Where runs and `replay.json` are left; must not have files.
         first: How many periods the first model is trained on.
         periods: How many are scored after those; by default all.
@@ -299,13 +304,13 @@ def _periods(texts: Any, time_format: str, by: str) -> np.ndarray:
     while (large := np.abs(found) > _LARGEST_SECOND).any():
         found[large] /= 1000  # milliseconds, microseconds or nanoseconds
     found[found < _FIRST_SECOND] = np.nan  # before the year 6
-    days, places = np.unique(found // 86_400, return_inverse=True)
-    day = datetime.timedelta(days=1)
+    hours, places = np.unique(found // 3600, return_inverse=True)
+    hour = datetime.timedelta(hours=1)
     names = [
         ""
         if np.isnan(each)
-        else f"{datetime.datetime(1970, 1, 1) + each * day:{PERIODS[by]}}"
-        for each in days
+        else f"{datetime.datetime(1970, 1, 1) + each * hour:{PERIODS[by]}}"
+        for each in hours
     ]
     return np.array(names, dtype=object)[places]
 

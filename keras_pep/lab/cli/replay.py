@@ -36,7 +36,7 @@ _NAMES = (
 )
 @click.option(
     "--by",
-    type=click.Choice(["day", "week", "month"]),
+    type=click.Choice(["hour", "day", "week", "month"]),
     default="day",
     help="Time between two trainings.",
 )

@@ -30,16 +30,38 @@ def search_for_best(run: Run) -> dict[str, Any]:
     Returns:
         Of `metrics.json`, what this finds.
     """
-    tuning = tune(run)
+    return take_best(run, tune(run), _sizes(run) or None)
+
+
+def take_best(
+    run: Run,
+    tuning: Tuning,
+    sizes: list[Size] | None,
+    epochs: int | None = None,
+    methods: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Take the best small model of each size, from full tables.
+
+    Args:
+        run: The run.
+        tuning: How full tables were trained.
+        sizes: Sizes, falling; see `search_for_best`.
+        epochs: How long small tables are trained; by default as the best of
+            the full ones.
+        methods: What is tried; by default what suits the effort.
+
+    Returns:
+        Of `metrics.json`, what this finds.
+    """
     best = tuning.winner
     run.tuned(best.columns, best.l2, best.rate, best.epochs)
     dense = run.do("dense", lambda: _dense(run, tuning))
     best = learn_from(run, tuning)
+    best = replace(best, epochs=epochs or best.epochs)
     run.tuned(best.columns, best.l2, best.rate, best.epochs)
-    sizes = _sizes(run)
-    given = bool(sizes)
+    asked, given = bool(sizes), sizes is not None
     whole = dense["exported_bytes"]["int8"]["table"]
-    if not given:
+    if sizes is None:
         parts = preset("parts_of_dense")
         sizes = [Size(bytes=whole // part) for part in parts]
     sizes = [size.of(run.dataset) for size in sizes]
@@ -49,7 +71,9 @@ def search_for_best(run: Run) -> dict[str, Any]:
     while sizes:
         size = sizes.pop(0)
         taken = [other["target"] for other in budgets]
-        entry = Candidates(run, tuning, best, size, searched, taken).best()
+        entry = Candidates(
+            *(run, tuning, best, size, searched, taken, methods)
+        ).best()
         failed = f"budget-{size.name}" in run.failures
         if not (entry or failed or size.row_bytes) and size.bytes is not None:
             # Rows of what was trained need scales of their own.
@@ -89,7 +113,7 @@ def search_for_best(run: Run) -> dict[str, Any]:
             for name, reason in run.failures.items()
             if name.startswith(("dense-", "search", "try-"))
         },
-        "choice": choice(run.config.tolerance, dense, budgets, small=given),
+        "choice": choice(run.config.tolerance, dense, budgets, small=asked),
     }
 
 

@@ -71,6 +71,7 @@ class Candidates:
         searched: The model and the ticket of a search that serves several
             sizes, if there was one.
         taken: Targets that have a model already.
+        methods: What is tried; by default what suits the effort.
         found: Figures of each, by its method.
     """
 
@@ -80,6 +81,7 @@ class Candidates:
     size: Size
     searched: Callable[[Size], tuple[Any, Ticket] | None]
     taken: Collection[int] = ()
+    methods: Collection[str] | None = None
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -146,7 +148,7 @@ class Candidates:
 
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
         """The candidates, simplest first, as long as they may be needed."""
-        tried = preset("candidates")[self.run.config.effort]
+        tried = self.methods or preset("candidates")[self.run.config.effort]
         if [each for each in self.tuning.best if each <= self.uniform]:
             yield "uniform", self._uniform_of_tuning
         elif self.uniform and "uniform" in tried:

@@ -7,7 +7,7 @@ the rate, and the width. What is behind at half its length is dropped.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -65,6 +65,7 @@ class Tuning:
     Attributes:
         run: The run.
         largest: How many columns a table may have.
+        begin: Makes the model of a training; by default from initial values.
         tried: Figures of each, by how it was trained.
         best: The best of each width.
     """
@@ -73,6 +74,7 @@ class Tuning:
     largest: int
     tried: dict[Training, dict[str, Any]] = field(default_factory=dict)
     best: dict[int, Training] = field(default_factory=dict)
+    begin: Callable[[Training], keras.Model] | None = None
 
     def auc(self, training: Training) -> float:
         """Train, unless that was done: the best validation AUC.
@@ -149,7 +151,8 @@ class Tuning:
         ):
             history = run.stages[self.tried[best]["stage"]].history
             rivals.append([row["val_auc"] for row in history])
-        model = build(run, training, "dense")
+        begin = self.begin or (lambda each: build(run, each, "dense"))
+        model = begin(training)
         dropping = DroppedIfBehind(rivals, run.stage.history)
         kept = run.dataset.feature_count * training.columns
         run.fit(

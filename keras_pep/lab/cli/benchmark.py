@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.common import FOLDER, command
 
 _TABLES = ("steps", "loop", "sizes")
 
@@ -33,7 +33,7 @@ _TABLES = ("steps", "loop", "sizes")
 )
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder of MovieLens-1M for the table loop.  [default: random data "
     "of the same shape]",
 )

@@ -12,6 +12,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -225,6 +226,8 @@ def flag_of(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
 # Types of options, by the names of settings.
 Table = Mapping[str, click.ParamType[Any]]
 HELP = {
@@ -289,7 +292,7 @@ class Text(click.ParamType[Any]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> Any:
-        """What the function reads, or an error of usage."""
+        """Read the text, or raise an error of usage."""
         try:
             return self.read(str(value))
         except ValueError as error:

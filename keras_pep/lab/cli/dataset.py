@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from keras_pep.lab.cli.common import (
+    FOLDER,
     FiniteFloat,
     Table,
     Text,
@@ -52,12 +53,11 @@ def _rows_or_share(text: str) -> float:
 # A tab may be written `\t`.
 DELIMITER = Text("CHARACTER", lambda text: text.replace("\\t", "\t"))
 SEED = click.IntRange(0, 2**31 - 1)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _ROWS = click.Path(exists=True, resolve_path=True, path_type=str)
 _ROWS.name = "path"  # file or folder
 _OPTIONS: Table = {
     "dataset": Text(f"[{'|'.join(NAMES)}|PATH]", _dataset),
-    "data_dir": _FOLDER,
+    "data_dir": FOLDER,
     "features": click.Choice(["paper", "full"]),
     "label": Text("COLUMN"),
     "positive": Text("RULE"),
@@ -66,12 +66,12 @@ _OPTIONS: Table = {
     "delimiter": DELIMITER,
     "min_count": Text("COUNT|SHARE", _rows_or_share),
     "max_values": click.IntRange(min=1),
-    "vocabularies": _FOLDER,
+    "vocabularies": FOLDER,
     "split": Text("random|time[:COLUMN]|column:NAME|user"),
     "validation_file": _ROWS,
     "test_file": _ROWS,
     "max_bad_rows": FiniteFloat(0, 1),
-    "cache_dir": _FOLDER,
+    "cache_dir": FOLDER,
 }
 data_options = options(_OPTIONS)
 # Of files of one's own alone.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.common import FOLDER, command
 
 # Of `metrics.json`, besides the figures: what the table shows.
 _SHOWN = (
@@ -15,7 +15,7 @@ _SHOWN = (
 
 
 @command
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=FOLDER)
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),
@@ -24,7 +24,7 @@ _SHOWN = (
 )
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder with the dataset's files, if they have moved.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")

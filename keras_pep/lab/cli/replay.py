@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from keras_pep.lab.cli.common import command, options, refuse
+from keras_pep.lab.cli.common import FOLDER, command, options, refuse
 from keras_pep.lab.cli.dataset import (
     NAMES,
     SEED,
@@ -65,7 +65,7 @@ _NAMES = (
 @options({**{name: OPTIONS[name] for name in _NAMES}, "seed": SEED})
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder for replay.json and the runs.  [default: "
     "replays/<dataset>-<time>]",
 )

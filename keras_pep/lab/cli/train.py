@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from keras_pep.lab.cli.common import (
+    FOLDER,
     HELP,
     Choice,
     FiniteFloat,
@@ -171,12 +172,12 @@ OPTIONS: Table = {
 @click.option(
     "--continue",
     "continued",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help=HELP["continued"],
 )
 @click.option(
     "--run-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Directory for the results; several workers need one that all of "
     "them can read.  [default: runs/<dataset>-<model>-<time>]",
 )
@@ -185,7 +186,7 @@ OPTIONS: Table = {
 )
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Run directory to continue after an interruption, with the run's own "
     "settings. If its data have moved, add --dataset and the other options "
     "that say where data are. Start as many workers as before.",
@@ -228,8 +229,9 @@ def train(
 
     if resume is not None:
         moved = _moved_data(settings)
-        _check_workers("--resume", RunDirectory(resume).read_config()[0])
-        _finish(RunDirectory(resume), None, moved=moved)
+        directory = RunDirectory(resume)
+        _check_workers("--resume", directory.read_config()[0])
+        _finish(directory, None, moved=moved)
         return
     given = _given()
     settings = {**data_settings(settings), **settings}
@@ -439,7 +441,8 @@ def _finish(
         raise KeyboardInterrupt(
             f"Continue with: keras-pep train --resume {directory.path}"
         ) from interrupt
-    if not Workers.of(directory.read_config()[0].distribute).chief:
+    settings, content = directory.read_config()
+    if not Workers.of(settings.distribute).chief:
         return
     if line := advice(metrics) or continued_line(metrics):
         click.echo(f"\n{line}")
@@ -452,7 +455,7 @@ def _finish(
                 "(of popularity and planted sizes "
                 f"{budget['popularity_rank_correlation']:.2f})"
             )
-    for note in directory.read_config()[1].get("data_notes", ()):
+    for note in content.get("data_notes", ()):
         click.echo(note)
     click.echo(f"run directory: {directory.path}")
     failed = [*failed_parts(metrics)]
@@ -465,7 +468,7 @@ def _finish(
             tell_failure(f"{name} failed: {explained(error)}", error)
 
     attempt("report", lambda: write_report(directory.path))
-    if directory.read_config()[0].export:
+    if settings.export:
         attempt(
             "SavedModel",
             lambda: exported(directory, metrics) or export_run(directory).path,

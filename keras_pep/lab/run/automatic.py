@@ -64,10 +64,7 @@ def take_best(
     if sizes is None:
         parts = preset("parts_of_dense")
         sizes = [Size(bytes=whole // part) for part in parts]
-    vocabularies = run.dataset.vocabularies.values()
-    more = tuple(int(not each.unknown) for each in vocabularies)
-    fields = run.dataset.field_sizes
-    sizes = [replace(size, fields=fields, more=more) for size in sizes]
+    sizes = [size.of(run.dataset) for size in sizes]
     searched = partial(_searched, run, best, tuple(sizes))
     budgets: list[dict[str, Any]] = []
     tried, too_small = [], []

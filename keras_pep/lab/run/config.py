@@ -107,14 +107,13 @@ class Config(Settings):
         """
         keras.utils.set_random_seed(self.seed)
         features, dim = dataset.feature_count, self.columns()
-        if budget is not None and self.linear == "pep":
-            budget -= features  # which buys first-order weights
+        parameters = budget or 0
+        if parameters and self.linear == "pep":
+            parameters -= features  # which buys first-order weights
         searched = embedding in ("pep", "prefix")
         if searched:
-            dim = self.dim_of_search()
             layer: Any = PEPEmbedding(
-                features,
-                dim,
+                *(features, self.dim_of_search()),
                 granularity=self.shared_by(),
                 structure="prefix" if embedding == "prefix" else "free",
                 field_sizes=dataset.field_sizes,
@@ -123,25 +122,22 @@ class Config(Settings):
                 name="embedding",
             )
         elif embedding == "mixed-dimension":
-            assert budget is not None
             layer = MixedDimensionEmbedding(
                 dataset.field_sizes,
-                mixed_dimensions(dataset.field_sizes, dim, budget),
+                mixed_dimensions(dataset.field_sizes, dim, parameters),
                 dim,
                 field_lengths=dataset.field_lengths,
                 name="embedding",
             )
         elif embedding in COMPRESSED:
-            assert budget is not None
+            scale = glorot(features, dim)
             layer = COMPRESSED[embedding](
-                *(features, dim, budget, self.seed, glorot(features, dim)),
-                name="embedding",
+                *(features, dim, parameters, self.seed, scale), name="embedding"
             )
         elif embedding == "hot-rows":
-            assert budget is not None
-            dim = width_of(features, dim, budget)
+            dim = width_of(features, dim, parameters)
             layer = HotRowsEmbedding(
-                *(features, dim, budget),
+                *(features, dim, parameters),
                 scale=glorot(features, dim),
                 counts=dataset.counts(),
                 field_sizes=dataset.field_sizes,
@@ -149,10 +145,9 @@ class Config(Settings):
             )
         else:
             if embedding == "uniform":
-                assert budget is not None
-                dim = budget // features
+                dim = parameters // features
                 if dim < 1:
-                    raise BudgetTooSmallError(budget)
+                    raise BudgetTooSmallError(parameters)
             layer = RowEmbedding(
                 features, dim, "glorot_uniform", name="embedding"
             )
@@ -161,9 +156,7 @@ class Config(Settings):
         if issubclass(kind, FM):
             settings["linear"] = self.linear if searched else "dense"
         model = kind(
-            dataset.field_sizes,
-            dim,
-            layer,
+            *(dataset.field_sizes, layer.output_dim, layer),
             field_lengths=dataset.field_lengths,
             name=self.model,
             **settings,

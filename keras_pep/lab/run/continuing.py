@@ -147,14 +147,8 @@ class _Before:
         entries = self.entry.get("target")
         if self.name == "dense":  # nothing was asked for
             entries = run.dataset.feature_count * embedding.output_dim
-        vocabularies = run.dataset.vocabularies.values()
-        more = tuple(int(not each.unknown) for each in vocabularies)
-        self.size = Size(
-            entries=None if asked else entries,
-            bytes=asked,
-            fields=run.dataset.field_sizes,
-            more=more,
-        )
+        size = Size(entries=None if asked else entries, bytes=asked)
+        self.size = size.of(run.dataset)
 
     def training(self, run: "Run", epochs: int) -> Training:
         """How its model was trained; the rate to begin with, the length not."""

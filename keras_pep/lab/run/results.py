@@ -64,7 +64,7 @@ def results(
 
 
 def no_single_search(run: Run, method: str) -> dict[str, Any]:
-    """What `metrics.json` says of a search where there was not just one."""
+    """Describe a search for `metrics.json` where there was not just one."""
     unknown = dict.fromkeys(("steps", "seconds", "embedding_parameters"))
     known = {"method": method, "granularity": run.config.shared_by()}
     return {**known, **unknown}

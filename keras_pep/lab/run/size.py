@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_pep.data import Dataset
 from keras_pep.lab.baselines import (
     COMPRESSED,
     BudgetTooSmallError,
@@ -41,6 +42,12 @@ class Size:
     row_bytes: int = 0
     fields: tuple[int, ...] = ()
     more: tuple[int, ...] = ()
+
+    def of(self, dataset: Dataset) -> "Size":
+        """The same for a table of a dataset's features."""
+        vocabularies = dataset.vocabularies.values()
+        more = tuple(int(not each.unknown) for each in vocabularies)
+        return replace(self, fields=dataset.field_sizes, more=more)
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """Programs of tests, run by another process on a backend of Keras."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,24 @@ def skip_without(backend):
     """Skip a test if a backend is not installed."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
+
+
+@contextlib.contextmanager
+def eagerly():
+    """Have TensorFlow run functions as they are.
+
+    To trace a model of a few steps takes longer than to train it.
+    """
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def devices(number):

@@ -35,10 +35,10 @@ CLOSE = {"mixed_float16": 10 * 2**-12, "mixed_bfloat16": 10 * 2**-9}
 
 
 class Batches(keras.utils.PyDataset):
-    """The same batch ten times."""
+    """The same batch five times."""
 
     def __len__(self):
-        return 10
+        return 5
 
     def __getitem__(self, n):
         return batch()
@@ -126,6 +126,7 @@ def test_compiled_for_xla_a_model_learns_the_same(policy, optimizer):
         np.testing.assert_allclose(*tables, atol=1e-5)
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("name", ["FvFM", "DeepFM", "DCN"])
 def test_search_and_retraining_in_half_precision(name, tmp_path):
     """With the optimizer that Keras wraps in another, which scales the loss."""
@@ -169,6 +170,7 @@ def test_a_table_in_half_precision_is_not_searched(policy):
         model.fit(Batches(), epochs=2, shuffle=False, callbacks=[retraining])
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("name", ["FvFM", "DeepFM", "DCN", "AutoInt"])
 def test_half_precision_trains_as_float32(name):
     """On JAX as it is compiled."""

@@ -1,6 +1,7 @@
 """Either Keras alone, and what happens if `tf.keras` is the wrong one."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -8,8 +9,6 @@ import sys
 import pytest
 
 from keras_pep.tfrs import legacy
-
-pytestmark = pytest.mark.slow
 
 BOTH = """
 import keras, keras_pep
@@ -55,46 +54,63 @@ import keras_pep.tfrs
 """
 
 
-def run(code, tmp_path, **variables):
+# What is in the way, and what is said of it.
+REFUSED = [
+    (TOO_LATE, {}, "or import keras_pep.tfrs before anything uses"),
+    (
+        *("import keras_pep.tfrs", {"TF_USE_LEGACY_KERAS": "0"}),
+        "TF_USE_LEGACY_KERAS='0' makes `tf.keras`",
+    ),
+    (
+        *("import keras_pep.tfrs", {"KERAS_BACKEND": "jax"}),
+        "set KERAS_BACKEND=tensorflow. Found: jax",
+    ),
+]
+# Runs each program in a process of its own, where nothing has used `tf.keras`.
+FORKS = """
+import json, os, sys, traceback
+import tensorflow
+
+ended = []
+for code, variables in json.load(sys.stdin):
+    child = os.fork()
+    if not child:
+        os.environ.update(variables)
+        try:
+            exec(code, {})
+        except BaseException:
+            with open("error", "w") as file:
+                traceback.print_exc(file=file)
+            os._exit(1)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    ended.append([status, open("error").read() if status else ""])
+print(json.dumps(ended))
+"""
+
+
+@pytest.mark.slow
+def test_either_keras_alone_and_the_wrong_one(tmp_path):
     kept = {k: v for k, v in os.environ.items() if "KERAS" not in k}
-    return subprocess.run(
-        [sys.executable, "-c", code],
+    right = [(code, {}) for code in (BOTH, ALONE, KERAS_3)]
+    wrong = [(code, variables) for code, variables, _ in REFUSED]
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        input=json.dumps(right + wrong),
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**kept, "PYTHONPATH": os.getcwd(), **variables},  # noqa: PTH109
-        check=False,
+        env={**kept, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
+        check=True,
     )
-
-
-@pytest.mark.parametrize("code", [BOTH, ALONE, KERAS_3])
-def test_in_a_process_of_its_own(code, tmp_path):
-    done = run(code, tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-@pytest.mark.parametrize(
-    ("code", "variables", "message"),
-    [
-        (TOO_LATE, {}, "or import keras_pep.tfrs before anything uses"),
-        (
-            "import keras_pep.tfrs",
-            {"TF_USE_LEGACY_KERAS": "0"},
-            "TF_USE_LEGACY_KERAS='0' makes `tf.keras`",
-        ),
-        (
-            "import keras_pep.tfrs",
-            {"KERAS_BACKEND": "jax"},
-            "set KERAS_BACKEND=tensorflow. Found: jax",
-        ),
-    ],
-)
-def test_what_stands_in_the_way_is_said(code, variables, message, tmp_path):
-    done = run(code, tmp_path, **variables)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: ")
-    assert message in last
+    ended = json.loads(done.stdout.splitlines()[-1])
+    for status, error in ended[:3]:
+        assert status == 0, error
+    for (status, error), (*_, message) in zip(ended[3:], REFUSED, strict=True):
+        assert status == 1
+        last = error.strip().splitlines()[-1]
+        assert last.startswith("ImportError: ")
+        assert message in last
 
 
 def test_what_is_not_installed_is_said(monkeypatch):

@@ -28,6 +28,7 @@ from keras_pep.lab.run import (
 )
 from keras_pep.lab.scoring import scorer_of_saved_model
 from keras_pep.serving import describe
+from tests.backends import eagerly
 from tests.commands import Command, leave_graphs_alone
 from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import state
@@ -88,7 +89,8 @@ def days(tmp_path_factory):
         retrain_epochs=2,
         baseline=True,
     )
-    train(first, directory)
+    with eagerly():
+        train(first, directory)
     return folder
 
 

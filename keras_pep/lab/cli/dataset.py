@@ -21,7 +21,7 @@ class _DatasetType(click.ParamType[str]):
         self, param: click.Parameter, ctx: click.Context
     ) -> str | None:
         """The name that the help has for it."""
-        return f"[{'|'.join(NAMES)}|PATH]"
+        return f"[{'|'.join(NAMES)}|PATH|URI]"
 
     def convert(
         self,
@@ -29,8 +29,8 @@ class _DatasetType(click.ParamType[str]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> str:
-        """The name, or the whole path."""
-        if value in NAMES:
+        """The name or URI, or the whole path."""
+        if value in NAMES or "://" in value:
             return str(value)
         path = Path(value)
         if not path.exists():
@@ -57,11 +57,20 @@ class Delimiter(Text):
 
 
 class _Rows(click.Path):
-    """A file or folder of rows, by its whole path."""
+    """A file or folder of rows, by its URI or whole path."""
 
     def __init__(self) -> None:
         super().__init__(exists=True, resolve_path=True, path_type=str)
-        self.name = "path"
+        self.name = "path|uri"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """The URI, or the whole path."""
+        return value if "://" in value else super().convert(value, param, ctx)
 
 
 class _RowsOrShare(click.ParamType[float]):

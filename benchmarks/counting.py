@@ -5,13 +5,12 @@ Examples:
     python -m benchmarks.counting --rows 20000000 --times --min-count 1
 
 A column of integers and one of text have so many distinct values: each of them
-occurs once, the other rows have the first ones more often. The file is made,
-prepared and opened in the system's folder for temporary files (`TMPDIR`),
-prepared and opened by a process of its own, whose peak memory the system tells.
+occurs once, the other rows have the first ones more often. The file is made in
+the system's folder for temporary files (`TMPDIR`), prepared and opened by a
+process of its own, whose peak memory the system tells.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,15 +24,21 @@ import pyarrow.parquet
 _DISTINCT = 5_000_000, 10_000_000
 _CHUNK = 1 << 20  # rows that are made at once
 _LOAD = """
-import json, sys, time
+import json, resource, sys, time
 from keras_pep import data
 
 path, cache, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-for what in ("prepared", "opened"):
+told = []
+for in_memory in (0, 2 << 30):  # as `keras-pep prepare` does, and `train`
     began = time.perf_counter()
-    found = data.load(path, label="label", cache_dir=cache, **settings)
-    print(what, time.perf_counter() - began)
-print(found.field_sizes, found.fingerprint())
+    found = data.load(
+        path, label="label", cache_dir=cache, in_memory=in_memory, **settings
+    )
+    told.append(time.perf_counter() - began)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    told += [used.ru_maxrss / 2**20, used.ru_utime + used.ru_stime]
+told += [found.field_sizes, found.fingerprint()]
+print(json.dumps(told))
 """
 
 
@@ -65,16 +70,13 @@ def main(
             stdout=subprocess.PIPE,
             text=True,
         ).stdout
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        prepared, opened, sizes = told.splitlines()
-        seconds = float(prepared.split()[1])
+        seconds, peak, used, *opened, sizes, fingerprint = json.loads(told)
         click.echo(
             f"{rows:,} rows, {distinct[0]:,} and {distinct[1]:,} distinct"
-            f"{', two columns of times' * times}: {seconds:.0f} s, "
-            f"{rows / seconds:,.0f} rows a second, peak "
-            f"{used.ru_maxrss / (1 << 20):.2f} GiB; opened in "
-            f"{float(opened.split()[1]):.1f} s; {used.ru_utime:.0f} + "
-            f"{used.ru_stime:.0f} s of CPU\n{sizes}"
+            f"{', two columns of times' * times}: {seconds:.0f} s, {used:.0f} "
+            f"of CPU, {rows / seconds:,.0f} rows a second, peak {peak:.2f} "
+            f"GiB; opened in {opened[0]:.1f} s, peak {opened[1]:.2f} GiB\n"
+            f"features {sizes}, fingerprint {fingerprint}"
         )
 
 

@@ -18,7 +18,8 @@ import pyarrow.ipc
 from keras_pep.data.dataset import Unseen
 from keras_pep.data.spelling import spelled
 
-_IN_MEMORY = 256 << 20  # bytes of the counts of all fields
+_IN_MEMORY = 128 << 20  # bytes of the counts of all fields
+_OF_TABLE = 4 << 10  # bytes that a table takes beside its counts
 _AT_ONCE = 1 << 19  # counts that are merged
 _FILES = 64  # of a field
 
@@ -88,7 +89,7 @@ class ValueCounter:
         written = pa.compute.if_else(same, "", written)
         table = pa.table([value, written, *sums], schema=_SCHEMA)
         self._tables.append(table)
-        self.size += table.nbytes
+        self.size += table.nbytes + _OF_TABLE
 
     def shrink(self) -> None:
         """Add up the counts in memory; write them if that is of little use."""

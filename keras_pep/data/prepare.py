@@ -597,7 +597,14 @@ def _number_rows(
     malformed: int,
 ) -> None:
     """Writes a file for every column of every split, and what they hold."""
-    vocabularies = stored.vocabularies(folder, source.fields)
+    described = [
+        {
+            **Vocabulary(each, [], unknown=each.kind != "hash").described,
+            "values": place,
+        }
+        for place, each in enumerate(source.fields)
+    ]
+    vocabularies = stored.vocabularies(folder, described)
     encoders = [Encoder(vocabulary) for vocabulary in vocabularies]
     unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
     known = np.zeros_like(unknown)
@@ -658,10 +665,7 @@ def _number_rows(
             "malformed": malformed,
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
             "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),
-            "fields": [
-                {**vocabularies[place].described, "values": place}
-                for place in kept
-            ],
+            "fields": [described[place] for place in kept],
             "unseen": {
                 source.fields[place].name: unseen[place] for place in kept
             },

@@ -30,7 +30,7 @@ from keras_pep.data.dataset import (
     Split,
     Unseen,
 )
-from keras_pep.data.fields import Field, Vocabulary
+from keras_pep.data.fields import Vocabulary
 from keras_pep.data.growth import SEEN
 
 # The layout above, and how values are spelled and read. Another one gets
@@ -183,20 +183,22 @@ def write_values(folder: Path, values: Iterable[Any]) -> None:
             writer.write_batch(pa.record_batch([column], _VALUES_SCHEMA))
 
 
-def _read_values(folder: Path) -> list[Any]:
-    """Map the values of each field."""
+def vocabularies(
+    folder: Path, fields: Iterable[Mapping[str, Any]]
+) -> list[Vocabulary]:
+    """Map the values that `write_values` has written.
+
+    Args:
+        folder: Of their file.
+        fields: Vocabularies as `to_dict` describes them, where `"values"` is
+            the number of a field when they were written.
+    """
     reader = pa.ipc.open_file(pa.memory_map(str(folder / _VALUES)))
-    batches = map(reader.get_batch, range(reader.num_record_batches))
-    return [batch.column(0) for batch in batches]
-
-
-def vocabularies(folder: Path, fields: Sequence[Field]) -> list[Vocabulary]:
-    """Make vocabularies of the values that `write_values` has written."""
     return [
-        Vocabulary.of_buckets(field)
-        if field.kind == "hash"
-        else Vocabulary(field, values, unknown=True)
-        for field, values in zip(fields, _read_values(folder), strict=True)
+        Vocabulary.from_dict(
+            {**each, "values": reader.get_batch(each["values"]).column(0)}
+        )
+        for each in fields
     ]
 
 
@@ -207,7 +209,8 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
             {
                 "format": FORMAT,
                 "fingerprint": _fingerprint(
-                    folder, description, _vocabularies(folder, description)
+                    *(folder, description),
+                    vocabularies(folder, description["fields"]),
                 ),
                 **description,
             }
@@ -216,20 +219,10 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
     )
 
 
-def _vocabularies(
-    folder: Path, description: Mapping[str, Any]
-) -> list[Vocabulary]:
-    values = _read_values(folder)
-    return [
-        Vocabulary.from_dict({**each, "values": values[each["values"]]})
-        for each in description["fields"]
-    ]
-
-
 def _fingerprint(
     folder: Path,
     description: Mapping[str, Any],
-    vocabularies: Iterable[Vocabulary],
+    made: Iterable[Vocabulary],
 ) -> str:
     """Compute the SHA-256 of all files and settings, without the notes.
 
@@ -242,7 +235,7 @@ def _fingerprint(
         start
     )
     digest = hashlib.sha256((before + start).encode())
-    for place, vocabulary in enumerate(vocabularies):
+    for place, vocabulary in enumerate(made):
         digest.update(b", " * bool(place))
         for part in vocabulary.json():
             digest.update(part.encode())
@@ -270,12 +263,12 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
         version, known = content.pop("format"), content.pop("fingerprint")
         if version != FORMAT:
             raise ValueError(f"format {version}")
-        vocabularies = _vocabularies(folder, content)
-        if known != _fingerprint(folder, content, vocabularies):
+        made = vocabularies(folder, content["fields"])
+        if known != _fingerprint(folder, content, made):
             raise ValueError("files have changed since they were written")
         ids = {
             split: StoredColumns(
-                [folder / split / f"{n}.npy" for n in range(len(vocabularies))]
+                [folder / split / f"{n}.npy" for n in range(len(made))]
             )
             for split in SPLITS
         }
@@ -298,7 +291,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             train=splits["train"],
             validation=splits["validation"],
             test=splits["test"],
-            vocabularies={v.field.name: v for v in vocabularies},
+            vocabularies={v.field.name: v for v in made},
             malformed=content["malformed"],
             unknown={k: np.array(v) for k, v in content["unknown"].items()},
             unseen={k: Unseen(*v) for k, v in content["unseen"].items()},

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.fs
 import pytest
+from click.testing import CliRunner
 
 from keras_pep import data
 from keras_pep.data import DataError
+from keras_pep.lab.cli import main
 
 DAYS = ("day=2026-11-21", "day=2026-11-22")
 
@@ -123,9 +125,12 @@ def keys(monkeypatch):
     monkeypatch.setenv("AWS_REGION", "us-east-1")
 
 
+def uri(server, path="clicks"):
+    return f"s3://rows/{path}?scheme=http&endpoint_override={server.address}"
+
+
 def load(server, cache, path="clicks"):
-    uri = f"s3://rows/{path}?scheme=http&endpoint_override={server.address}"
-    return data.load(uri, label="clicked", cache_dir=cache)
+    return data.load(uri(server, path), label="clicked", cache_dir=cache)
 
 
 @pytest.mark.parametrize("serve", [small_server, moto_server])
@@ -174,6 +179,19 @@ def test_a_connection_that_breaks_is_tried_again_or_told(
         ):
             load(server, tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_command_takes_files_of_a_store(files, tmp_path):
+    train, test = files
+    with small_server(files) as server:
+        options = ["--dataset", uri(server, train), "--label", "clicked"]
+        options += ["--test-file", uri(server, test)]
+        found = CliRunner().invoke(
+            main, ["prepare", *options, "--cache-dir", tmp_path]
+        )
+    assert not found.exit_code, found.output
+    assert "part, features own" in found.output
+    assert ", test 350 (" in found.output
 
 
 def test_what_is_not_there_is_an_error(files, tmp_path):

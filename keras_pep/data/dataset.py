@@ -1,7 +1,7 @@
 """Rows as models take them: one integer per field, numbered from 0."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,6 +66,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+Splits = tuple[Split, Split, Split]
 
 
 class Unseen(NamedTuple):
@@ -350,7 +353,15 @@ def first_shares(rows: np.ndarray) -> np.ndarray:
     return np.asarray((rows.cumsum() - rows) / max(rows.sum(), 1))
 
 
-def time_split(rows: Split, times: np.ndarray) -> tuple[Split, Split, Split]:
+def parted(rows: Split, parts: Iterable[np.ndarray]) -> Splits:
+    """Divide rows into train, validation and test, by masks or places."""
+    train, validation, test = (
+        Split(rows.ids[part], rows.labels[part]) for part in parts
+    )
+    return train, validation, test
+
+
+def time_split(rows: Split, times: np.ndarray) -> Splits:
     """Splits rows by time: the first are for training, the last for test.
 
     Args:
@@ -360,10 +371,7 @@ def time_split(rows: Split, times: np.ndarray) -> tuple[Split, Split, Split]:
     """
     _, groups, sizes = np.unique(times, return_inverse=True, return_counts=True)
     places = np.searchsorted(ENDS, first_shares(sizes), "right")[groups]
-    train, validation, test = (
-        Split(rows.ids[places == n], rows.labels[places == n]) for n in range(3)
-    )
-    return train, validation, test
+    return parted(rows, (places == n for n in range(3)))
 
 
 def unseen_ids(
@@ -379,8 +387,8 @@ def unseen_ids(
 
 
 def of_training(
-    splits: tuple[Split, Split, Split], vocabularies: Mapping[str, Vocabulary]
-) -> tuple[tuple[Split, Split, Split], dict[str, Vocabulary]]:
+    splits: Splits, vocabularies: Mapping[str, Vocabulary]
+) -> tuple[Splits, dict[str, Vocabulary]]:
     """Number the values of training rows alone; 0 is for all others.
 
     Args:
@@ -406,7 +414,7 @@ def of_training(
 
 def random_split(
     rows: Split, seed: int, shares: Sequence[float] = (0.8, 0.1)
-) -> tuple[Split, Split, Split]:
+) -> Splits:
     """Splits rows at random into train, validation and the rest for test.
 
     Args:
@@ -416,8 +424,4 @@ def random_split(
     """
     order = np.random.default_rng(seed).permutation(len(rows))
     ends = [int(sum(shares[:n]) * len(rows)) for n in (1, 2)]
-    train, validation, test = (
-        Split(rows.ids[part], rows.labels[part])
-        for part in np.split(order, ends)
-    )
-    return train, validation, test
+    return parted(rows, np.split(order, ends))

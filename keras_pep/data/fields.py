@@ -1,6 +1,7 @@
 """How raw values become features: what a field is made of, and its ids."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from keras_pep.data.places import Places
 from keras_pep.data.spelling import spelled
 from keras_pep.data.times import (
     as_texts,
@@ -24,6 +26,7 @@ KINDS = (
 
 SEPARATOR = "|"  # between the values of a list
 LONGEST_LIST = 64
+_WRITTEN = 65_536  # values of a vocabulary that are made JSON at once
 # Texts that stand for no number and no time, in capitals or not, with blanks
 # around them or not: those of databases, pandas, R, and spreadsheets.
 MISSING = (
@@ -201,7 +204,8 @@ class Vocabulary:
     Attributes:
         field: The field.
         values: In the order of their ids, `(n,)`; None for a free id, see
-            `extended`.
+            `extended`. An array of NumPy, or text of PyArrow, which may be in a
+            file that is mapped.
         unknown: Whether id 0 is for every value that is not among these, which
             begin at 1 then.
 
@@ -216,7 +220,7 @@ class Vocabulary:
     """
 
     field: Field
-    values: np.ndarray
+    values: Any
     unknown: bool = False
 
     def __len__(self) -> int:
@@ -228,19 +232,22 @@ class Vocabulary:
             raise IndexError(f"id {number} of {len(self)}")
         if self.unknown and number == 0:
             return None
-        return self.values[number - self.unknown]
+        value = self.values[number - self.unknown]
+        return value.as_py() if isinstance(value, pa.Scalar) else value
 
     def __iter__(self) -> Iterator[Any]:
         return (self[number] for number in range(len(self)))
 
     def texts(self) -> Any:
         """Return the values as a PyArrow array of text; null of a free id."""
-        whole = self.values.dtype != object
-        return as_texts(self.values.astype(str) if whole else self.values)
+        values = self.values
+        if isinstance(values, np.ndarray) and values.dtype != object:
+            values = values.astype(str)
+        return as_texts(values)
 
     def extended(
         self,
-        counts: Mapping[Any, float],
+        counts: Mapping[str, float] | Iterable[Any],
         min_count: float = 1.0,
         evict_below: float = 0.0,
         max_values: int | None = None,
@@ -251,7 +258,8 @@ class Vocabulary:
         one, a new value may take it; the rest follow the last id.
 
         Args:
-            counts: How often each value was seen, old counts decayed or not.
+            counts: How often each value was seen, old counts decayed or not;
+                or PyArrow tables of `value` and `times`, each value once.
             min_count: A new value needs so many to get an id.
             evict_below: A known value goes if it has fewer.
             max_values: How many values may have an id; the most frequent of
@@ -266,27 +274,32 @@ class Vocabulary:
         print(list(later))  # [None, 'bob', 'cy']
         ```
         """
-        values = self.values.tolist()
-        free = [n for n, value in enumerate(values) if value is None]
-        known = {*values}
-        new = [
-            value
-            for value, count in counts.items()
-            if count >= min_count and value not in known
-        ]
-        new.sort(key=lambda value: (-counts[value], str(value)))
-        for place, value in enumerate(values):
-            if value is not None and counts.get(value, 0.0) < evict_below:
-                values[place] = None
+        if isinstance(counts, Mapping):
+            values = pa.array([*counts], pa.large_string())
+            times = pa.array([*counts.values()], pa.float64())
+            parts: Iterable[Any] = [pa.table({"value": values, "times": times})]
+        else:
+            parts = counts
+        known = self.texts().cast(pa.large_string())
+        places, seen = Places(known), np.zeros(len(known))
+        new = []
+        for part in parts:
+            found, times = places.of(part["value"]), part["times"].to_numpy()
+            seen[found[found >= 0]] = times[found >= 0]
+            new.append(
+                part.filter(pa.array((found < 0) & (times >= min_count)))
+            )
+        falling = [("times", "descending"), ("value", "ascending")]
+        added = pa.concat_tables(new).sort_by(falling)["value"].combine_chunks()
+        kept = pa.compute.if_else(seen < evict_below, None, known)
         if max_values is not None:
-            kept = sum(value is not None for value in values)
-            new = new[: max(max_values - kept, 0)]
-        for place, value in zip(free, new, strict=False):
-            values[place] = value
-        values += new[len(free) :]
-        return Vocabulary(
-            self.field, np.array(values, dtype=object), self.unknown
-        )
+            added = added[: max(max_values - len(kept.drop_null()), 0)]
+        free = np.flatnonzero(known.is_null())[: len(added)]
+        at = np.zeros(len(known), dtype=bool)
+        at[free] = True
+        kept = pa.compute.replace_with_mask(kept, at, added[: free.size])
+        made = pa.concat_arrays([kept, added[free.size :]])
+        return Vocabulary(self.field, made, self.unknown)
 
     def ids_in(self, earlier: "Vocabulary") -> np.ndarray:
         """Find the id that each value had in an earlier version.
@@ -294,21 +307,37 @@ class Vocabulary:
         Returns:
             int64, `(len(self),)`; -1 of a new value, -2 of an id that is free.
         """
-        known = {value: n for n, value in enumerate(earlier)}
-        ids = [-2 if value is None else known.get(value, -1) for value in self]
-        return np.array([0] * self.unknown + ids[self.unknown :])
+        places = Places(earlier.texts())
+        texts = self.texts()
+        ids = np.full(len(texts), -2)
+        found = places.of(texts.drop_null())
+        found[found >= 0] += earlier.unknown
+        ids[texts.is_valid().to_numpy(False)] = found
+        return np.pad(ids, (int(self.unknown), 0))
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the vocabulary, for JSON."""
+        hashed = self.field.kind == "hash"
+        values = [] if hashed else self.values.tolist()
+        return {**self.described, "values": values}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Describe all but the values, for JSON."""
         described = asdict(self.field)
-        hashed = described["buckets"] > 0
-        if not hashed:
+        if self.field.kind != "hash":
             del described["buckets"]
-        return {
-            **described,
-            "unknown": self.unknown,
-            "values": [] if hashed else self.values.tolist(),
-        }
+        return {**described, "unknown": self.unknown}
+
+    def json(self) -> Iterator[str]:
+        """Write what `to_dict` returns as JSON, in parts, keys sorted."""
+        empty = json.dumps({**self.described, "values": []}, sort_keys=True)
+        yield empty[:-2]  # up to the values, which come last
+        size = 0 if self.field.kind == "hash" else len(self.values)
+        for start in range(0, size, _WRITTEN):
+            part = self.values[start : start + _WRITTEN].tolist()
+            yield ", " * bool(start) + json.dumps(part)[1:-1]
+        yield empty[-2:]
 
     @classmethod
     def of_buckets(cls, field: Field) -> "Vocabulary":
@@ -329,9 +358,11 @@ class Vocabulary:
             raise ValueError(f"no such field: {field}")
         if field.kind == "hash":
             return cls.of_buckets(field)
-        whole = all(type(value) is int for value in values)
-        dtype = np.int64 if values and whole else object
-        return cls(field, np.array(values, dtype=dtype), unknown)
+        if isinstance(values, list):
+            whole = all(type(value) is int for value in values)
+            dtype = np.int64 if values and whole else object
+            values = np.array(values, dtype=dtype)
+        return cls(field, values, unknown)
 
 
 def of_kind(

@@ -1,14 +1,14 @@
 """Later data go on from the vocabularies of earlier ones."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.dataset
 import pyarrow.parquet
 
 from keras_pep.data.dataset import DataError
@@ -37,13 +37,13 @@ class SeenWriter:
         self._file = (folder / SEEN).open("wb")
         self._writer = pa.parquet.ParquetWriter(self._file, _SCHEMA)
 
-    def write(self, field: str, times: pa.Table) -> None:
-        """Add the values of a field, `value` and `times`."""
-        first = pa.array(np.zeros(times.num_rows, np.int64))
-        names = pa.array([field]).take(first)
-        self._writer.write_table(
-            times.add_column(0, "field", names).cast(_SCHEMA)
-        )
+    def written(self, field: str, counts: Iterable[Any]) -> Iterator[Any]:
+        """Write tables of the `value` and `times` of a field as they pass."""
+        for table in counts:
+            names = pa.repeat(field, table.num_rows)
+            named = table.add_column(0, "field", names)
+            self._writer.write_table(named.cast(_SCHEMA))
+            yield table
 
     def __enter__(self) -> Self:
         return self
@@ -51,21 +51,6 @@ class SeenWriter:
     def __exit__(self, *raised: object) -> None:
         with self._file:
             self._writer.close()
-
-
-def read_seen(path: Path) -> dict[str, dict[str, float]]:
-    """Read what `SeenWriter` has written, by field."""
-    table = pa.parquet.read_table(path)
-    found = {}
-    for name in table["field"].unique().to_pylist():
-        part = table.filter(pa.compute.equal(table["field"], name))
-        found[name] = _counts(part)
-    return found
-
-
-def _counts(times: pa.Table) -> dict[str, float]:
-    pairs = (times[name].to_pylist() for name in ("value", "times"))
-    return dict(zip(*pairs, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +87,6 @@ class Earlier:
     evict_below: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.seen, Path):
-            object.__setattr__(self, "seen", read_seen(self.seen))
         if not all(
             each.unknown or each.field.kind == "hash"
             for each in self.vocabularies.values()
@@ -134,40 +117,48 @@ class Earlier:
             earlier=self,
         )
 
-    def extended(
-        self,
-        name: str,
-        times: pa.Table,
-        min_count: float,
-        max_values: int | None = None,
-    ) -> tuple[Vocabulary, pa.Table]:
-        """Go on with the vocabulary of a field.
+    def counts(self, name: str) -> Iterator[tuple[Any, np.ndarray]]:
+        """Read how often the values of a field were seen, as they count now.
 
-        Args:
-            name: The field.
-            times: In how many training rows (`times`) each `value` occurs.
-            min_count: In how many a new one must.
-            max_values: How many may have an id; known ones keep theirs.
+        Yields:
+            A PyArrow array of values, and their counts; none of values that are
+            all but forgotten.
 
-        Returns:
-            The vocabulary, and how often values were seen, likewise.
+        Raises:
+            DataError: If the file is damaged.
         """
-        assert not isinstance(self.seen, Path)
-        # Not what is all but forgotten.
-        seen = {
-            value: self.decay * count
-            for value, count in self.seen.get(name, {}).items()
-            if self.decay * count > _FORGOTTEN
-        }
-        for value, count in _counts(times).items():
-            seen[value] = seen.get(value, 0.0) + count
-        known = self.vocabularies[name]
-        counted = pa.table({"value": [*seen], "times": [*seen.values()]})
-        settings = min_count, self.evict_below, max_values
-        return known.extended(seen, *settings), counted
+        for values, times in self._seen(name):
+            now = self.decay * times
+            yield (
+                values.filter(pa.array(now > _FORGOTTEN)),
+                now[now > _FORGOTTEN],
+            )
+
+    def _seen(self, name: str) -> Iterator[tuple[Any, np.ndarray]]:
+        if not isinstance(self.seen, Path):
+            seen = self.seen.get(name, {})
+            values = pa.array([*seen], pa.large_string())
+            yield values, np.array([*seen.values()], dtype=np.float64)
+            return
+        try:
+            rows = pa.dataset.dataset(self.seen).to_batches(
+                columns=["value", "times"],
+                filter=pa.dataset.field("field") == name,
+            )
+            for part in rows:
+                yield part["value"], part["times"].to_numpy()
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.seen}: damaged, {error}.") from error
 
     def digest(self) -> str:
         """Changes when anything does."""
-        content: list[Any] = [self.decay, self.evict_below, self.seen]
-        content += [each.to_dict() for each in self.vocabularies.values()]
-        return hashlib.sha256(repr(content).encode()).hexdigest()
+        digest = hashlib.sha256(repr((self.decay, self.evict_below)).encode())
+        if isinstance(self.seen, Path):
+            with self.seen.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            digest.update(repr(self.seen).encode())
+        for vocabulary in self.vocabularies.values():
+            for part in vocabulary.json():
+                digest.update(part.encode())
+        return digest.hexdigest()

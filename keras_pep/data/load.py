@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_pep.data import movielens, synthetic
 from keras_pep.data.dataset import DataError, Dataset
@@ -58,7 +58,9 @@ def load(
     Args:
         name: `"movielens"` (MovieLens-1M), `"movielens-100k"`, `"criteo"`,
             `"avazu"`, `"synthetic"`, or the path of a file (`.csv`, `.tsv`,
-            `.parquet`) or of a folder of such files.
+            `.parquet`) or of a folder of such files, which may be that of an
+            object store, `"s3://bucket/path"`: its files are copied to
+            `cache_dir` before.
         data_dir: Folder with the dataset's files as they are downloaded.
             MovieLens, if there is none, comes by TensorFlow Datasets.
         features: Feature set, `"paper"` or `"full"`; by default the larger one
@@ -115,6 +117,10 @@ def load(
     ```
     """
     check_split(str(name), split, bool(validation_file or test_file))
+    cache = _cache(cache_dir)
+    name, validation_file, test_file = (
+        _local(each, cache) for each in (name, validation_file, test_file)
+    )
     if not (min_count >= 1 and min_count == int(min_count)) and not (
         0 < min_count < 1
     ):
@@ -163,7 +169,7 @@ def load(
             source = replace(source, vocabularies=given)
         source = replace(source, max_values=max_values)
         source = earlier.applied(source) if earlier else source
-        dataset = _prepared(source, seed, max_bad_rows, in_memory, cache_dir)
+        dataset = _prepared(source, seed, max_bad_rows, in_memory, cache)
     for split_name, rows in dataset.splits.items():
         labels, of = rows.labels, ""
         if rows.weights is not None:
@@ -231,20 +237,31 @@ def usual_form(name: str, delimiter: str | None) -> "Files | None":
     return None if delimiter is None else Files((), delimiter=delimiter)
 
 
+def _cache(cache_dir: str | Path | None) -> Path:
+    home = Path.home() / ".cache" / "keras-pep"
+    return Path(cache_dir or os.environ.get("KERAS_PEP_CACHE") or home)
+
+
+def _local(name: Any, cache: Path) -> Any:
+    """Copy files that are in an object store."""
+    if not (isinstance(name, str) and "://" in name):
+        return name
+    from keras_pep.data.remote import copied
+
+    return copied(name, cache / "copies")
+
+
 def _prepared(
     source: "Source",
     seed: int,
     max_bad_rows: float,
     in_memory: int,
-    cache_dir: str | Path | None,
+    cache: Path,
 ) -> Dataset:
     from keras_pep.data.prepare import prepare
     from keras_pep.data.rows import states
     from keras_pep.data.stored import FORMAT, open_folder
 
-    if cache_dir is None:
-        home = Path.home() / ".cache" / "keras-pep"
-        cache_dir = os.environ.get("KERAS_PEP_CACHE", home)
     earlier = source.earlier
     settings = asdict(replace(source, earlier=None))
     del settings["files"]["paths"], settings["earlier"]
@@ -253,7 +270,7 @@ def _prepared(
     inputs = [*source.files.states(), *states(path for _, path in given)]
     key = repr((FORMAT, inputs, settings, seed, max_bad_rows))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    folder = Path(cache_dir) / f"{source.name}-{digest}"
+    folder = cache / f"{source.name}-{digest}"
     if not folder.is_dir():
         prepare(source, folder, seed, max_bad_rows)
     logger.info(f"{source.name}: prepared in {folder}")

@@ -15,9 +15,11 @@ from keras_pep.data.dataset import (
     DataError,
     Dataset,
     Split,
+    Splits,
     encode,
     features_of,
     of_training,
+    parted,
     random_split,
     time_split,
     unseen_ids,
@@ -126,17 +128,11 @@ def load(
     )
 
 
-def _last_of_users(
-    rows: Split, ratings: pd.DataFrame
-) -> tuple[Split, Split, Split]:
+def _last_of_users(rows: Split, ratings: pd.DataFrame) -> Splits:
     """Leave the last rating of each user out, and the one before."""
     ordered = ratings.sort_values(["timestamp", "movie_id"], kind="stable")
     users = ordered.groupby("user_id")
     left = users.cumcount(ascending=False).reindex(ratings.index)
     several = ratings.groupby("user_id")["user_id"].transform("size") > 2
     places = left.where(several, 2).to_numpy()
-    train, validation, test = (
-        Split(rows.ids[part], rows.labels[part])
-        for part in (places > 1, places == 1, places == 0)
-    )
-    return train, validation, test
+    return parted(rows, (places > 1, places == 1, places == 0))

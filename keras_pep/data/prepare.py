@@ -3,14 +3,16 @@
 The first pass counts the values of the training rows, the second writes the
 ids of every row in the narrowest integers that hold them. Where there are
 numbers or lists, another comes first, for the edges of their bins and their
-lengths. None keeps rows in memory; what grows is the number of distinct values.
+lengths. None keeps rows in memory, and counts and values are in files where
+there are many.
 """
 
 import itertools
 import logging
 import math
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +23,7 @@ import pyarrow.compute
 
 from keras_pep.data import rows as raw
 from keras_pep.data import stored
+from keras_pep.data.counting import ValueCounter, shrink
 from keras_pep.data.dataset import DataError, Parsed, Unseen
 from keras_pep.data.fields import (
     LONGEST_LIST,
@@ -31,6 +34,7 @@ from keras_pep.data.fields import (
 )
 from keras_pep.data.growth import SeenWriter
 from keras_pep.data.labels import expected_labels, read_labels
+from keras_pep.data.places import Places
 from keras_pep.data.rows import Block, Column, Files, Malformed
 from keras_pep.data.spelling import spelled
 from keras_pep.data.splits import Rule
@@ -48,7 +52,6 @@ OWN = "own"  # the feature set of files that have none by name
 BINS = 32  # of a number, as far as its values allow
 
 _SAMPLE = 1 << 20  # values of a number from which its bins are made
-_PENDING = 1 << 18  # values that are counted before counts are added up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +160,21 @@ def _write(
         source = replace(source, fields=_fitted(source, seed))
     logger.info(f"{source.name}: counting values")
     malformed = Malformed()
-    counts = [_Count(each.kind != "text") for each in source.fields]
+    counted = folder / "counts"
+    counters = [
+        ValueCounter(counted / str(place), each.kind != "text")
+        for place, each in enumerate(source.fields)
+    ]
+    if earlier:
+        _add_earlier(counters, source.fields, earlier)
     sizes = np.zeros(len(SPLITS), dtype=np.int64)
     marks: dict[str, Counter[str]] = {}
     examples: dict[str, str] = {}
     for each in _rows(source, seed, malformed, marks, examples):
         sizes += np.bincount(each.split, minlength=len(SPLITS))
-        for count, made in zip(counts, each.columns, strict=True):
-            count.add(made, each.split)
+        for counter, made in zip(counters, each.columns, strict=True):
+            _count(counter, made, each.split)
+        shrink(counters)
     rows = int(sizes.sum())
     every = rows + malformed.rows
     if malformed.first and malformed.rows > max_bad_rows * every:
@@ -186,62 +196,93 @@ def _write(
     if source.min_count < 1:  # of as many rows as there are
         least = math.ceil(round(source.min_count * int(sizes[0]), 6))
         source = replace(source, min_count=least)
-    vocabularies, known = [], dict(source.vocabularies)
-    with SeenWriter(folder) as seen:
-        for of, count in zip(source.fields, counts, strict=True):
-            times = count.times()
-            if of.kind == "hash":
-                vocabulary = Vocabulary.of_buckets(of)
-            elif earlier:
-                vocabulary, times = earlier.extended(
-                    *(of.name, times, source.min_count, source.max_values)
-                )
-            else:
-                values = _often(times, source.min_count, source.max_values)
-                if of.name in known:
-                    values = read_values(known[of.name], of)
-                    values = values[: source.max_values]
-                vocabulary = Vocabulary(of, values, unknown=True)
-            vocabularies.append(vocabulary)
-            seen.write(of.name, times)
-            if count.merged:
-                as_text = (
-                    f" {of.column}:text in --fields takes values as they are"
-                )
-                notes.append(
-                    f"{of.name}: {count.merged}."
-                    + f"{as_text} written." * (of.kind == "category")
-                )
+    stored.write_values(folder, _values(source, counters, folder))
+    for of, counter in zip(source.fields, counters, strict=True):
+        if counter.merged:
+            as_text = f" {of.column}:text in --fields takes values as they are"
+            notes.append(
+                f"{of.name}: {counter.merged}."
+                + f"{as_text} written." * (of.kind == "category")
+            )
     source = replace(source, notes=tuple(notes))
-    unseen = [count.unseen for count in counts]
-    columns = _columns(source, counts, examples, int(sizes[0]))
-    del counts
+    unseen = [counter.unseen for counter in counters]
+    columns = _columns(source, counters, examples, int(sizes[0]))
+    del counters
+    shutil.rmtree(counted, ignore_errors=True)
     logger.info(f"{source.name}: numbering {rows:,} rows")
     _number_rows(
-        *(source, folder, seed, vocabularies, unseen, columns),
-        *(sizes, malformed.rows),
+        *(source, folder, seed, unseen, columns, sizes, malformed.rows),
     )
 
 
-def _often(times: Any, min_count: float, most: int | None) -> np.ndarray:
+def _add_earlier(
+    counters: Sequence[ValueCounter],
+    fields: Sequence[Field],
+    earlier: "Earlier",
+) -> None:
+    """Count the rows of earlier data."""
+    for counter, each in zip(counters, fields, strict=True):
+        if each.kind != "hash":
+            for values, times in earlier.counts(each.name):
+                counter.add(values, before=times)
+                shrink(counters)
+
+
+def _count(counter: ValueCounter, made: Column, split: np.ndarray) -> None:
+    """Count the rows of a block."""
+    texts = _texts(made.values)
+    size = len(made.values)
+    times, tested = (
+        np.bincount(
+            made.codes[split == SPLITS.index(name)], minlength=size
+        ).repeat(len(texts) // max(size, 1))
+        for name in ("train", "test")
+    )
+    counter.add(texts, times, tested)
+
+
+def _values(
+    source: Source, counters: Sequence[ValueCounter], folder: Path
+) -> Iterator[Any]:
+    """Choose the values of each field, and write how often all were seen."""
+    known, earlier = dict(source.vocabularies), source.earlier
+    least, most = source.min_count, source.max_values
+    with SeenWriter(folder) as seen:
+        for of, counter in zip(source.fields, counters, strict=True):
+            counts = seen.written(of.name, counter.counts())
+            if earlier and of.kind != "hash":
+                before = earlier.vocabularies[of.name]
+                evict_below = earlier.evict_below
+                yield before.extended(counts, least, evict_below, most).texts()
+                continue
+            values = _often(counts, least, most)
+            if of.name in known:
+                values = read_values(known[of.name], of)[:most]
+            yield values.slice(0, 0) if of.kind == "hash" else values
+
+
+def _often(counts: Iterable[Any], min_count: float, most: int | None) -> Any:
     """Return the values that occur often enough, sorted.
 
     Args:
-        times: The `times` of each `value`, sorted by value.
+        counts: The `times` of each `value`, sorted by value, in parts.
         min_count: In how many rows, at least.
         most: How many of them, the most frequent; of those in as many rows the
             first.
     """
-    found = times.filter(pa.compute.greater_equal(times["times"], min_count))
+    found = pa.concat_tables(
+        part.filter(pa.compute.greater_equal(part["times"], min_count))
+        for part in counts
+    )
     if most is not None:
         falling = [("times", "descending"), ("value", "ascending")]
         found = found.sort_by(falling).slice(0, most).sort_by("value")
-    return np.asarray(found["value"].to_numpy())
+    return found["value"].combine_chunks()
 
 
 def _columns(
     source: Source,
-    counts: Sequence["_Count"],
+    counters: Sequence[ValueCounter],
     examples: Mapping[str, str],
     rows: int,
 ) -> list[Parsed]:
@@ -255,13 +296,15 @@ def _columns(
     others += [(name, "left out", why) for name, why in source.left_out]
     found = [
         Parsed(
-            *(of.column, of.kind, why, count.different),
-            None if of.kind == "hash" else count.missing / max(rows, 1),
-            count.unseen and count.unseen.share,
+            *(of.column, of.kind, why, counter.different),
+            None if of.kind == "hash" else counter.missing / max(rows, 1),
+            counter.unseen.share,
             examples.get(of.column, ""),
         )
-        for of, why, count in zip(
-            *(source.fields, source.why or [_BY_NAME] * len(counts), counts),
+        for of, why, counter in zip(
+            source.fields,
+            source.why or [_BY_NAME] * len(counters),
+            counters,
             strict=True,
         )
     ]
@@ -415,100 +458,7 @@ def _wrong(
     return rows
 
 
-@dataclass
-class _Count:
-    """In how many rows each value of a field occurs: of training, of test.
-
-    Attributes:
-        spelled: Whether values are spelled in one way.
-        merged: Says which values were written in several ways, once they have
-            been counted.
-        unseen: What test has and training has not, then too.
-        different: How many values training has, and `missing`: in how many of
-            its rows there is none.
-        tables: Of values and their rows: the sum of some blocks, and those that
-            came after.
-    """
-
-    spelled: bool = True
-    merged: str = ""
-    unseen: Unseen | None = None
-    different: int = 0
-    missing: int = 0
-    tables: list[Any] = field(default_factory=list)
-
-    def add(self, made: Column, split: np.ndarray) -> None:
-        """Counts the rows of a block."""
-        text = _text(made.values).cast(pa.large_string())
-        length = len(text) // max(len(made.values), 1)
-        times, tested = (
-            np.bincount(made.codes[split == n], minlength=len(made.values))
-            .astype(np.int64)
-            .repeat(length)
-            for n in (0, SPLITS.index("test"))
-        )
-        table = pa.table({"value": text, "times": times, "tested": tested})
-        self.tables.append(table.filter(pa.array(times + tested > 0)))
-        counted, *pending = (each.num_rows for each in self.tables)
-        if sum(pending) > max(_PENDING, counted):
-            self.tables = [self._sum()]
-
-    def _sum(self) -> Any:
-        table = pa.concat_tables(self.tables)
-        table = table.group_by("value").aggregate(
-            [("times", "sum"), ("tested", "sum")]
-        )
-        names = ["value", "times", "tested"]
-        return table.rename_columns(names).combine_chunks()
-
-    def times(self) -> Any:
-        """Count the training rows of each value there, sorted by value.
-
-        Returns:
-            A PyArrow table of `value` and `times`.
-        """
-        table = self._sum()
-        table = table.filter(pa.compute.is_valid(table["value"]))
-        trained = pa.compute.greater(table["times"], 0)
-        others = table.filter(pa.compute.invert(trained))
-        tested = pa.compute.sum(table["tested"]).as_py()
-        table = table.filter(trained).select(["value", "times"])
-        new = others["value"].combine_chunks()
-        if self.spelled:
-            table, new = self._merged(table), spelled(new)
-        unseen = pa.compute.invert(pa.compute.is_in(new, table["value"]))
-        rows = pa.compute.sum(others["tested"].filter(unseen)).as_py()
-        self.unseen = Unseen(
-            len(new.filter(unseen).unique()), (rows or 0) / (tested or 1)
-        )
-        nothing = pa.compute.equal(table["value"], "")
-        rows = pa.compute.sum(table["times"].filter(nothing)).as_py()
-        self.missing = rows or 0
-        self.different = table.num_rows - bool(rows)
-        return table.sort_by("value")
-
-    def _merged(self, table: Any) -> Any:
-        """Add up what is the same value in other spellings."""
-        values = table["value"].combine_chunks()
-        made = spelled(values)
-        if made.equals(values):
-            return table
-        table = table.append_column("as", made)
-        wanted = [("value", what) for what in ("min", "max", "count")]
-        table = table.group_by("as").aggregate([("times", "sum"), *wanted])
-        several = table.filter(pa.compute.greater(table["value_count"], 1))
-        if several.num_rows:
-            one, other = several["value_min"][0], several["value_max"][0]
-            others = several.num_rows - 1
-            self.merged = (
-                f"{one.as_py()!r} and {other.as_py()!r} count as one value"
-                + f", and so do {others:,} pairs more" * bool(others)
-            )
-        table = table.select(["as", "times_sum"])
-        return table.rename_columns(["value", "times"])
-
-
-def _text(values: Any) -> Any:
+def _texts(values: Any) -> Any:
     """Flatten the values of a block into a PyArrow array."""
     if isinstance(values, np.ndarray):
         values = pa.array(values.ravel(), pa.string())
@@ -532,38 +482,39 @@ class Encoder:
         self._by_hash = vocabulary.field.kind == "hash"
         if self._by_hash:
             return
-        self._values = vocabulary.texts()
-        # Vocabularies of an earlier version have others.
-        self._spelled = spelled(self._values)
+        texts = vocabulary.texts()
+        self._places, self._spelled = Places(texts), None
         self._by_text = vocabulary.field.kind == "text"
+        # Vocabularies of an earlier version have other spellings.
+        if not self._by_text and not (made := spelled(texts)).equals(texts):
+            self._spelled = Places(made)
 
     def ids(self, values: Any) -> np.ndarray:
         """Ids `(n, length)`, -1 where a list has ended."""
-        text = _text(values)
+        text = _texts(values)
         if self._by_hash:  # "" is a value of no row
             number = pa.compute.if_else(pa.compute.equal(text, ""), "0", text)
             return np.asarray(number.cast(pa.int64()), self.dtype)[:, None]
-        places = pa.compute.index_in(text, self._values, skip_nulls=True)
-        if not self._by_text and places.null_count > text.null_count:
-            places = self._by_spelling(text, places)
-        places = places.fill_null(self._unknown - self._first)
-        ids = places.to_numpy(zero_copy_only=False) + self._first
-        if text.null_count:
-            ids[text.is_null().to_numpy(False)] = -1
-        return np.asarray(ids, self.dtype).reshape(-1, self.length)
+        ids = np.full(len(text), -1, dtype=np.int64)
+        some = text.is_valid().to_numpy(False)
+        places = self._found(text.drop_null())
+        ids[some] = np.where(places < 0, self._unknown, places + self._first)
+        return ids.astype(self.dtype).reshape(-1, self.length)
 
-    def _by_spelling(self, text: Any, places: Any) -> Any:
-        """Find places of values that are spelled in another way, too."""
-        left = pa.compute.and_(places.is_null(), text.is_valid())
-        others = text.filter(left)
-        made = spelled(others)
-        if made.equals(others) and self._spelled.equals(self._values):
+    def _found(self, texts: Any) -> np.ndarray:
+        """Find places of values, also of those that are spelled otherwise."""
+        places = self._places.of(texts)
+        left = np.flatnonzero(places < 0)
+        if self._by_text or not left.size:
             return places
-        found = pa.compute.coalesce(
-            pa.compute.index_in(made, self._values),
-            pa.compute.index_in(made, self._spelled),
-        )
-        return pa.compute.replace_with_mask(places, left, found)
+        others = texts.take(pa.array(left))
+        made = spelled(others)
+        if made is not others:
+            places[left] = self._places.of(made)
+        if self._spelled:
+            other = self._spelled.of(made)
+            places[left] = np.where(places[left] < 0, other, places[left])
+        return places
 
 
 def _fitted(source: Source, seed: int) -> tuple[Field, ...]:
@@ -640,13 +591,20 @@ def _number_rows(
     source: Source,
     folder: Path,
     seed: int,
-    vocabularies: Sequence[Vocabulary],
-    unseen: Sequence[Unseen | None],
+    unseen: Sequence[Unseen],
     columns: list[Parsed],
     sizes: np.ndarray,
     malformed: int,
 ) -> None:
     """Writes a file for every column of every split, and what they hold."""
+    described = [
+        {
+            **Vocabulary(each, [], unknown=each.kind != "hash").described,
+            "values": place,
+        }
+        for place, each in enumerate(source.fields)
+    ]
+    vocabularies = stored.vocabularies(folder, described)
     encoders = [Encoder(vocabulary) for vocabulary in vocabularies]
     unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
     known = np.zeros_like(unknown)
@@ -707,7 +665,7 @@ def _number_rows(
             "malformed": malformed,
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
             "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),
-            "fields": [vocabularies[place].to_dict() for place in kept],
+            "fields": [described[place] for place in kept],
             "unseen": {
                 source.fields[place].name: unseen[place] for place in kept
             },
@@ -738,7 +696,7 @@ def _useless(
         if not values:
             useless[place] = f"no value occurs {often}"
         elif values == 1 and not shares[0, place]:
-            value = str(vocabulary.values[0])
+            value = str(vocabulary[1])
             useless[place] = f"every training row has the same value {value!r}"
         elif unseen >= _UNSEEN:
             useless[place] = (

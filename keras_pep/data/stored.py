@@ -1,7 +1,8 @@
 """A prepared dataset on disk: one file of integers for every field.
 
 ```
-<folder>/dataset.json        name, vocabularies, rows, notes, fingerprint
+<folder>/dataset.json        name, fields, rows, notes, fingerprint
+<folder>/values.arrow        the values of each field, a record batch for each
 <folder>/train/label.npy     uint8, 0 or 1
 <folder>/train/weight.npy    float32, if examples have weights
 <folder>/train/0.npy         ids of the first field, in the narrowest integers
@@ -14,11 +15,13 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
 
 from keras_pep.data.dataset import (
     DataError,
@@ -32,10 +35,12 @@ from keras_pep.data.growth import SEEN
 
 # The layout above, and how values are spelled and read. Another one gets
 # another number, and is prepared anew.
-FORMAT = 3
+FORMAT = 4
 
 SPLITS = ("train", "validation", "test")
 _DESCRIPTION = "dataset.json"
+_VALUES = "values.arrow"
+_VALUES_SCHEMA = pa.schema({"value": pa.large_string()})
 _COPIED = 65_536  # rows that are gathered at once
 
 
@@ -167,13 +172,46 @@ def _map_of(path: Path) -> dict[str, Any]:
     }
 
 
+def write_values(folder: Path, values: Iterable[Any]) -> None:
+    """Write the values of each field, PyArrow arrays of text."""
+    with (
+        (folder / _VALUES).open("wb") as file,
+        pa.ipc.new_file(file, _VALUES_SCHEMA) as writer,
+    ):
+        for each in values:
+            column = each.cast(pa.large_string())
+            writer.write_batch(pa.record_batch([column], _VALUES_SCHEMA))
+
+
+def vocabularies(
+    folder: Path, fields: Iterable[Mapping[str, Any]]
+) -> list[Vocabulary]:
+    """Map the values that `write_values` has written.
+
+    Args:
+        folder: Of their file.
+        fields: Vocabularies as `to_dict` describes them, where `"values"` is
+            the number of a field when they were written.
+    """
+    reader = pa.ipc.open_file(pa.memory_map(str(folder / _VALUES)))
+    return [
+        Vocabulary.from_dict(
+            {**each, "values": reader.get_batch(each["values"]).column(0)}
+        )
+        for each in fields
+    ]
+
+
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Says what a folder of columns holds; the last file to be written."""
     (folder / _DESCRIPTION).write_text(
         json.dumps(
             {
                 "format": FORMAT,
-                "fingerprint": _fingerprint(folder, description),
+                "fingerprint": _fingerprint(
+                    *(folder, description),
+                    vocabularies(folder, description["fields"]),
+                ),
                 **description,
             }
         ),
@@ -181,11 +219,27 @@ def write_description(folder: Path, description: dict[str, Any]) -> None:
     )
 
 
-def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
-    """Compute the SHA-256 of all files and settings, without the notes."""
+def _fingerprint(
+    folder: Path,
+    description: Mapping[str, Any],
+    made: Iterable[Vocabulary],
+) -> str:
+    """Compute the SHA-256 of all files and settings, without the notes.
+
+    It is that of a description in which the vocabularies are whole.
+    """
     told = ("notes", "unseen", "columns")
     content = {k: v for k, v in description.items() if k not in told}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    start = '"fields": ['
+    before, after = json.dumps({**content, "fields": []}, sort_keys=True).split(
+        start
+    )
+    digest = hashlib.sha256((before + start).encode())
+    for place, vocabulary in enumerate(made):
+        digest.update(b", " * bool(place))
+        for part in vocabulary.json():
+            digest.update(part.encode())
+    digest.update(after.encode())
     for path in sorted(folder.glob("*/*.npy")):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
@@ -209,12 +263,12 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
         version, known = content.pop("format"), content.pop("fingerprint")
         if version != FORMAT:
             raise ValueError(f"format {version}")
-        if known != _fingerprint(folder, content):
+        made = vocabularies(folder, content["fields"])
+        if known != _fingerprint(folder, content, made):
             raise ValueError("files have changed since they were written")
-        vocabularies = [Vocabulary.from_dict(f) for f in content["fields"]]
         ids = {
             split: StoredColumns(
-                [folder / split / f"{n}.npy" for n in range(len(vocabularies))]
+                [folder / split / f"{n}.npy" for n in range(len(made))]
             )
             for split in SPLITS
         }
@@ -237,7 +291,7 @@ def open_folder(folder: Path, in_memory: int) -> Dataset:
             train=splits["train"],
             validation=splits["validation"],
             test=splits["test"],
-            vocabularies={v.field.name: v for v in vocabularies},
+            vocabularies={v.field.name: v for v in made},
             malformed=content["malformed"],
             unknown={k: np.array(v) for k, v in content["unknown"].items()},
             unseen={k: Unseen(*v) for k, v in content["unseen"].items()},

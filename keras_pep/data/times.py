@@ -158,6 +158,7 @@ def minutes(texts: Any, time_format: str) -> tuple[np.ndarray, np.ndarray]:
 def _since_1970(texts: Any) -> tuple[np.ndarray, np.ndarray]:
     """Read times that are numbers; integers stay integers, for nanoseconds."""
     try:
+        texts.slice(0, 1).cast(pa.int64())  # errors of all take long to make
         return of_numbers(np.array(texts.cast(pa.int64())), np.where)
     except pa.ArrowInvalid:
         pass

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from keras_pep.files import whole_folder
 logger = logging.getLogger(__name__)
 
 _KINDS = ("category", "text", "list")  # whose values are those of a column
+_WRITTEN = 65_536  # values at once
 _NOT_OF_NAMES = re.compile(r'[/\\:*?"<>|%\x00-\x1f]')
 
 
@@ -63,24 +65,30 @@ def files_of_fields(
     return tuple((field.name, path) for field, path in found)
 
 
-def read_values(path: Path, field: Field) -> np.ndarray:
+def read_values(path: Path, field: Field) -> Any:
     """Read the values of a field, each once, in the order of the file.
+
+    Returns:
+        A PyArrow array of text.
 
     Raises:
         DataError: If the file has none, or is no text in UTF-8.
     """
-    try:
-        lines = path.read_bytes().decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected text in UTF-8: {error}.") from error
-    if lines[-1] == "":
-        lines.pop()
-    if not lines:
+    content = np.fromfile(path, np.uint8)
+    if not content.size:
         raise DataError(f"{path}: is empty, expected a value in each line.")
-    texts = pa.array([line.removesuffix("\r") for line in lines], pa.string())
+    ends = np.flatnonzero(content[:-1] == ord("\n")) + 1
+    edges = np.concatenate([[0], ends, [content.size]])
+    buffers = pa.py_buffer(edges), pa.py_buffer(content)
+    lines = pa.LargeStringArray.from_buffers(len(edges) - 1, *buffers)
+    try:
+        lines.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: expected text in UTF-8: {error}.") from error
+    texts = pa.compute.replace_substring_regex(lines, "\r?\n?$", "")
     if field.kind != "text":
         texts = spelled(texts)
-    return np.asarray(pa.compute.unique(texts).to_numpy(False))
+    return pa.compute.unique(texts)
 
 
 def write_vocabularies(dataset: Dataset, folder: str | Path) -> None:
@@ -107,17 +115,19 @@ def write_vocabularies(dataset: Dataset, folder: str | Path) -> None:
             ):
                 if each.field.kind not in _KINDS:
                     continue
-                values = each.texts().to_pylist()
                 order = np.argsort(-count[each.unknown :], kind="stable")
-                lines = [values[n] for n in order if values[n] is not None]
-                plain = [v for v in lines if "\n" not in v and "\r" not in v]
-                if left_out := len(lines) - len(plain):
+                lines = each.texts().take(pa.array(order)).drop_null()
+                broken = pa.compute.match_substring_regex(lines, "[\r\n]")
+                if left_out := pa.compute.sum(broken).as_py():
                     logger.warning(
                         f"{each.field.name}: left out {left_out:,} values that "
                         "hold the end of a line"
                     )
-                path = partial / file_name(each.field.name)
-                path.write_bytes("".join(f"{v}\n" for v in plain).encode())
+                plain = lines.filter(pa.compute.invert(broken))
+                with (partial / file_name(each.field.name)).open("wb") as file:
+                    for start in range(0, len(plain), _WRITTEN):
+                        part = plain[start : start + _WRITTEN].to_pylist()
+                        file.write("\n".join([*part, ""]).encode())
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written: {error.strerror or error}."

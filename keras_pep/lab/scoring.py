@@ -129,13 +129,13 @@ class _Familiar:
 
     def note(self) -> str:
         """Say that nearly no value is known; `""` if more are."""
-        if not self._values.size or not self._rows:
+        if not len(self._values) or not self._rows:
             return ""
         if self._known >= max(_FEW * self._rows, 1):
             return ""
         learned = ""
         if self._field.kind in ("category", "text", "list"):
-            value = str(self._values[self._values.size // 2])[:80]
+            value = str(self._values[len(self._values) // 2])[:80]
             learned = f", expected such as {value!r}"
         return (
             f"{self.column}: of {self._rows:,} rows {self._known:,} have a "

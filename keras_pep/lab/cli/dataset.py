@@ -21,17 +21,27 @@ from keras_pep.lab.cli.common import (
 NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
 
 
-def _dataset(text: str) -> str:
-    """Read a name, or the path of a file or folder that is there."""
-    if text in NAMES:
+def _rows(text: str) -> str:
+    """Read a URI, or the path of a file or folder that is there."""
+    if "://" in text:
         return text
     path = Path(text)
     if not path.exists():
+        raise ValueError(f"Path {text!r} does not exist.")
+    return str(path.resolve())
+
+
+def _dataset(text: str) -> str:
+    """Read a name, or what `_rows` reads."""
+    if text in NAMES:
+        return text
+    try:
+        return _rows(text)
+    except ValueError as error:
         raise ValueError(
             f"{text!r} is neither one of {', '.join(NAMES)} nor a file or "
             "folder that exists."
-        )
-    return str(path.resolve())
+        ) from error
 
 
 def _rows_or_share(text: str) -> float:
@@ -53,10 +63,9 @@ def _rows_or_share(text: str) -> float:
 # A tab may be written `\t`.
 DELIMITER = Text("CHARACTER", lambda text: text.replace("\\t", "\t"))
 SEED = click.IntRange(0, 2**31 - 1)
-_ROWS = click.Path(exists=True, resolve_path=True, path_type=str)
-_ROWS.name = "path"  # file or folder
+_ROWS = Text("PATH|URI", _rows)
 _OPTIONS: Table = {
-    "dataset": Text(f"[{'|'.join(NAMES)}|PATH]", _dataset),
+    "dataset": Text(f"[{'|'.join(NAMES)}|PATH|URI]", _dataset),
     "data_dir": FOLDER,
     "features": click.Choice(["paper", "full"]),
     "label": Text("COLUMN"),

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from keras_pep.data.fields import Vocabulary
-from keras_pep.data.growth import read_seen
 from keras_pep.lab.run.checked_json import checked_json, parse_checked_json
 from keras_pep.lab.run.checkpoint import Saved
 from keras_pep.lab.run.model_file import load_model, save_model
@@ -73,6 +73,11 @@ def _write_counts(path: Path, counts: np.ndarray) -> None:
     np.save(path, counts.astype(np.min_scalar_type(counts.max())))
 
 
+def _check_seen(path: Path) -> Path:
+    pyarrow.parquet.read_schema(path)
+    return path
+
+
 def _copy_seen(path: Path, prepared: Path) -> None:
     shutil.copyfile(prepared, path)
 
@@ -108,7 +113,7 @@ VOCABULARIES = Artifact(
     "the run is of an earlier version of keras-pep. Train it again.",
 )
 COUNTS = Artifact(("counts.npy",), _read_counts, _write_counts)
-SEEN: Artifact[Any] = Artifact(("seen.parquet",), read_seen, _copy_seen)
+SEEN: Artifact[Any] = Artifact(("seen.parquet",), _check_seen, _copy_seen)
 HISTORY = Artifact(("history.csv",), _read_history, _write_rows)
 KEPT = Artifact(("kept.csv",), _read_kept, _write_rows)
 MODEL = Artifact(

@@ -55,8 +55,8 @@ def earlier_of(config: "Config") -> Earlier:
     """
     directory = RunDirectory(str(config.continued))
     vocabularies = directory.read_vocabularies()
-    seen = directory.read_seen()
-    if not seen:
+    path, seen = directory.read_seen(), {}
+    if not path:
         counts, start = directory.read_counts(), 0
         for name, vocabulary in vocabularies.items():
             end = start + len(vocabulary)
@@ -67,7 +67,7 @@ def earlier_of(config: "Config") -> Earlier:
                 if value is not None
             }
             start = end
-    return Earlier(vocabularies, seen, config.decay, config.evict_below)
+    return Earlier(vocabularies, path or seen, config.decay, config.evict_below)
 
 
 def continue_run(run: "Run") -> dict[str, Any]:
@@ -214,9 +214,13 @@ class _Before:
             name: {
                 "known": int((rows >= 0).sum()),
                 "added": int((rows == -1).sum()),
-                "gone": len({*self.vocabularies[name]} - {*vocabularies[name]}),
+                "gone": int(
+                    (self.vocabularies[name].ids_in(vocabulary) == -1).sum()
+                ),
             }
-            for name, rows in zip(vocabularies, self.rows, strict=True)
+            for (name, vocabulary), rows in zip(
+                vocabularies.items(), self.rows, strict=True
+            )
         }
 
 

@@ -325,13 +325,13 @@ class RunDirectory:
         """Write `counts.npy`."""
         self.write(artifacts.COUNTS, "counts.npy", counts)
 
-    def read_seen(self) -> dict[str, dict[str, float]]:
-        """Read `seen.parquet`: how often training has seen each value, of late.
+    def read_seen(self) -> Path | None:
+        """Find `seen.parquet`: how often training has seen each value, of late.
 
         Returns:
-            By field; nothing if the run has not written any.
+            None if the run has not written any.
         """
-        return self._read_if_there(artifacts.SEEN) or {}
+        return self._read_if_there(artifacts.SEEN)
 
     def read_history(self) -> list[dict[str, Any]]:
         """Read `history.csv`, one row per epoch and stage."""

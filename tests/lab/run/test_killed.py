@@ -8,6 +8,7 @@ import signal
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_pep.lab.run import RunDirectory
@@ -150,7 +151,7 @@ def every_file_is_whole(folder):
         elif path.name == "counts.npy":
             assert directory.read_counts().size
         elif path.name == "seen.parquet":
-            assert directory.read_seen()
+            assert len(pd.read_parquet(directory.read_seen()))
         elif path.name == "kept.csv":
             assert len(directory.read_kept())
         elif path.name == "report.html":

@@ -568,7 +568,7 @@ def test_every_variable_is_written_once(exported):
 
 
 @pytest.mark.parametrize(
-    "kind", ["lr", "fvfm", "deepfm", "dcn", "autoint", "autoint+"]
+    "kind", ["lr", "fvfm", "gem", "deepfm", "dcn", "autoint", "autoint+"]
 )
 @pytest.mark.parametrize("quantize", [None, "float16", "int8"])
 def test_every_model_and_every_type(kind, quantize, tmp_path):
@@ -577,6 +577,7 @@ def test_every_model_and_every_type(kind, quantize, tmp_path):
     model = {
         "lr": lambda: keras_pep.models.LogisticRegression(sizes),
         "fvfm": lambda: keras_pep.models.FvFM(sizes, 8),
+        "gem": lambda: keras_pep.models.GEM(sizes, 8),
         "dcn": lambda: keras_pep.models.DCN(sizes, 8, **settings),
         "deepfm": lambda: keras_pep.models.DeepFM(sizes, 8, **settings),
         "autoint": lambda: keras_pep.models.AutoInt(sizes, 8),

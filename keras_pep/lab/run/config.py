@@ -21,6 +21,7 @@ from keras_pep.layers import PEPEmbedding, RowEmbedding
 from keras_pep.models import (
     DCN,
     FM,
+    GEM,
     AutoInt,
     DeepFM,
     FieldModel,
@@ -36,6 +37,7 @@ _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
     "lr": (LogisticRegression, ()),
     "fm": (FM, ()),
     "fvfm": (FvFM, ()),
+    "gem": (GEM, ("num_convolutions",)),
     "deepfm": (DeepFM, _PERCEPTRON),
     "dcn": (DCN, ("num_cross_layers", *_PERCEPTRON)),
     "autoint": (AutoInt, _ATTENTION),

@@ -254,6 +254,7 @@ def test_first_order_weights_share_the_budget(train, tmp_path):
         ("--model", "autoint", "--deep", "--optimizer", "lazy-adam"),
         ("--model", "fvfm", "--linear", "pep", "--start", "reinit"),
         ("--model", "dcn", "--optimizer", "rowwise-adagrad"),
+        ("--model", "gem", "--linear", "pep"),
     ],
     ids=" ".join,
 )

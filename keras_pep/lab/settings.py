@@ -13,7 +13,7 @@ SEARCHED = ("magnitude", "gradual-magnitude", "paper")
 RIVALS = (
     *("uniform", "mixed-dimension", *SEARCHED, "hot-rows", "hashing"),
     *("compositional", "qr", "hash-embedding", "robe", "tensor-train", "dhe"),
-    *("low-rank", "cce"),
+    *("low-rank", "cce", "cel"),
 )
 # Settings that the config.json of a run of 0.2 and before may lack.
 _LATER = (

@@ -9,6 +9,7 @@ from keras_pep import data
 from keras_pep.lab.baselines import (
     COMPRESSED,
     BudgetTooSmallError,
+    CELEmbedding,
     HotRowsEmbedding,
     MixedDimensionEmbedding,
     mixed_dimensions,
@@ -100,7 +101,7 @@ class Config(Settings):
             embedding: `"dense"`; `"pep"`; `"prefix"`, of which a search keeps
                 the first columns of each row; or a kind of table that is made
                 to fit a budget: `"uniform"`, the full one with fewer columns,
-                `"mixed-dimension"`, `"hot-rows"` or one of `COMPRESSED`.
+                `"mixed-dimension"` or one of `COMPRESSED` or `OF_FIELDS`.
             budget: Parameters of such a table.
             optimizer: What to train with; by default as the dense model.
 
@@ -137,6 +138,13 @@ class Config(Settings):
             assert budget is not None
             layer = COMPRESSED[embedding](
                 *(features, dim, budget, self.seed, glorot(features, dim)),
+                name="embedding",
+            )
+        elif embedding == "cel":
+            assert budget is not None
+            layer = CELEmbedding(
+                *(features, dim, budget, self.seed, glorot(features, dim)),
+                field_sizes=dataset.field_sizes,
                 name="embedding",
             )
         elif embedding == "hot-rows":

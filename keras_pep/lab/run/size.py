@@ -8,8 +8,8 @@ import numpy as np
 
 from keras_pep.lab.baselines import (
     COMPRESSED,
+    OF_FIELDS,
     BudgetTooSmallError,
-    HotRowsEmbedding,
     mixed_dimensions,
 )
 from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
@@ -167,8 +167,7 @@ class Size:
         if method == "mixed-dimension":
             dims = self.dims(widest)
             return parameters_of_mixed(self.fields, dims, widest) if dims else 0
-        if method == "hot-rows" or method in COMPRESSED:
-            kind = COMPRESSED.get(method, HotRowsEmbedding)
+        if kind := (COMPRESSED | OF_FIELDS).get(method):
             most = self.most
             if self.entries is None:
                 most -= _SCALES + kind.pointer_bytes * rows

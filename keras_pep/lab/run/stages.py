@@ -302,7 +302,7 @@ def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
     if run.config.linear == "pep":  # then a budget counts them too
         table += run.dataset.feature_count
     compressor = isinstance(model.embedding, CompressedEmbedding)
-    own = model.embedding.callbacks() if compressor else []
+    own = model.embedding.callbacks(run.rows) if compressor else []
     run.fit(
         *(name, model, run.schedule.retrain_epochs, *own),
         kept=table,

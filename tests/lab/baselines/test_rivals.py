@@ -25,7 +25,7 @@ def of_run(folder):
 def test_every_rival_is_trained_and_counted(small_movielens, tmp_path):
     methods = [
         *("uniform", "magnitude", "gradual-magnitude", "hot-rows", "hashing"),
-        *("tensor-train", "dhe", "low-rank", "cce"),
+        *("tensor-train", "dhe", "low-rank", "cce", "cel"),
     ]
     result = invoke(
         *("train", "--dataset", "movielens", "--data-dir", small_movielens),

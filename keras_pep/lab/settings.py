@@ -8,7 +8,7 @@ from typing import Any, Self
 from keras_pep.lab.presets import preset
 
 # Baselines that search for a ticket.
-SEARCHED = ("magnitude", "gradual-magnitude", "paper")
+SEARCHED = ("magnitude", "gradual-magnitude", "paper", "bet")
 # All that `--compare` has.
 RIVALS = (
     *("uniform", "mixed-dimension", *SEARCHED, "hot-rows", "hashing"),

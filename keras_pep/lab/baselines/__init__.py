@@ -1,5 +1,6 @@
 """Methods that keras-pep is compared with."""
 
+from keras_pep.lab.baselines.bet import BudgetedTable
 from keras_pep.lab.baselines.cel import CELEmbedding
 from keras_pep.lab.baselines.clustered import ClusteredEmbedding
 from keras_pep.lab.baselines.compressed import CompressedEmbedding
@@ -43,6 +44,7 @@ __all__ = [
     "COMPRESSED",
     "OF_FIELDS",
     "BudgetTooSmallError",
+    "BudgetedTable",
     "CELEmbedding",
     "ClusteredEmbedding",
     "CompositionalEmbedding",

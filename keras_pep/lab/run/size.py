@@ -172,6 +172,17 @@ class Size:
             if self.entries is None:
                 most -= _SCALES + kind.pointer_bytes * rows
             return max(min(most, rows * columns), 0)
+        if method == "bet" and self.bytes is not None:
+            # Rows in order of their sizes, of as many sizes as there are.
+            served, runs = rows + self.more_rows, len(self.fields) * columns
+            whole = Layout(
+                *(served, columns, served * columns, served),
+                storage=PREFIX,
+                quantize=_QUANTIZED,
+                num_runs=runs + len(self.fields),
+            )
+            more = whole.bytes - whole.num_values
+            return max(0, min(self.bytes - more, rows * columns - 1))
         return self.searched(rows, columns)
 
     def searched(self, rows: int, columns: int) -> int:

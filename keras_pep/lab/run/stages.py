@@ -163,7 +163,7 @@ def search(
     config, rows = run.config, run.rows
     rate, epochs = run.schedule.search_rate, run.schedule.search_epochs
     kind = "budget" if stage == "search" else method
-    if method.endswith("magnitude"):
+    if method == "bet" or method.endswith("magnitude"):
         # It does better at the dense model's rate than at a higher one.
         rate = config.search_rate or config.rate()
     elif stage == "paper":

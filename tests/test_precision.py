@@ -14,6 +14,7 @@ MODELS = {
     "FM": {"embedding_dim": 8},
     "DeepFM": {"embedding_dim": 8, "hidden_units": (8,), "dropout": 0.0},
     "FvFM": {"embedding_dim": 8},
+    "GEM": {"embedding_dim": 4},
     "DCN": {"embedding_dim": 8, "hidden_units": (8,), "dropout": 0.0},
     "AutoInt": {
         **{"embedding_dim": 8, "attention_units": 8},
@@ -26,6 +27,7 @@ LOGITS = {
     "FM": [-0.193943, 0.177977, 0.045793],
     "DeepFM": [-0.253275, 0.138469, -0.002686],
     "FvFM": [-0.329486, 0.001664, 0.140696],
+    "GEM": [-0.749166, 0.035820, -0.249760],
     "DCN": [-0.565011, -0.339139, 0.011401],
     "AutoInt": [0.015179, 0.025420, 0.200100],
 }

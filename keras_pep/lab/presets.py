@@ -28,6 +28,7 @@ PRESETS: Sequence[Preset] = (
     Preset("hidden_units", (100, 100), "the authors' code, for MovieLens-1M"),
     Preset("dropout", 0.2, _ML),
     Preset("num_cross_layers", 3, "as keras-rs for MLPerf's DLRM-DCNv2"),
+    Preset("num_convolutions", 1, _NOT_VARIED),
     Preset("num_layers", 3, "the authors' code"),
     Preset("num_heads", 2, "the authors' code"),
     Preset("attention_units", 64, "the authors' code"),

@@ -583,6 +583,7 @@ def test_every_variable_is_written_once(exported):
     [
         *(("lr", "float16"), ("fvfm", "int8"), ("deepfm", "float16")),
         *(("dcn", None), ("autoint", None), ("autoint+", "int8")),
+        ("gem", "float16"),
     ],
 )
 def test_every_model_and_every_type(kind, quantize, tmp_path):
@@ -591,6 +592,7 @@ def test_every_model_and_every_type(kind, quantize, tmp_path):
     model = {
         "lr": lambda: keras_pep.models.LogisticRegression(sizes),
         "fvfm": lambda: keras_pep.models.FvFM(sizes, 8),
+        "gem": lambda: keras_pep.models.GEM(sizes, 8),
         "dcn": lambda: keras_pep.models.DCN(sizes, 8, **settings),
         "deepfm": lambda: keras_pep.models.DeepFM(sizes, 8, **settings),
         "autoint": lambda: keras_pep.models.AutoInt(sizes, 8),

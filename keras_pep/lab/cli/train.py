@@ -122,7 +122,9 @@ _OF_ONE_SEARCH = (
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
 OPTIONS: Table = {
-    "model": click.Choice(["lr", "fm", "fvfm", "deepfm", "dcn", "autoint"]),
+    "model": click.Choice(
+        ["lr", "fm", "fvfm", "gem", "deepfm", "dcn", "autoint"]
+    ),
     "deep": click.BOOL,
     "linear": click.Choice(["dense", "pep"]),
     "embedding_dim": _WHOLE,

@@ -34,6 +34,7 @@ _MODELS = {
     "lr": "Logistic regression",
     "fm": "FM",
     "fvfm": "FvFM",
+    "gem": "GEM",
     "deepfm": "DeepFM",
     "dcn": "DCN",
     "autoint": "AutoInt",

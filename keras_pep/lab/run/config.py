@@ -9,6 +9,7 @@ from keras_pep import data
 from keras_pep.lab.baselines import (
     COMPRESSED,
     BudgetTooSmallError,
+    CELEmbedding,
     HotRowsEmbedding,
     MixedDimensionEmbedding,
     mixed_dimensions,
@@ -21,6 +22,7 @@ from keras_pep.layers import PEPEmbedding, RowEmbedding
 from keras_pep.models import (
     DCN,
     FM,
+    GEM,
     AutoInt,
     DeepFM,
     FieldModel,
@@ -36,6 +38,7 @@ _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
     "lr": (LogisticRegression, ()),
     "fm": (FM, ()),
     "fvfm": (FvFM, ()),
+    "gem": (GEM, ("num_convolutions",)),
     "deepfm": (DeepFM, _PERCEPTRON),
     "dcn": (DCN, ("num_cross_layers", *_PERCEPTRON)),
     "autoint": (AutoInt, _ATTENTION),
@@ -98,7 +101,7 @@ class Config(Settings):
             embedding: `"dense"`; `"pep"`; `"prefix"`, of which a search keeps
                 the first columns of each row; or a kind of table that is made
                 to fit a budget: `"uniform"`, the full one with fewer columns,
-                `"mixed-dimension"`, `"hot-rows"` or one of `COMPRESSED`.
+                `"mixed-dimension"` or one of `COMPRESSED` or `OF_FIELDS`.
             budget: Parameters of such a table.
             optimizer: What to train with; by default as the dense model.
 
@@ -133,6 +136,13 @@ class Config(Settings):
             scale = glorot(features, dim)
             layer = COMPRESSED[embedding](
                 *(features, dim, parameters, self.seed, scale), name="embedding"
+            )
+        elif embedding == "cel":
+            assert budget is not None
+            layer = CELEmbedding(
+                *(features, dim, budget, self.seed, glorot(features, dim)),
+                field_sizes=dataset.field_sizes,
+                name="embedding",
             )
         elif embedding == "hot-rows":
             dim = width_of(features, dim, parameters)

@@ -9,8 +9,8 @@ import numpy as np
 from keras_pep.data import Dataset
 from keras_pep.lab.baselines import (
     COMPRESSED,
+    OF_FIELDS,
     BudgetTooSmallError,
-    HotRowsEmbedding,
     mixed_dimensions,
 )
 from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
@@ -174,12 +174,22 @@ class Size:
         if method == "mixed-dimension":
             dims = self.dims(widest)
             return parameters_of_mixed(self.fields, dims, widest) if dims else 0
-        if method == "hot-rows" or method in COMPRESSED:
-            kind = COMPRESSED.get(method, HotRowsEmbedding)
+        if kind := (COMPRESSED | OF_FIELDS).get(method):
             most = self.most
             if self.entries is None:
                 most -= _SCALES + kind.pointer_bytes * rows
             return max(min(most, rows * columns), 0)
+        if method == "bet" and self.bytes is not None:
+            # Rows in order of their sizes, of as many sizes as there are.
+            served, runs = rows + self.more_rows, len(self.fields) * columns
+            whole = Layout(
+                *(served, columns, served * columns, served),
+                storage=PREFIX,
+                quantize=_QUANTIZED,
+                num_runs=runs + len(self.fields),
+            )
+            more = whole.bytes - whole.num_values
+            return max(0, min(self.bytes - more, rows * columns - 1))
         return self.searched(rows, columns)
 
     def searched(self, rows: int, columns: int) -> int:

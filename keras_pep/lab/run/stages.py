@@ -163,7 +163,7 @@ def search(
     config, rows = run.config, run.rows
     rate, epochs = run.schedule.search_rate, run.schedule.search_epochs
     kind = "budget" if stage == "search" else method
-    if method.endswith("magnitude"):
+    if method == "bet" or method.endswith("magnitude"):
         # It does better at the dense model's rate than at a higher one.
         rate = config.search_rate or config.rate()
     elif stage == "paper":
@@ -302,7 +302,7 @@ def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
     if run.config.linear == "pep":  # then a budget counts them too
         table += run.dataset.feature_count
     compressor = isinstance(model.embedding, CompressedEmbedding)
-    own = model.embedding.callbacks() if compressor else []
+    own = model.embedding.callbacks(run.rows) if compressor else []
     run.fit(
         *(name, model, run.schedule.retrain_epochs, *own),
         kept=table,

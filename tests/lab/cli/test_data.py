@@ -50,6 +50,7 @@ def test_the_command_knows_every_dataset():
         ("autoint", "rewind", "--deep --optimizer lazy-adam"),
         ("fvfm", "reinit", "--start reinit --linear pep"),
         ("dcn", "rewind", "--optimizer rowwise-adagrad"),
+        ("gem", "rewind", "--linear pep"),
     ],
 )
 def test_own_files_train_with_the_label_alone(

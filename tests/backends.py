@@ -40,6 +40,17 @@ def devices(number):
     return {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {more}"}
 
 
+def python(*arguments, check=True, **options):
+    """Run Python with some arguments, and return what has ended."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=check,
+        **options,
+    )
+
+
 def run_on(backend, *arguments, **options):
     """Run Python on a backend, and return the last line it prints, from JSON.
 
@@ -49,13 +60,6 @@ def run_on(backend, *arguments, **options):
         **options: `input` of the process, or more variables as `env`.
     """
     env = {**os.environ, **options.pop("env", {}), "KERAS_BACKEND": backend}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
+    done = python(*arguments, check=False, env=env, **options)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])

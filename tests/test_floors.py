@@ -1,15 +1,13 @@
 """The library needs Keras and NumPy; the laboratory stands on it."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import pytest
 
 import keras_pep
-from tests.backends import run_on
+from tests.backends import python, run_on
 
 PACKAGE = Path(keras_pep.__file__).parent
 HEAVY = [
@@ -46,17 +44,11 @@ def test_library_never_names_laboratory():
 
 
 def test_import_loads_nothing():
-    loaded = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; before = set(sys.modules); import keras_pep; "
-            "print(*{m.split('.')[0] for m in set(sys.modules) - before})",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    code = (
+        "import sys; before = set(sys.modules); import keras_pep; "
+        "print(*{m.split('.')[0] for m in set(sys.modules) - before})"
+    )
+    loaded = python("-c", code).stdout.split()
     assert "keras_pep" in loaded
     assert not {*HEAVY, "keras", "numpy"} & {*loaded}
 
@@ -101,17 +93,11 @@ def test_public_names():
 
 
 def test_command_says_which_extra_it_needs():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; sys.modules['click'] = None\n"
-            "from keras_pep.lab import main; main()",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    code = (
+        "import sys; sys.modules['click'] = None\n"
+        "from keras_pep.lab import main; main()"
     )
+    done = python("-c", code, check=False)
     assert done.returncode == 1
     assert done.stderr == (
         "Error: click is not installed. The command needs an extra: "
@@ -209,16 +195,11 @@ def test_private_parts_are_found():
 
 def test_the_library_says_nothing_by_default():
     """Warnings neither, which Python would print without a handler."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "import logging, keras_pep\n"
-            "logging.getLogger('keras_pep.lab.run').warning('to know')",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
+    code = (
+        "import logging, keras_pep\n"
+        "logging.getLogger('keras_pep.lab.run').warning('to know')"
     )
+    done = python("-c", code)
     assert (done.stdout, done.stderr) == ("", "")
 
 

@@ -78,9 +78,9 @@ def outcome(mode, strategy):
         return model
 
     one = model(keras_pep.optimizers.LazyAdam, keras_pep.models.FM, 0.02)
-    (ticket,) = keras_pep.search(one, train, (ids, labels), [200], epochs=3)
+    (ticket,) = keras_pep.search(one, train, (ids, labels), [200], epochs=2)
     small = keras_pep.retrain(
-        *(one, ticket, train), epochs=2,
+        *(one, ticket, train), epochs=1,
         optimizer=keras_pep.optimizers.RowwiseAdagrad(0.1, l2=1e-4),
     )
     # Normalized by the batch.
@@ -242,9 +242,9 @@ def outcome(devices):
         keras_pep.optimizers.LazyAdam(0.02, l2=1e-4),
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
-    (ticket,) = keras_pep.search(model, train, budgets=[200], epochs=3)
+    (ticket,) = keras_pep.search(model, train, budgets=[200], epochs=2)
     small = keras_pep.retrain(
-        *(model, ticket, train), epochs=2,
+        *(model, ticket, train), epochs=1,
         optimizer=keras_pep.optimizers.RowwiseAdagrad(0.1, l2=1e-4),
     )
     np.savez(

@@ -23,7 +23,7 @@ def where(request, monkeypatch):
     monkeypatch.setattr("keras_pep.data.rows._BLOCK_ROWS", 500)
     if request.param == "files":
         monkeypatch.setattr(counting, "_IN_MEMORY", 1)
-        monkeypatch.setattr(counting, "_AT_ONCE", 97)
+        monkeypatch.setattr(counting, "_PART", 97)
         monkeypatch.setattr(counting, "_FILES", 3)
     return request.param
 

@@ -17,8 +17,8 @@ per second, over what a sum of a number to each of 64 Mi others reads and writes
 per second, is the share of bandwidth.
 """
 
+import functools
 import importlib
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +26,13 @@ from typing import Any
 
 import click
 import keras
+import numpy as np
 from keras import ops
 
+from benchmarks.tricks import by_turns
 from keras_pep.lab.benchmark import steps as variants
+from keras_pep.lab.benchmark.turns import Measured
+from keras_pep.lab.text import markdown
 
 _ENTRIES = 2**26  # 256 MiB of float32: no cache holds them
 _DENSE, _SPARSE = 32, 36  # bytes, see above
@@ -64,30 +68,32 @@ def main(rows: int, dim: int, dtype: str, blocks: int, steps: int) -> None:
         name: variants.fm(name, rows, dim, steps_per_execution=1, dtype=dtype)
         for name in _VARIANTS
     }
-    times: dict[str, list[float]] = {name: [] for name in models}
-    for block in range(blocks + 1):
-        for name, model in models.items():
-            began = time.perf_counter()
-            model.fit(train, verbose=0, shuffle=False)
-            if block:  # the first one compiles
-                times[name].append((time.perf_counter() - began) / steps)
+    fits = [
+        functools.partial(model.fit, train, verbose=0, shuffle=False)
+        for model in models.values()
+    ]
+    for fit in fits:
+        fit()  # compiles
+    times = by_turns(fits, blocks)[..., 0] / steps
     looked_up = variants.distinct_ids(rows)
-    plain = statistics.median(next(iter(times.values())))
     click.echo(f"\n{rows:,} x {dim}, {looked_up:,} rows looked up a step\n")
-    click.echo(
-        "| variant | ms per step | fastest - slowest | ratio | GB/s | share |"
-    )
-    click.echo("|---|---:|---:|---:|---:|---:|")
-    for name in _VARIANTS:
-        each, median = times[name], statistics.median(times[name])
+    lines = []
+    for name, own in zip(_VARIANTS, times, strict=True):
+        each = Measured(own.tolist())
+        seconds = each.median / 1e3
         width = 1 + dim * (1 + (name in _WITH_THRESHOLDS))
         sparse = backend == "tensorflow" and name.endswith("LazyAdam")
         size = (looked_up * _SPARSE if sparse else rows * _DENSE) * width
-        click.echo(
-            f"| {name} | {median * 1e3:.2f} | {min(each) * 1e3:.2f} - "
-            f"{max(each) * 1e3:.2f} | {median / plain:.2f} | "
-            f"{size / median / 1e9:,.1f} | {size / median / bandwidth:.0%} |"
+        lines.append(
+            [
+                *(name, f"{each.median:.2f}", each.spread(2)),
+                f"{each.median / np.median(times[0]):.2f}",
+                f"{size / seconds / 1e9:,.1f}",
+                f"{size / seconds / bandwidth:.0%}",
+            ]
         )
+    titles = ["variant", "ms per step", "fastest - slowest"]
+    click.echo(markdown([*titles, "ratio", "GB/s", "share"], lines))
 
 
 def _bandwidth(times: int = 10) -> float:

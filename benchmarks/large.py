@@ -30,6 +30,7 @@ import numpy as np
 
 from keras_pep.lab.benchmark import steps as variants
 from keras_pep.lab.benchmark.turns import peak, resident, take_turns
+from keras_pep.lab.text import markdown
 
 _SEARCH_STEPS, _SEARCH_EPOCHS = 10, 2  # per epoch; epochs
 _TINY = 3_900  # rows, to load libraries with
@@ -80,19 +81,21 @@ def _step_table(
         },
         blocks,
     )
-    lines = ["| table | ms per step | fastest - slowest |", "|---|---:|---:|"]
-    lines += [
-        f"| {name} | {each.median:.2f} | {each.spread} |"
-        for name, each in measured.items()
-    ]
+    table = markdown(
+        ["table", "ms per step", "fastest - slowest"],
+        [
+            [name, f"{each.median:.2f}", each.spread()]
+            for name, each in measured.items()
+        ],
+    )
     few, many = (np.array(each.milliseconds) for each in measured.values())
     counts = [variants.distinct_ids(size) for size in (small, rows)]
-    lines.append(
-        f"\n{np.median(many) / np.median(few):.2f} x the time (turn by turn "
-        f"{np.median(many / few):.2f} x), for {counts[1] / counts[0]:.2f} x "
-        f"the distinct ids of a batch ({counts[1]:,} against {counts[0]:,})\n"
+    return (
+        f"{table}\n\n{np.median(many) / np.median(few):.2f} x the time (turn "
+        f"by turn {np.median(many / few):.2f} x), for "
+        f"{counts[1] / counts[0]:.2f} x the distinct ids of a batch "
+        f"({counts[1]:,} against {counts[0]:,})\n"
     )
-    return "\n".join(lines)
 
 
 class _Memory:

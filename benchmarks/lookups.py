@@ -23,6 +23,7 @@ import click
 import numpy as np
 
 from keras_pep.lab.benchmark.turns import Measured, take_turns
+from keras_pep.lab.text import markdown
 from keras_pep.sparse import SparseTable
 from tests.serving import c_runtime
 
@@ -193,21 +194,17 @@ def _formulations(
 
 def _sizes(table: SparseTable, folder: Path) -> str:
     kept, rows = table.values.size, table.shape[0]
-    lines = [
-        f"{kept:,} of {rows:,} x {table.output_dim} entries kept",
-        "| values | bytes of variables | (column + value) per entry, and 4 per "
-        "row | ratio |",
-        "|---|---:|---:|---:|",
-    ]
+    bounds = "(column + value) per entry, and 4 per row"
+    lines = []
     for quantize, size in ((None, 5), ("float16", 3), ("int8", 2)):
         path = folder / " ".join(filter(None, (EXPORTED, quantize)))
         found = sum(p.stat().st_size for p in path.glob("variables/*"))
         bound = size * kept + 4 * rows
-        lines.append(
-            f"| {quantize or 'float32'} | {found:,} | {bound:,} | "
-            f"{found / bound:.3f} |"
-        )
-    return "\n".join(lines) + "\n"
+        ratio = f"{found / bound:.3f}"
+        lines.append([quantize or "float32", f"{found:,}", f"{bound:,}", ratio])
+    titles = ["values", "bytes of variables", bounds, "ratio"]
+    first = f"{kept:,} of {rows:,} x {table.output_dim} entries kept"
+    return f"{first}\n{markdown(titles, lines)}\n"
 
 
 def _times(
@@ -224,20 +221,14 @@ def _times(
         },
         blocks,
     )
-    lines = [
-        f"{batch:,} x {FIELDS} ids, {law}",
-        "| look-up | ms | fastest - slowest block | ratio to dense |",
-        "|---|---:|---:|---:|",
-    ]
     dense = measured[DENSE].milliseconds
+    lines = []
     for name, each in measured.items():
-        ratio = np.median(np.divide(each.milliseconds, dense))
-        fastest, slowest = min(each.milliseconds), max(each.milliseconds)
-        lines.append(
-            f"| {name} | {each.median:.3f} | {fastest:.3f} - {slowest:.3f} | "
-            f"{ratio:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+        ratio = f"{np.median(np.divide(each.milliseconds, dense)):.2f}"
+        lines.append([name, f"{each.median:.3f}", each.spread(3), ratio])
+    titles = ["look-up", "ms", "fastest - slowest block", "ratio to dense"]
+    table = markdown(titles, lines)
+    return f"{batch:,} x {FIELDS} ids, {law}\n{table}\n"
 
 
 def look_up(
@@ -309,14 +300,10 @@ def _memory(folder: Path, rows: int) -> str:
         return sorted(made)[1]
 
     without = resident("no table")
-    lines = [
-        f"a process that serves no table: {without / 2**20:.0f} MiB",
-        "| table | MB more |",
-        "|---|---:|",
-    ]
-    for name in (DENSE, EXPORTED, f"{EXPORTED} float16", f"{EXPORTED} int8"):
-        lines.append(f"| {name} | {(resident(name) - without) / 1e6:.1f} |")
-    return "\n".join(lines)
+    names = DENSE, EXPORTED, f"{EXPORTED} float16", f"{EXPORTED} int8"
+    lines = [[n, f"{(resident(n) - without) / 1e6:.1f}"] for n in names]
+    first = f"a process that serves no table: {without / 2**20:.0f} MiB"
+    return f"{first}\n{markdown(['table', 'MB more'], lines)}"
 
 
 if __name__ == "__main__":

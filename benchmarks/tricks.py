@@ -24,6 +24,7 @@ import numpy as np
 
 from keras_pep._tf_kernels import USED
 from keras_pep.lab.benchmark.steps import PEP, SMALL, fm, zipf_batches
+from keras_pep.lab.text import markdown
 
 CLOCKS: dict[str, Callable[[], float]] = {
     "time": time.perf_counter,
@@ -51,16 +52,16 @@ def main(rows: int, blocks: int, steps: int) -> None:
             fit()
         programs.append(fit)
     times = np.moveaxis(by_turns(programs, blocks) / steps, 2, 0)
-    click.echo("| per training step | ms | against all of them | pairs |")
-    click.echo("|---|---:|---:|---:|")
+    lines = []
     for clock, values in zip(CLOCKS, times, strict=True):
         for name, one in zip(variants, values, strict=True):
             low, middle, high = np.quantile(one / values[0], (0.25, 0.5, 0.75))
             ratio = np.median(one) / np.median(values[0])
-            click.echo(
-                f"| {clock}, {name} | {np.median(one):.2f} | {ratio:.3f} | "
-                f"{middle:.3f} ({low:.3f} - {high:.3f}) |"
-            )
+            pairs = f"{middle:.3f} ({low:.3f} - {high:.3f})"
+            first = f"{clock}, {name}", f"{np.median(one):.2f}"
+            lines.append([*first, f"{ratio:.3f}", pairs])
+    titles = ["per training step", "ms", "against all of them", "pairs"]
+    click.echo(markdown(titles, lines))
 
 
 def by_turns(programs: Sequence[Callable[[], Any]], blocks: int) -> np.ndarray:

@@ -72,6 +72,15 @@ def _graphs_run_as_they_are():
         )
 
 
+@pytest.fixture
+def eager():
+    """Have TensorFlow run functions as they are."""
+    from tests.backends import eagerly
+
+    with eagerly():
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _what_stays_is_no_garbage():
     """Look for garbage once a module, and at new objects alone.

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 import keras_pep
-from tests.few_rows import have_rows
+from tests.few_rows import have_rows, with_fewer_epochs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -42,10 +42,10 @@ def test_the_readme_is_short():
 @pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("few_rows")
 def test_the_python_of_the_readme_runs(capsys):
-    """As written, on fewer rows."""
+    """As written, on fewer rows, for fewer epochs."""
     names = {}
     for block in blocks(README):  # each goes on where the one before ended
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(with_fewer_epochs(block), "README.md", "exec"), names)
         assert Path("small.keras").exists()
         Path("small.keras").unlink()
     assert Path("saved_models/small/1/saved_model.pb").exists()
@@ -58,13 +58,13 @@ def test_the_python_of_the_readme_runs(capsys):
 @pytest.mark.requires_tensorflow
 @pytest.mark.usefixtures("few_rows")
 def test_the_python_of_the_quickstart_runs(capsys):
-    """As written, on fewer rows."""
+    """As written, on fewer rows, for fewer epochs."""
     found = blocks((ROOT / "docs" / "quickstart.md").read_text())
     assert len(found) == 3
     assert all(len(block.splitlines()) <= 20 for block in found)
     names = {}
     for block in found:
-        exec(compile(block, "quickstart.md", "exec"), names)
+        exec(compile(with_fewer_epochs(block), "quickstart.md", "exec"), names)
         assert Path("small.keras").exists()
         Path("small.keras").unlink()
     assert 8_990 <= names["retraining"].ticket.embedding_parameters <= 9_000

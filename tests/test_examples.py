@@ -20,6 +20,7 @@ import pytest
 
 import keras_pep
 from keras_pep.data import synthetic
+from tests.few_rows import with_fewer_epochs
 from tests.test_docs import ROOT
 
 PACKAGES = [
@@ -98,7 +99,7 @@ def test_every_example_runs(tmp_path, monkeypatch, capsys):
         folder = tmp_path / name
         folder.mkdir()
         monkeypatch.chdir(folder)
-        code = example(value)
+        code = with_fewer_epochs(example(value))
         names = {
             **{"keras": keras, "keras_pep": keras_pep, "np": np, "Path": Path},
             **{"train": (ids, labels), "validation": (ids, labels)},

@@ -17,6 +17,7 @@ from keras_pep.files import (
     whole,
     whole_folder,
 )
+from tests.backends import python
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -73,12 +74,8 @@ with whole_folder(pathlib.Path(sys.argv[1])) as partial:
 
 def test_what_a_killed_process_has_left_is_removed(tmp_path):
     path = tmp_path / "1"
-    subprocess.run(
-        [sys.executable, "-c", KILLED, path],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        capture_output=True,
-        check=False,
-    )
+    env = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    python("-c", KILLED, path, check=False, env=env)
     lock, remains = sorted(tmp_path.iterdir(), key=lambda path: path.is_dir())
     assert (remains / "half").exists()
     with whole_folder(path) as partial:

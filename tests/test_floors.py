@@ -1,15 +1,13 @@
 """The library needs Keras and NumPy; the laboratory stands on it."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import pytest
 
 import keras_pep
-from tests.backends import run_on
+from tests.backends import python, run_on
 
 PACKAGE = Path(keras_pep.__file__).parent
 HEAVY = [
@@ -46,17 +44,11 @@ def test_library_never_names_laboratory():
 
 
 def test_import_loads_nothing():
-    loaded = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; before = set(sys.modules); import keras_pep; "
-            "print(*{m.split('.')[0] for m in set(sys.modules) - before})",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    code = (
+        "import sys; before = set(sys.modules); import keras_pep; "
+        "print(*{m.split('.')[0] for m in set(sys.modules) - before})"
+    )
+    loaded = python("-c", code).stdout.split()
     assert "keras_pep" in loaded
     assert not {*HEAVY, "keras", "numpy"} & {*loaded}
 
@@ -69,21 +61,27 @@ def test_arrays_on_keras_and_numpy_alone(backend):
     assert auc > 0.9
 
 
-@pytest.mark.parametrize("first", ["keras", "keras_pep"])
-def test_saved_model_loads_after_import_in_either_order(tmp_path, first):
+EITHER_ORDER = """
+import importlib, os, sys
+importlib.import_module(sys.argv[1])  # not loaded again in each child
+for names in ["keras", "keras_pep"], ["keras_pep", "keras"]:
+    child = os.fork()
+    if not child:
+        keras = dict(zip(names, map(importlib.import_module, names)))["keras"]
+        model = keras.saving.load_model(sys.argv[2])
+        os._exit(type(model.embedding).__name__ != "PEPEmbedding")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, names
+print(2)
+"""
+
+
+def test_saved_model_loads_after_import_in_either_order(tmp_path):
     model = keras_pep.models.FM([3, 4], 2)
     model.build()
-    model.save(tmp_path / "fm.keras")
-    second = {"keras": "keras_pep", "keras_pep": "keras"}[first]
-    found = run_on(
-        keras.backend.backend(),
-        "-c",
-        f"import {first}, {second}, sys\n"
-        "model = keras.saving.load_model(sys.argv[1])\n"
-        "print(f'[\"{type(model.embedding).__name__}\"]')",
-        str(tmp_path / "fm.keras"),
-    )
-    assert found == ["PEPEmbedding"]
+    path, backend = tmp_path / "fm.keras", keras.backend.backend()
+    model.save(path)
+    program = ("-W", "ignore", "-c", EITHER_ORDER)
+    assert run_on(backend, *program, backend, str(path)) == 2
 
 
 def test_public_names():
@@ -95,17 +93,11 @@ def test_public_names():
 
 
 def test_command_says_which_extra_it_needs():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; sys.modules['click'] = None\n"
-            "from keras_pep.lab import main; main()",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    code = (
+        "import sys; sys.modules['click'] = None\n"
+        "from keras_pep.lab import main; main()"
     )
+    done = python("-c", code, check=False)
     assert done.returncode == 1
     assert done.stderr == (
         "Error: click is not installed. The command needs an extra: "
@@ -203,16 +195,11 @@ def test_private_parts_are_found():
 
 def test_the_library_says_nothing_by_default():
     """Warnings neither, which Python would print without a handler."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "import logging, keras_pep\n"
-            "logging.getLogger('keras_pep.lab.run').warning('to know')",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
+    code = (
+        "import logging, keras_pep\n"
+        "logging.getLogger('keras_pep.lab.run').warning('to know')"
     )
+    done = python("-c", code)
     assert (done.stdout, done.stderr) == ("", "")
 
 

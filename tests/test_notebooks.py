@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from keras_pep.data import synthetic
+from tests.few_rows import with_fewer_epochs
 from tests.test_docs import ROOT
 
 FOLDER = ROOT / "docs" / "notebooks"
@@ -33,7 +34,8 @@ def run(name):
                 done = CliRunner().invoke(main, arguments)
                 assert done.exit_code == 0, done.output
         else:
-            exec(compile(source, f"{name}.ipynb", "exec"), names)
+            code = with_fewer_epochs(source)
+            exec(compile(code, f"{name}.ipynb", "exec"), names)
     return names
 
 

@@ -14,6 +14,7 @@ MODELS = {
     "FM": {"embedding_dim": 8},
     "DeepFM": {"embedding_dim": 8, "hidden_units": (8,), "dropout": 0.0},
     "FvFM": {"embedding_dim": 8},
+    "GEM": {"embedding_dim": 4},
     "DCN": {"embedding_dim": 8, "hidden_units": (8,), "dropout": 0.0},
     "AutoInt": {
         **{"embedding_dim": 8, "attention_units": 8},
@@ -26,6 +27,7 @@ LOGITS = {
     "FM": [-0.193943, 0.177977, 0.045793],
     "DeepFM": [-0.253275, 0.138469, -0.002686],
     "FvFM": [-0.329486, 0.001664, 0.140696],
+    "GEM": [-0.749166, 0.035820, -0.249760],
     "DCN": [-0.565011, -0.339139, 0.011401],
     "AutoInt": [0.015179, 0.025420, 0.200100],
 }
@@ -35,10 +37,10 @@ CLOSE = {"mixed_float16": 10 * 2**-12, "mixed_bfloat16": 10 * 2**-9}
 
 
 class Batches(keras.utils.PyDataset):
-    """The same batch ten times."""
+    """The same batch five times."""
 
     def __len__(self):
-        return 10
+        return 5
 
     def __getitem__(self, n):
         return batch()
@@ -126,6 +128,7 @@ def test_compiled_for_xla_a_model_learns_the_same(policy, optimizer):
         np.testing.assert_allclose(*tables, atol=1e-5)
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("name", ["FvFM", "DeepFM", "DCN"])
 def test_search_and_retraining_in_half_precision(name, tmp_path):
     """With the optimizer that Keras wraps in another, which scales the loss."""
@@ -169,6 +172,7 @@ def test_a_table_in_half_precision_is_not_searched(policy):
         model.fit(Batches(), epochs=2, shuffle=False, callbacks=[retraining])
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("name", ["FvFM", "DeepFM", "DCN", "AutoInt"])
 def test_half_precision_trains_as_float32(name):
     """On JAX as it is compiled."""

@@ -1,7 +1,6 @@
 import pytest
 
-from apps.reproduce import frontier as sets
-from apps.reproduce.__main__ import costs, frontier, table
+from apps.reproduce.tables import costs, frontier, table
 
 
 @pytest.fixture
@@ -85,37 +84,21 @@ def by_bytes():
 def test_the_frontier_is_by_bytes(by_bytes):
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in frontier(by_bytes).splitlines()
+        for line in frontier({"films": by_bytes}).splitlines()
         if line
     ]
-    assert rows[5] == ["A run trained for 2.0 minutes, rivals included."]
     assert rows[0][-3:] == ["uniform", "magnitude", "behind"]
-    assert rows[2][:3] == ["dense", "8.0 kB", "0.8100 ± 0.0141"]
-    assert rows[3][:4] == ["1/2", "3.9 kB", "0.8000 ± 0.0141", "one-shot"]
+    assert rows[2][:4] == ["films", "dense", "8.0 kB", "0.8100 ± 0.0141"]
+    assert rows[3][:5] == ["", "1/2", "3.9 kB", "0.8000 ± 0.0141", "one-shot"]
     assert rows[3][-1] == "0.0000"
     assert rows[4][3:] == [
-        *("search, one-shot", "0.7900 ± 0.0141", "0.7700 ± 0.0141", "0.0100"),
+        *("0.7800 ± 0.0141", "search, one-shot"),
+        *("0.7900 ± 0.0141", "0.7700 ± 0.0141", "0.0100"),
     ]
-
-
-def test_the_frontier_of_several_sets_counts_where_it_is_ahead(by_bytes):
-    first, *rows, nothing, last = sets.table({"films": by_bytes}).splitlines()
-    cells = [
-        [cell.strip() for cell in row.strip("|").split("|")] for row in rows
+    assert rows[5:] == [
+        [
+            "Ahead, or behind by at most 0.0005: 1 of 2 sizes. "
+            "Behind by at most 0.0100."
+        ],
+        ["A run trained for 2.0 minutes, rivals included."],
     ]
-    assert cells[1][:4] == ["films", "dense", "8.0", "0.8100 ± 0.0141"]
-    own, rival = "0.8000 ± 0.0141", "0.7900 ± 0.0141"
-    assert cells[2] == [
-        *("", "1/2", "3.9", own, "one-shot", rival, "uniform", "+0.0100"),
-    ]
-    own, rival = "0.7800 ± 0.0141", "0.7900 ± 0.0141"
-    both = "search, one-shot"
-    assert cells[3] == [
-        *("", "1/4", "1.9", own, both, rival, "uniform", "-0.0100"),
-    ]
-    assert last == (
-        "Ahead, or behind by at most 0.0005: 1 of 2 sizes. Behind by at most "
-        "0.0100."
-    )
-    assert first.startswith("| data")
-    assert not nothing

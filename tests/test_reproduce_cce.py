@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from tests.backends import run_on
@@ -58,8 +57,9 @@ def test_a_table_has_means_of_seeds():
 PROGRAM = """
 import json, sys
 from click.testing import CliRunner
-from apps.reproduce.cce import main
-done = CliRunner().invoke(main, sys.argv[1:], catch_exceptions=False)
+from apps.reproduce import cce
+cce._BATCH = 24  # or so few rows are few steps
+done = CliRunner().invoke(cce.main, sys.argv[1:], catch_exceptions=False)
 print(json.dumps(done.stdout.splitlines()))
 """
 
@@ -77,6 +77,8 @@ def test_methods_are_trained_and_results_kept(small_movielens, tmp_path):
         *("| keras-pep", "| narrow", "| cce")
     ]
     found = [float(line.split(" | ")[1].rstrip(" |")) for line in lines[2:]]
-    assert np.all((np.array(found) > 0.2) & (np.array(found) < 1))
+    # Of 100 rows: with no training at all 0.50, give or take 0.06.
+    assert min(found[:2]) > 0.9
+    assert found[2] > 0.65
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert [each["parameters"] for each in kept] == [512, 450, 512]

@@ -21,6 +21,9 @@ PROGRAM = """
 import itertools, json, os, sys, warnings
 if os.environ["KERAS_BACKEND"] != "tensorflow":
     sys.modules["tensorflow"] = None  # must not be needed
+else:  # a model makes six steps
+    import tensorflow as tf
+    tf.config.run_functions_eagerly(True)
 import keras, numpy as np
 import keras_pep
 

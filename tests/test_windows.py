@@ -1,10 +1,11 @@
 """What Windows lacks, and macOS in part, is not needed."""
 
 import os
-import subprocess
 import sys
 
 import pytest
+
+from tests.backends import python
 
 # `filelock` has locks of Windows' own, which those of this system stand for.
 LACKS = """
@@ -114,12 +115,7 @@ print(sorted(path.name for path in folder.iterdir()))
 
 @pytest.mark.slow
 def test_it_is_imported_and_writes_files(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", LACKS + USES, tmp_path],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = python("-c", LACKS + USES, tmp_path, check=False, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "['1', '20.npz', 'run']\n"

@@ -29,6 +29,7 @@ from keras_pep.lab.baselines import (
     CompressedEmbedding,
 )
 from keras_pep.lab.run.candidates import main_columns
+from keras_pep.lab.text import markdown
 from keras_pep.layers import PEPEmbedding, RowEmbedding, variables
 from keras_pep.metrics import auc
 from keras_pep.optimizers import AdamL2
@@ -406,8 +407,7 @@ def key_of(result: dict[str, Any]) -> tuple[Any, ...]:
 def table(results: Sequence[dict[str, Any]]) -> str:
     """AUC by method and budget as Markdown, mean of the seeds."""
     budgets = sorted({each["budget"] for each in results})
-    lines = [["method", *(f"{b:,}" for b in budgets)]]
-    lines.append(["---", *["---:"] * len(budgets)])
+    rows = []
     for method in dict.fromkeys(each["method"] for each in results):
         cells = []
         for budget in budgets:
@@ -418,8 +418,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 and "report" in each
             ]
             cells.append(f"{statistics.mean(aucs):.4f}" if aucs else "-")
-        lines.append([method, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows.append([method, *cells])
+    return markdown(["method", *(f"{b:,}" for b in budgets)], rows)
 
 
 def to_draw(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def ranking(data_dir: Path, seed: int, export: Path | None) -> None:
 
     data = keras_pep.data.load("movielens", data_dir, seed=seed)
     click.echo("table        parameters  validation AUC  test AUC")
-    for name, (model, _) in (
+    for name, model in (
         (f"{task.DENSE.width} columns", task.dense(data, seed)),
         (f"{task.NARROW.width} columns", task.dense(data, seed, task.NARROW)),
         ("pruned", task.pruned(data, seed)),

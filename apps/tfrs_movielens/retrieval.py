@@ -1,6 +1,6 @@
 """Two towers on MovieLens-1M: the full tables, pruned ones, narrow ones."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import keras_pep.tfrs as pep  # first: it makes `tf.keras` the legacy one
@@ -12,39 +12,19 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from apps.tfrs_movielens.ratings import Pairs, Ratings
+from apps.tfrs_movielens.training import Settings, fit
 
 AT = 100
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How models are trained.
-
-    Attributes:
-        width: Columns of the tables.
-        l2: Weight of the L2 regularization inside Adam. The loss is a sum over
-            the batch, as TFRS has it, so that this is not little.
-        learning_rate: To begin with; it falls to zero within `epochs`.
-        epochs: Of training, or of retraining.
-        search_epochs: Of the search before that.
-        batch_size: Pairs in a batch.
-    """
-
-    width: int
-    l2: float
-    learning_rate: float = 0.003
-    epochs: int = 10
-    search_epochs: int = 6
-    batch_size: int = 1024
-
-
 # Chosen on validation recall, seed 0: see README.md.
-DENSE = Settings(64, 0.01)
+# The loss is a sum over the batch, as TFRS has it, so that L2 is not little.
+DENSE = Settings(64, 0.003, 10, search_epochs=6, l2=0.01)
 
 
 def narrow(width: int) -> Settings:
     """How full tables of fewer columns are trained."""
-    return Settings(width, 0.003)
+    return replace(DENSE, width=width, l2=0.003)
 
 
 def model_of(
@@ -164,13 +144,7 @@ def trained(
         seed: Of initial values and batches.
         settings: How they are trained.
     """
-    best = tf_keras.callbacks.EarlyStopping(
-        "val_recall",
-        mode="max",
-        patience=settings.epochs,
-        restore_best_weights=True,
-    )
-    return _trained(ratings, "dense", seed, settings, settings.epochs, best)
+    return _trained(ratings, "dense", seed, settings)
 
 
 def pruned(
@@ -193,8 +167,7 @@ def pruned(
         monitor="val_recall",
         mode="max",
     )
-    epochs = settings.search_epochs + settings.epochs
-    return _trained(ratings, "pep", seed, settings, epochs, retraining)
+    return _trained(ratings, "pep", seed, settings, retraining)
 
 
 def _trained(
@@ -202,15 +175,10 @@ def _trained(
     kind: str,
     seed: int,
     settings: Settings,
-    epochs: int,
-    last: tf_keras.callbacks.Callback,
+    search: tf_keras.callbacks.Callback | None = None,
 ) -> pep.RetrievalModel:
     tf_keras.utils.set_random_seed(seed)
     data = batches(ratings, settings.batch_size, seed)
     model = model_of(ratings, settings.width, kind)
-    rate = tf_keras.optimizers.schedules.PolynomialDecay(
-        settings.learning_rate, settings.epochs * len(data), 0.0
-    )
-    model.compile(pep.optimizers.AdamL2(rate, l2=settings.l2))
-    model.fit(data, epochs=epochs, callbacks=[Recall(ratings), last], verbose=0)
+    fit(model, data, settings, Recall(ratings), search, "val_recall")
     return model

@@ -28,6 +28,7 @@ PRESETS: Sequence[Preset] = (
     Preset("hidden_units", (100, 100), "the authors' code, for MovieLens-1M"),
     Preset("dropout", 0.2, _ML),
     Preset("num_cross_layers", 3, "as keras-rs for MLPerf's DLRM-DCNv2"),
+    Preset("num_convolutions", 1, _NOT_VARIED),
     Preset("num_layers", 3, "the authors' code"),
     Preset("num_heads", 2, "the authors' code"),
     Preset("attention_units", 64, "the authors' code"),
@@ -156,13 +157,12 @@ PRESETS: Sequence[Preset] = (
     Preset("tolerance", 0.0005, "about the noise of a seed on MovieLens-1M"),
     Preset("lazy_rows", 4, f"{_LOG}: the default run"),
     # A run that goes on from another.
+    Preset("continued_share", 0.3, f"{_LOG}: runs that go on"),
+    Preset("continued_dense_epochs", 3, f"{_LOG}: runs that go on"),
+    Preset("continued_small_epochs", 5, f"{_LOG}: runs that go on"),
+    # The same, where today's rows do not have the earlier ones.
     Preset("warm_up_epochs", 2, "docs/continuing.md"),
     Preset("continued_epochs", 4, "docs/continuing.md"),
-    Preset(
-        "continued",
-        {"new": (1.0, 0.0), "all": (1.0, 3.0)},
-        "docs/continuing.md; rate and L2, in those of the first run",
-    ),
     Preset("decay", 0.9, _NOT_VARIED),
     Preset("evict_below", 0.5, "not varied; of rows"),
     # Baselines.

@@ -10,13 +10,14 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -29,15 +30,22 @@ from keras_pep.data.times import instants, numbers
 from keras_pep.files import whole
 from keras_pep.lab.run import Config, RunDirectory, scorer_of_run, train
 from keras_pep.lab.run.models import chosen_model
-from keras_pep.lab.run.table import aligned, figure
+from keras_pep.lab.text import aligned, figure
 from keras_pep.metrics import auc
+
+logger = logging.getLogger(__name__)
 
 NEVER, NOTHING, CONTINUED = POLICIES = (
     "never retrained",
     "from nothing",
     "continued",
 )
-PERIODS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+PERIODS = {
+    "hour": "%Y-%m-%dT%H",
+    "day": "%Y-%m-%d",
+    "week": "%G-W%V",
+    "month": "%Y-%m",
+}
 _LARGEST_SECOND = 1e11  # since 1970; above are milliseconds, and so on
 _FIRST_SECOND = -62e9
 
@@ -75,21 +83,19 @@ def replay(
     periods: int | None = None,
     window: int | None = None,
     seeds: int = 1,
-    say: Callable[[str], None] = lambda _: None,
 ) -> list[Scored]:
-    """Play a data set in time order, by every policy.
+    """Play a data set in time order, by every policy; log each training.
 
     Args:
         config: How a model is trained from nothing.
         column: The column of times, with its format in brackets if need be.
-        by: `"day"`, `"week"` or `"month"`.
+        by: A key of `PERIODS`.
         folder: Where runs and `replay.json` are left; must not have files.
         first: How many periods the first model is trained on.
         periods: How many are scored after those; by default all.
         window: How many periods a continued model is trained on; by default all
             so far.
         seeds: How many times to play.
-        say: Called with a line for each training.
 
     Raises:
         DataError: If the data are not as described, or have too few periods.
@@ -97,7 +103,7 @@ def replay(
     """
     RunDirectory(folder).create()
     config, column = _of_files(config, column, folder)
-    parts, config = _divide(config, column, by, folder / "parts", say)
+    parts, config = _divide(config, column, by, folder / "parts")
     names = [*parts][: None if periods is None else first + periods]
     if len(names) <= first:
         raise DataError(
@@ -131,7 +137,7 @@ def replay(
                     )
                 )
             _write(folder, config, by, found)
-            say(_line(found[-len(POLICIES) :]))
+            logger.info(_line(found[-len(POLICIES) :]))
             if last == len(names) - 1:
                 break
             now, seconds[NEVER] = names[last], 0.0
@@ -154,40 +160,19 @@ def replay(
 
 def replay_table(found: Sequence[Scored]) -> str:
     """AUC of each policy in each period, and means below, as text."""
-    periods = list(dict.fromkeys(each.scored for each in found))
-    rows: list[tuple[str, ...]] = [("rows of", *POLICIES)]
-
-    def mean(name: str, policy: str, scored: Sequence[str]) -> float:
-        own = [
-            getattr(each, name)
-            for each in found
-            if each.policy == policy and each.scored in scored
-        ]
-        return float(np.mean(own)) if own else float("nan")
-
-    for period in periods:
-        aucs = (mean("auc", policy, [period]) for policy in POLICIES)
-        rows.append((period, *map(figure, aucs)))
-    aucs = (mean("auc", policy, periods) for policy in POLICIES)
-    rows.append(("mean AUC", *map(figure, aucs)))
+    scored = pd.DataFrame(map(asdict, found))
+    by_period = scored.pivot_table("auc", "scored", "policy", sort=False)
     # The first model is the same for all.
-    later = periods[1:]
-    rows.append(
-        (
-            "seconds a training",
-            *(f"{mean('seconds', policy, later):.1f}" for policy in POLICIES),
-        )
-    )
-    rows.append(
-        (
-            "largest table, bytes",
-            *(
-                f"{max(e.bytes for e in found if e.policy == policy):,}"
-                for policy in POLICIES
-            ),
-        )
-    )
-    return aligned(rows)
+    later = scored[scored["scored"] != by_period.index[0]]
+    seconds = later.groupby("policy")["seconds"].mean().reindex(POLICIES)
+    largest = scored.groupby("policy")["bytes"].max()
+    rows = [
+        *by_period.map(figure)[[*POLICIES]].itertuples(),
+        ("mean AUC", *(figure(by_period[p].mean()) for p in POLICIES)),
+        ("seconds a training", *(f"{seconds[p]:.1f}" for p in POLICIES)),
+        ("largest table, bytes", *(f"{largest[p]:,}" for p in POLICIES)),
+    ]
+    return aligned([("rows of", *POLICIES), *rows])
 
 
 def _line(scored: Sequence[Scored]) -> str:
@@ -255,11 +240,7 @@ def _auc(
 
 
 def _divide(
-    config: Config,
-    column: str,
-    by: str,
-    folder: Path,
-    say: Callable[[str], None] = lambda _: None,
+    config: Config, column: str, by: str, folder: Path
 ) -> tuple[dict[str, Path], Config]:
     """Write the rows of each period to a file of its own.
 
@@ -286,7 +267,7 @@ def _divide(
         for block in raw.blocks(files, columns, Malformed()):
             table = pa.table(
                 {
-                    name: each.values.take(pa.array(each.codes))
+                    name: each.values.take(pa.array(each.codes))  # noqa: PD011
                     for name, each in block.columns.items()
                 }
             )
@@ -309,7 +290,7 @@ def _divide(
                 rows = pa.array(right & (names == name))
                 writers[name].write_table(table.filter(rows))
     if left_out:
-        say(
+        logger.info(
             f"left out: {left_out:,} rows whose {rule.column!r} is no time, or "
             f"whose {label!r} is no label"
         )
@@ -323,13 +304,13 @@ def _periods(texts: Any, time_format: str, by: str) -> np.ndarray:
     while (large := np.abs(found) > _LARGEST_SECOND).any():
         found[large] /= 1000  # milliseconds, microseconds or nanoseconds
     found[found < _FIRST_SECOND] = np.nan  # before the year 6
-    days, places = np.unique(found // 86_400, return_inverse=True)
-    day = datetime.timedelta(days=1)
+    hours, places = np.unique(found // 3600, return_inverse=True)
+    hour = datetime.timedelta(hours=1)
     names = [
         ""
         if np.isnan(each)
-        else f"{datetime.datetime(1970, 1, 1) + each * day:{PERIODS[by]}}"
-        for each in days
+        else f"{datetime.datetime(1970, 1, 1) + each * hour:{PERIODS[by]}}"
+        for each in hours
     ]
     return np.array(names, dtype=object)[places]
 

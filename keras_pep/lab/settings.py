@@ -8,12 +8,12 @@ from typing import Any, Self
 from keras_pep.lab.presets import preset
 
 # Baselines that search for a ticket.
-SEARCHED = ("magnitude", "gradual-magnitude", "paper")
+SEARCHED = ("magnitude", "gradual-magnitude", "paper", "bet")
 # All that `--compare` has.
 RIVALS = (
     *("uniform", "mixed-dimension", *SEARCHED, "hot-rows", "hashing"),
     *("compositional", "qr", "hash-embedding", "robe", "tensor-train", "dhe"),
-    *("low-rank", "cce"),
+    *("low-rank", "cce", "cel"),
 )
 # Settings that the config.json of a run of 0.2 and before may lack.
 _LATER = (
@@ -104,8 +104,8 @@ class Settings:
         search_rate: Learning rate of --search budget. [default: up to 3 times
             --learning-rate for fm and fvfm; --learning-rate for others]
         threshold_init: First value of the threshold logits.
-        linear: First-order weights of fm, fvfm and deepfm. dense keeps all of
-            them; pep prunes them too, within the same budget.
+        linear: First-order weights of fm, fvfm, gem and deepfm. dense keeps all
+            of them; pep prunes them too, within the same budget.
         deep: Add a perceptron beside the attention of autoint (AutoInt+).
         budget: Embedding parameters to keep. Repeatable.
         sparsity: Share of the embedding parameters to prune. Repeatable.
@@ -215,10 +215,9 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The settings that `asdict` of this class, read back, describes."""
         tuples = {
-            name: tuple(values.get(name, ()))
-            for name in (
-                *("fields", "budget", "sparsity", "max_bytes", "compare"),
-            )
+            each.name: tuple(values.get(each.name, ()))
+            for each in fields(cls)
+            if each.default == ()
         }
         return cls(**{**values, **tuples})
 

@@ -77,6 +77,11 @@ def walk(config: Any, exchange: Exchange) -> Any:
     return {key: walk(value, exchange) for key, value in config.items()}
 
 
+def in_place(config: Mapping[str, Any], layer: Any) -> dict[str, Any]:
+    """Put a layer in the place of another in a configuration."""
+    return {**config, **keras_of(layer).saving.serialize_keras_object(layer)}
+
+
 def kind_of(config: Mapping[str, Any]) -> str | None:
     """Name the class of a configuration; None if it is no class of Keras."""
     name = config.get("registered_name")

@@ -7,11 +7,13 @@ from keras_pep.models.dcn import DCN
 from keras_pep.models.deepfm import DeepFM
 from keras_pep.models.fm import FM
 from keras_pep.models.fvfm import FvFM
+from keras_pep.models.gem import GEM
 from keras_pep.models.logistic_regression import LogisticRegression
 
 __all__ = [
     "DCN",
     "FM",
+    "GEM",
     "AutoInt",
     "DeepFM",
     "FieldModel",

@@ -11,7 +11,6 @@ from keras_pep.pruning.clock import approach_clock
 from keras_pep.pruning.collector import TimedCollector
 
 _SHAPES = ("exponential", "cubic", "linear")
-_SETTINGS = 500  # how often the clock is set, at most
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,8 @@ class BudgetSchedule(TimedCollector):
         schedule: How the number of entries falls.
     """
 
+    settings = 500  # how often the clock is set, at most
+
     def __init__(
         self,
         budgets: Sequence[int],
@@ -110,7 +111,7 @@ class BudgetSchedule(TimedCollector):
     def on_train_begin(self, logs: Any = None) -> None:
         """Lay the schedule out."""
         super().on_train_begin(logs)
-        self._gap = -(-self.end // _SETTINGS)
+        self._gap = -(-self.end // self.settings)
         self._next = self._gap
         self._random = np.random.default_rng(0)
         self._smallest = self.missing[-1]
@@ -121,17 +122,17 @@ class BudgetSchedule(TimedCollector):
         if self.step < min(self._next, self.end):
             return
         self._next = self.step + self._gap
-        allowed = self._allowed()
+        last = self._smallest / self.size
+        share = self.schedule.share(self.step / self.end, last)
+        allowed = round(self.size * share)
         while self.missing and allowed <= self.missing[0]:
             self.prune_to(self.missing[0])
             self.take_ticket()
         if self.missing and allowed < self.size:
-            self.kept, self.kept_error = approach_clock(
-                self.layers, allowed, self._random, self.model.optimizer
-            )
+            self.approach(allowed)
 
-    def _allowed(self) -> int:
-        """How many entries the schedule leaves at this step."""
-        last = self._smallest / self.size
-        share = self.schedule.share(self.step / self.end, last)
-        return round(self.size * share)
+    def approach(self, allowed: int) -> None:
+        """Leave about so many entries."""
+        self.kept, self.kept_error = approach_clock(
+            self.layers, allowed, self._random, self.model.optimizer
+        )

@@ -43,7 +43,7 @@ class TicketCollector(keras.callbacks.Callback):
     # Whether it is L2 that raises thresholds. Where it is not, thresholds
     # should be what the loss makes of them: see `AdamL2`.
     pulls_thresholds = False
-    # Whether thresholds are part of what is learned.
+    # Whether thresholds are part of what is learned, or off.
     learns_thresholds = True
     # What it remembers from one epoch to the next, besides the tickets.
     _remembered: tuple[str, ...] = ("missing", "kept", "kept_error", "step")
@@ -90,7 +90,7 @@ class TicketCollector(keras.callbacks.Callback):
                     "with a new model. To start from your own values, pass "
                     "them as an initializer."
                 )
-            layer.clock.assign(0.0)
+            layer.clock.assign(0.0 if self.learns_thresholds else -np.inf)
             layer.threshold_logits.is_pulled = self.pulls_thresholds
         self._weights = values_of(
             other_weights(self.model, [layer.name for layer in layers])

@@ -14,6 +14,7 @@ from keras_pep.layers.exchange import (
     compile_like,
     copy_weights,
     exchanged,
+    in_place,
     kind_of,
     walk,
 )
@@ -187,8 +188,7 @@ def grown(model: keras.Model, rows: Rows) -> keras.Model:
                 **{name: layer[name] for name in _ALIKE},
                 embeddings_initializer="glorot_uniform",
             )
-            serialized = keras_of(model).saving.serialize_keras_object(made)
-            return {**config, **serialized}
+            return in_place(config, made)
         return {**config, "config": layer}
 
     with scope_of(model):
@@ -374,9 +374,9 @@ def _copy_state(
     tables = [
         n
         for n, layer in own.items()
-        if n in layers and _table(layer) is not None
+        if n in layers and table_of(layer) is not None
     ]
-    pairs = [(_table(layers[n]), _table(own[n]), n) for n in tables]
+    pairs = [(table_of(layers[n]), table_of(own[n]), n) for n in tables]
     others = [
         [w for w in weights_of(each) if id(w) not in known]
         for each, known in (
@@ -407,7 +407,7 @@ def _copy_state(
             variables.assign(slots[name], variables.values_of(state[name]))
 
 
-def _table(layer: Any) -> Any:
+def table_of(layer: Any) -> Any:
     """The trained variable of a table; None of a layer without one."""
     if isinstance(layer, LinearMixin):
         return None if layer.embedding is not None else layer.kernel

@@ -12,6 +12,7 @@ from keras_pep.layers.exchange import (
     compile_like,
     copy_weights,
     exchanged,
+    in_place,
     kind_of,
 )
 from keras_pep.layers.pep_embedding import PEPEmbeddingMixin
@@ -81,10 +82,7 @@ def convert(
             return None
         arguments = {key: config["config"][key] for key in _ALIKE}
         layer = layers_of(model).PEPEmbedding(**{**arguments, **settings})
-        return {
-            **config,
-            **keras_of(model).saving.serialize_keras_object(layer),
-        }
+        return in_place(config, layer)
 
     with scope_of(model):
         made, tables = exchanged(model, exchange, names, PEPEmbeddingMixin)

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from keras_pep.pruning.collector import TimedCollector
 
 
@@ -23,12 +21,6 @@ class LargestEntries(TimedCollector):
     """
 
     learns_thresholds = False
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Turn thresholds off."""
-        super().on_train_begin(logs)
-        for layer in self.layers:
-            layer.clock.assign(-np.inf)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Take the tickets, all in the last step."""

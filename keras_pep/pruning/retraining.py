@@ -14,12 +14,13 @@ from keras_pep.layers.exchange import (
     compile_like,
     exchanged,
     finalize,
+    in_place,
     kind_of,
 )
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.pruning.fitting import fit
 from keras_pep.pruning.ticket import Ticket, other_weights, pep_layers
-from keras_pep.runtime import keras_of, layers_of, refuse_legacy
+from keras_pep.runtime import layers_of, refuse_legacy
 
 STARTS = ("rewind", "reinit", "finetune")
 
@@ -200,17 +201,9 @@ def _pruned(
             f"Received: embeddings_constraint of {layer['name']!r}"
         )
     pruned = layers_of(model).PrunedEmbedding
-    layout = pruned.layout_of(table)
-    return {
-        **config,
-        **keras_of(model).saving.serialize_keras_object(
-            pruned(
-                **asdict(layout),
-                embeddings_regularizer=layer["embeddings_regularizer"],
-                mask_zero=layer["mask_zero"],
-                combiner=layer.get("combiner"),
-                name=layer["name"],
-                dtype=layer["dtype"],
-            )
-        ),
-    }
+    alike = ("embeddings_regularizer", "mask_zero", "combiner", "name", "dtype")
+    made = pruned(
+        **asdict(pruned.layout_of(table)),
+        **{name: layer.get(name) for name in alike},
+    )
+    return in_place(config, made)

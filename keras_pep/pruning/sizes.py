@@ -1,5 +1,6 @@
 """The size a pruned model may have: entries, a share of them, or bytes."""
 
+import bisect
 import operator
 import re
 from collections.abc import Iterable, Sequence
@@ -177,21 +178,18 @@ def entries_in_bytes(
         ValueError: If there is room for none.
     """
     allowed = number_of_bytes(size)
-    low, high = 0, sum(rows * columns for rows, columns in shapes)
-    while low < high:
-        middle = -(-(low + high) // 2)
-        if _bytes_at_most(middle, shapes, quantize) <= allowed:
-            low = middle
-        else:
-            high = middle - 1
-    if low == 0:
+    entries = range(1, 1 + sum(rows * columns for rows, columns in shapes))
+    found = bisect.bisect_right(
+        entries, allowed, key=lambda n: _bytes_at_most(n, shapes, quantize)
+    )
+    if not found:
         least = _bytes_at_most(1, shapes, quantize)
         raise ValueError(
             f"No entry fits into {allowed:,} bytes: what a row takes besides "
             f"its entries needs {least:,}. Allow more, or make the model with "
             f"fewer columns. Received: max_bytes={size!r}"
         )
-    return low
+    return found
 
 
 def _bytes_at_most(

@@ -19,6 +19,8 @@ from keras_pep.runtime import weights_of
 from keras_pep.sparse import SparseTable
 
 _FORMAT = 1
+_PARTS = ("values", "columns", "row_splits")  # of a table, in a file
+_WEIGHTS = {"weights": "weights", "learned": "learned_weights"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,21 +166,18 @@ class Ticket:
         """Write an `.npz` file, whole or not at all."""
         arrays: dict[str, Any] = {}
         for number, (name, table) in enumerate(self.tables.items()):
-            arrays[f"{number}.values"] = table.values
-            arrays[f"{number}.columns"] = table.columns
-            arrays[f"{number}.row_splits"] = table.row_splits
+            for part in _PARTS:
+                arrays[f"{number}.{part}"] = getattr(table, part)
             if name in self.learned_values:
                 arrays[f"{number}.learned"] = self.learned_values[name]
-        for number, value in enumerate(self.weights):
-            arrays[f"weights.{number}"] = value
-        for number, value in enumerate(self.learned_weights):
-            arrays[f"learned.{number}"] = value
+        for name, attribute in _WEIGHTS.items():
+            for number, value in enumerate(getattr(self, attribute)):
+                arrays[f"{name}.{number}"] = value
         header = {
             "format": _FORMAT,
             "budget": self.budget,
             "step": self.step,
-            "weights": len(self.weights),
-            "learned_weights": len(self.learned_weights),
+            **{each: len(getattr(self, each)) for each in _WEIGHTS.values()},
             "tables": [
                 {"name": name, "output_dim": table.output_dim}
                 for name, table in self.tables.items()
@@ -204,32 +203,24 @@ class Ticket:
                 header = json.loads(str(arrays["header"]))
                 if header["format"] != _FORMAT:
                     raise ValueError(f"its format is {header['format']}")
-                names = [str(entry["name"]) for entry in header["tables"]]
+                tables, learned = {}, {}
+                for number, entry in enumerate(header["tables"]):
+                    name = str(entry["name"])
+                    parts = {n: arrays[f"{number}.{n}"] for n in _PARTS}
+                    columns = int(entry["output_dim"])
+                    tables[name] = SparseTable(**parts, output_dim=columns)
+                    if f"{number}.learned" in arrays:
+                        learned[name] = arrays[f"{number}.learned"]
+                weights, learned_weights = (
+                    tuple(
+                        _compact(arrays[f"{name}.{number}"])
+                        for number in range(header[count])
+                    )
+                    for name, count in _WEIGHTS.items()
+                )
                 return cls(
-                    tables={
-                        str(entry["name"]): SparseTable(
-                            values=arrays[f"{number}.values"],
-                            columns=arrays[f"{number}.columns"],
-                            row_splits=arrays[f"{number}.row_splits"],
-                            output_dim=int(entry["output_dim"]),
-                        )
-                        for number, entry in enumerate(header["tables"])
-                    },
-                    weights=tuple(
-                        _compact(arrays[f"weights.{number}"])
-                        for number in range(header["weights"])
-                    ),
-                    learned_values={
-                        name: arrays[f"{number}.learned"]
-                        for number, name in enumerate(names)
-                        if f"{number}.learned" in arrays
-                    },
-                    learned_weights=tuple(
-                        _compact(arrays[f"learned.{number}"])
-                        for number in range(header["learned_weights"])
-                    ),
-                    budget=int(header["budget"]),
-                    step=int(header["step"]),
+                    *(tables, weights, learned, learned_weights),
+                    *(int(header["budget"]), int(header["step"])),
                 )
         except FileNotFoundError:
             raise

@@ -10,6 +10,7 @@ from keras_pep.models.dcn import DCNMixin
 from keras_pep.models.deepfm import DeepFMMixin
 from keras_pep.models.fm import FMMixin
 from keras_pep.models.fvfm import FvFMMixin
+from keras_pep.models.gem import GEMMixin
 from keras_pep.models.logistic_regression import LogisticRegressionMixin
 
 _registered = tf_keras.saving.register_keras_serializable(package="keras_pep")
@@ -46,6 +47,11 @@ class FM(FMMixin, FieldModel):  # noqa: D101
 @_registered
 class FvFM(FvFMMixin, FM):  # noqa: D101
     __doc__ = FvFMMixin.__doc__
+
+
+@_registered
+class GEM(GEMMixin, FM):  # noqa: D101
+    __doc__ = GEMMixin.__doc__
 
 
 @_registered

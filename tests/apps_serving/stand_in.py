@@ -2,14 +2,17 @@
 
     python -I stand_in.py MODELS
 
-Serves the highest version of each model below a folder, and prints its port.
-Never imports tensorflow, and refuses what TensorFlow Serving refuses, in its
-words as far as a client may depend on them.
+Serves the highest version of each model below a folder, and prints its port. A
+later version takes its place once it is loaded; requests that have begun end
+with the one they have. Never imports tensorflow, and refuses what TensorFlow
+Serving refuses, in its words as far as a client may depend on them.
 """
 
 import json
 import re
 import sys
+import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -33,10 +36,11 @@ class RefusedError(Exception):
         self.code = code
 
 
-def load(folder):
+def load(models, folder):
     versions = [p for p in folder.iterdir() if re.fullmatch(r"\d+", p.name)]
     version = max(versions, key=lambda path: int(path.name))
-    return version.name, c_runtime.SavedModel(version)
+    if models.get(folder.name, ("",))[0] != version.name:
+        models[folder.name] = version.name, c_runtime.SavedModel(version)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -178,10 +182,17 @@ def array(name, values, info):
 
 
 if __name__ == "__main__":
-    Handler.models = {
-        path.name: load(path) for path in Path(sys.argv[1]).iterdir()
-    }
+
+    def load_all():
+        for path in Path(sys.argv[1]).iterdir():
+            load(Handler.models, path)
+
+    Handler.models = {}
+    load_all()
     assert not [n for n in sys.modules if n.startswith(("tensorflow", "keras"))]
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_port, flush=True)
-    server.serve_forever()
+    threading.Thread(target=server.serve_forever).start()
+    while True:  # as TensorFlow Serving looks for versions, more often
+        time.sleep(0.1)
+        load_all()

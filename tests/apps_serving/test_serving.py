@@ -1,5 +1,6 @@
 """The client and the load generator, against servers that stand in."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -40,9 +41,14 @@ def models(clicks, clicks_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rest(models):
-    stand_in = Path(__file__).with_name("stand_in.py")
+    with stand_in(models) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def stand_in(models):
     process = subprocess.Popen(
-        [sys.executable, "-I", stand_in, models],
+        [sys.executable, "-I", Path(__file__).with_name("stand_in.py"), models],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -51,6 +57,53 @@ def rest(models):
     process.kill()
     process.wait()
     process.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_new_version_takes_over_under_load(clicks_model, clicks, tmp_path):
+    """No request fails, and each is answered by one version or the other."""
+
+    def export(version, quantize):
+        target = tmp_path / "models" / "clicks" / str(version)
+        keras_pep.export_saved_model(clicks_model, target, clicks, quantize)
+        score, columns = scoring.scorer_of_saved_model(
+            keras_pep.serving.describe(target)
+        )
+        write_csv(tmp_path / "rows.csv", raw_rows(20, seed=3))
+        out = tmp_path / "scores.parquet"
+        scoring.score_file(score, columns, tmp_path / "rows.csv", out)
+        return pd.read_parquet(out)["probability"].to_numpy()
+
+    expected = [export(1, "int8")]
+    answers, end = [], threading.Event()
+
+    def ask(address):
+        own = connection.connect(address, None, "clicks")
+        where = dict(column.split("=") for column in COLUMNS[1::2])
+        batch = connection.batch_of(raw_rows(20, seed=3), own.inputs(), where)
+        while not end.wait(0.01):
+            answers.append(own.predict(batch))
+
+    with (
+        stand_in(tmp_path / "models") as address,
+        futures.ThreadPoolExecutor(2) as clients,
+    ):
+        asking = [clients.submit(ask, address) for _ in range(2)]
+        try:
+            expected.append(export(2, None))
+            asked = len(answers)
+            while not np.allclose(answers[-1], expected[1], rtol=1e-6):
+                assert len(answers) < asked + 5000
+                end.wait(0.05)
+        finally:
+            end.set()
+        for each in asking:
+            each.result()
+    served = [
+        [np.allclose(answer, each, rtol=1e-6) for each in expected].index(True)
+        for answer in answers
+    ]
+    assert {*served} == {0, 1}
 
 
 REFUSALS = []  # gRPC's codes for what is asked next, the last one first

@@ -72,7 +72,7 @@ def test_splits_are_by_seed(small_movielens):
 
 
 @pytest.mark.slow
-def test_real_facts(ml_1m):
+def test_real_facts_and_rows(ml_1m):
     paper = data.load("movielens", ml_1m, features="paper")
     assert [len(split) for split in paper.splits.values()] == [
         591_209,
@@ -94,17 +94,13 @@ def test_real_facts(ml_1m):
     assert full.feature_count == 13_837
     assert full.field_sizes[:2] == (6040, 3668)
 
-
-@pytest.mark.slow
-def test_real_rows_equal_those_of_a_slow_reader(ml_1m):
     expected = Counter(slow_rows(ml_1m, full=True))
-    dataset = data.load("movielens", ml_1m, features="full")
-    vocabularies = list(dataset.vocabularies.values())
+    vocabularies = list(full.vocabularies.values())
     random = np.random.default_rng(0)
-    for place in random.choice(len(dataset.train), 1000, replace=False):
-        ids = dataset.train.ids[place]
+    for place in random.choice(len(full.train), 1000, replace=False):
+        ids = full.train.ids[place]
         row = tuple(v[i] for v, i in zip(vocabularies, ids, strict=True))
-        assert expected[row, float(dataset.train.labels[place])] > 0
+        assert expected[row, float(full.train.labels[place])] > 0
 
 
 def test_nothing_given_says_where_to_get_it():

@@ -3,8 +3,7 @@ import math
 import re
 import resource
 import shutil
-import subprocess
-import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import pandas as pd
 import pytest
 
 from keras_pep import data
-from keras_pep.data import DataError
+from keras_pep.data import DataError, stored
 from keras_pep.data.fitting import Sample
+from tests.commands import processes
 from tests.formats import CRITEO_COLUMNS
 
 
@@ -253,73 +253,60 @@ def test_missing_files_are_named(tmp_path):
         data.load("criteo", tmp_path, features="full")
 
 
-LIMITED = """
-import resource, sys
-from keras_pep import data
-if sys.argv[3] == "full":  # no file may be larger than this
+def load_on_full_disk(folder, cache, said):
+    """No file may be larger than 1,024 bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
-try:
-    data.load("criteo", sys.argv[1], cache_dir=sys.argv[2])
-except data.DataError as error:
-    sys.exit(str(error))
-"""
+    try:
+        data.load("criteo", folder, cache_dir=cache)
+    except data.DataError as error:
+        said.put(str(error))
 
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(small_criteo, tmp_path):
-    cache = tmp_path / "cache"
-
-    def load(disk):
-        return subprocess.run(
-            [sys.executable, "-c", LIMITED, small_criteo, cache, disk],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    full = load("full")
-    assert full.returncode == 1
-    assert "cannot be written: File too large." in full.stderr
-    assert not list(cache.iterdir())
-    assert load("roomy").returncode == 0
-
-
-def pausing(folder, cache):
-    """Another process that stops in the middle of preparing."""
-    return subprocess.Popen(
-        [sys.executable, "-c", PAUSING, folder, cache],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+    cache, said = tmp_path / "cache", processes.SimpleQueue()
+    process = processes.Process(
+        target=load_on_full_disk, args=[small_criteo, cache, said]
     )
+    process.start()
+    process.join()
+    assert not said.empty()
+    assert "cannot be written: File too large." in said.get()
+    assert not list(cache.iterdir())
+    data.load("criteo", small_criteo, cache_dir=cache)
 
 
-PAUSING = """
-import sys, time
-from keras_pep import data
-from keras_pep.data import stored
-write = stored.ColumnWriter.write
-def slowly(*args):
-    write(*args)
-    print("writing", flush=True)
-    time.sleep(60)
-stored.ColumnWriter.write = slowly
-data.load("criteo", sys.argv[1], cache_dir=sys.argv[2])
-"""
+def load_slowly(folder, cache, writes):
+    """Stop in the middle of preparing."""
+    write = stored.ColumnWriter.write
+
+    def slowly(*args):
+        write(*args)
+        writes.set()
+        time.sleep(60)
+
+    stored.ColumnWriter.write = slowly
+    data.load("criteo", folder, cache_dir=cache)
 
 
 @pytest.mark.slow
 def test_only_a_killed_process_has_its_remains_removed(small_criteo, tmp_path):
     cache = tmp_path / "cache"
-    with pausing(small_criteo, cache) as process:
-        assert process.stdout.readline() == b"writing\n"
-        remains, lock = sorted(cache.iterdir())
-        assert remains.name.endswith(".partial")
-        assert lock.name == f"{remains.name}.lock"
-        # While it is alive, another one prepares the same on its own.
-        data.load("criteo", small_criteo, cache_dir=cache)
-        (folder,) = {*cache.iterdir()} - {remains, lock}
-        assert remains.exists()
-        process.kill()
+    writes = processes.Event()
+    process = processes.Process(
+        target=load_slowly, args=[small_criteo, cache, writes]
+    )
+    process.start()
+    assert writes.wait(60)
+    remains, lock = sorted(cache.iterdir())
+    assert remains.name.endswith(".partial")
+    assert lock.name == f"{remains.name}.lock"
+    # While it is alive, another one prepares the same on its own.
+    data.load("criteo", small_criteo, cache_dir=cache)
+    (folder,) = {*cache.iterdir()} - {remains, lock}
+    assert remains.exists()
+    process.kill()
+    process.join()
     shutil.rmtree(folder)
     data.load("criteo", small_criteo, cache_dir=cache)
     assert list(cache.iterdir()) == [folder]

@@ -24,6 +24,8 @@ import contextlib, json, os, sys
 modes, path = sys.argv[1:]
 import tensorflow as tf
 
+# What runs for some steps is not worth it.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 (cpu,) = tf.config.list_physical_devices("CPU")
 if modes == "workers":
     strategies = {modes: tf.distribute.MultiWorkerMirroredStrategy()}

@@ -60,16 +60,16 @@ def test_milliseconds_are_known_by_their_size():
     ]
 
 
-def test_rows_go_to_the_file_of_their_period(tmp_path):
+def test_rows_go_to_the_file_of_their_period(tmp_path, caplog):
     path = write_days(tmp_path / "clicks.csv")
     with path.open("a") as file:
         file.write("u1,i1,nothing,1\nu1,i1,1700000000,maybe\n")
     config = Config(dataset=str(path), label="clicked")
-    said = []
-    parts, made = module._divide(
-        *(config, "when", "day", tmp_path / "parts", said.append)
-    )
-    assert [line[:18] for line in said] == ["left out: 2 rows w"]
+    with caplog.at_level("INFO"):
+        parts, made = module._divide(
+            *(config, "when", "day", tmp_path / "parts")
+        )
+    assert [line[:18] for line in caplog.messages] == ["left out: 2 rows w"]
     assert [*parts] == ["2023-11-14", "2023-11-15", "2023-11-16"]
     tables = [pa.parquet.read_table(each) for each in parts.values()]
     assert [table.num_rows for table in tables] == [1500] * 3

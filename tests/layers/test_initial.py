@@ -5,7 +5,6 @@ import pytest
 import keras_pep
 from keras_pep import blocks
 from keras_pep.layers import initial
-from tests.backends import devices, run_on, skip_without
 
 ROWS, COLUMNS = 1000, 8
 
@@ -204,59 +203,3 @@ PINNED = {
 @pytest.mark.requires_tensorflow
 def test_numbers_of_large_tables_are_what_they_were():
     assert pinned_numbers() == pytest.approx(PINNED["tensorflow"], rel=1e-6)
-
-
-# Prints pinned numbers; whether blocks made alone are those of the table, and
-# quantiles of it, on one device and, on JAX, on eight.
-PROGRAM = """
-import json, os, sys
-import keras, numpy as np
-import keras_pep
-from keras_pep import blocks
-from keras_pep.layers import initial
-
-from tests.layers.test_initial import pinned_numbers
-
-def drawn():
-    layer = keras_pep.PEPEmbedding(
-        16_000, 8,
-        embeddings_initializer=keras.initializers.RandomNormal(seed=1),
-    )
-    layer.build()
-    table = keras.ops.convert_to_numpy(layer.embeddings)
-    shards = getattr(layer.embeddings.value, "addressable_shards", [])
-    return {
-        "same": bool(np.array_equal(table, layer.initial_embeddings())),
-        "quantiles": np.quantile(table, [0.1, 0.5, 0.9]).tolist(),
-        "shards": [s.data.shape for s in shards] if len(shards) > 1 else [],
-    }
-
-pinned = pinned_numbers()
-blocks.ENTRIES_AT_ONCE, initial.LARGE = 600, 3000
-initial._ENTRIES_DRAWN = 600
-tables = [drawn()]
-if keras.backend.backend() == "jax":
-    devices = keras.distribution.DeviceMesh((8,), ["rows"])
-    layout = keras.distribution.LayoutMap(devices)
-    layout[".*embeddings"] = ("rows", None)
-    keras.distribution.set_distribution(
-        keras.distribution.ModelParallel(layout_map=layout)
-    )
-    tables.append(drawn())
-print(json.dumps([pinned, tables]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_on_every_backend(backend):
-    skip_without(backend)
-    pinned, tables = run_on(backend, "-c", PROGRAM, env=devices(8))
-    assert pinned == pytest.approx(PINNED[backend], rel=1e-6)
-    assert all(table["same"] for table in tables)
-    shards = [table["shards"] for table in tables]
-    assert shards == ([[], [[2000, 8]] * 8] if backend == "jax" else [[]])
-    # Of a normal distribution of deviation 0.05; 128,000 entries.
-    for table in tables:
-        found = table["quantiles"]
-        assert found == pytest.approx([-0.0641, 0, 0.0641], abs=0.0015)

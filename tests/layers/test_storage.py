@@ -1,7 +1,5 @@
 """How pruned tables are stored, and looked up, in every layout."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ import keras_pep
 from keras_pep.layers.rounding import clipped, needs_row_scales
 from keras_pep.layers.storage import PREFIX, STORAGES, Layout
 from keras_pep.sparse import SparseTable
-from tests.backends import run_on, skip_without
 
 
 def table_of(rows, columns, density, seed=0):
@@ -288,39 +285,6 @@ def test_int8_has_one_scale_unless_it_is_too_rough():
         assert layer.layout.row_scales == row_scales
         size = 400 * 2 + (400 * 2 if row_scales else 4)
         assert layer.layout.bytes == size
-
-
-PROGRAM = """
-import os, sys
-sys.modules["tensorflow"] = None
-import json, keras, numpy as np, keras_pep
-tables = {name: np.array(table) for name, table in json.load(sys.stdin).items()}
-worst = 0.0
-for table in tables.values():
-    ids = np.random.default_rng(1).integers(0, len(table), (5, 40))
-    for storage in ("csr", "bitmask", "dense"):
-        for quantize in (None, "float16", "int8"):
-            layer = keras_pep.PrunedEmbedding.from_dense(
-                table, storage=storage, quantize=quantize
-            )
-            expected = layer.sparse().to_dense()[ids]
-            found = keras.ops.convert_to_numpy(layer(ids))
-            worst = max(worst, float(np.abs(found - expected).max()))
-            assert layer(np.zeros((0, 3), "int32")).shape == (
-                0, 3, table.shape[1]
-            )
-print(worst)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_every_layout_on_other_backends(backend):
-    skip_without(backend)
-    # Every shape is compiled: those of the others differ in size alone.
-    names = ("some", "few", "whole rows", "wide", "one large")
-    tables = json.dumps({name: TABLES[name].tolist() for name in names})
-    assert run_on(backend, "-c", PROGRAM, input=tables) == 0.0
 
 
 def test_clipped_values_need_no_scales_for_rows():

@@ -17,6 +17,7 @@ from keras_pep.layers.ids import nan_instead_of_error
 from keras_pep.models import (
     DCN,
     FM,
+    GEM,
     AutoInt,
     DeepFM,
     FvFM,
@@ -71,6 +72,7 @@ MODELS = {
     "FM, pruned": lambda: FM([3, 4], 4, "pruned", ticket=ticket()),
     "DeepFM": lambda: DeepFM([3, 4], 4, hidden_units=[3]),
     "FvFM": lambda: FvFM([3, 4], 4),
+    "GEM": lambda: GEM([3, 4], 4),
     "DCN": lambda: DCN([3, 4], 4, hidden_units=[3]),
     "AutoInt": lambda: AutoInt([3, 4], 4, attention_units=4, hidden_units=[3]),
 }

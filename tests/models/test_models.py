@@ -10,6 +10,7 @@ from keras_pep.layers import Linear
 from keras_pep.models import (
     DCN,
     FM,
+    GEM,
     AutoInt,
     DeepFM,
     FvFM,
@@ -125,6 +126,29 @@ def test_weights_of_pairs_are_rewound():
         np.testing.assert_array_equal(small.interaction.kernel, expected)
 
 
+def test_gem_convolves_the_features_of_an_example():
+    """Each vector, and a perceptron of the mean of the others, twice."""
+    model = randomized(
+        GEM(embedding_dim=6, embedding="dense", num_convolutions=2, **LISTS)
+    )
+    vectors = pooled(model.embedding.embeddings.numpy(), LISTED)
+    for layer in model.convolutions:
+        kernel, bias = (weight.numpy() for weight in layer.weights)
+        moved = []
+        for row in vectors:
+            means = [(row.sum(axis=0) - node) / 2 for node in row]
+            moved.append(row + np.maximum(means @ kernel + bias, 0))
+        vectors = np.array(moved)
+    pairs = [
+        row[f] @ row[g] for row in vectors for f, g in [(0, 1), (0, 2), (1, 2)]
+    ]
+    first = pooled(model.first_order.kernel.numpy(), LISTED).sum((1, 2))
+    expected = first + model.first_order.bias.numpy()
+    expected += np.reshape(pairs, (-1, 3)).sum(axis=1)
+    # float32 sums of products, of logits up to thousands.
+    np.testing.assert_allclose(model(LISTED)[:, 0], expected, rtol=1e-5)
+
+
 def test_one_field_has_no_pairs():
     with pytest.raises(ValueError, match="two fields: use"):
         FvFM([5], 4)
@@ -169,6 +193,7 @@ def ticket_of(dim):
         (LogisticRegression, {"embedding_dim": 1}),
         (DeepFM, {"hidden_units": [5, 3], "dropout": 0.5}),
         (FvFM, {}),
+        (GEM, {"num_convolutions": 2}),
         (DCN, {"num_cross_layers": 2, "hidden_units": [5], "dropout": 0.5}),
         (AutoInt, {"num_layers": 2, "attention_units": 4}),
         (AutoInt, {"hidden_units": [5], "attention_dropout": 0.5}),
@@ -403,7 +428,7 @@ def test_weights_of_a_list_are_averaged():
     np.testing.assert_allclose(model(LISTED)[:, 0], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("cls", [FM, FvFM, DeepFM, DCN, AutoInt])
+@pytest.mark.parametrize("cls", [FM, FvFM, GEM, DeepFM, DCN, AutoInt])
 @pytest.mark.parametrize("embedding", ["pep", "dense"])
 def test_the_place_within_a_list_does_not_matter(cls, embedding, tmp_path):
     model = randomized(cls(embedding_dim=6, embedding=embedding, **LISTS))
@@ -553,7 +578,7 @@ def test_a_dense_model_in_litert(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cls", [FM, FvFM, DeepFM, DCN, AutoInt, LogisticRegression]
+    "cls", [FM, FvFM, GEM, DeepFM, DCN, AutoInt, LogisticRegression]
 )
 def test_a_model_has_its_weights_when_it_is_made(cls):
     model = cls(SIZES)

@@ -38,6 +38,17 @@ def fm(optimizer=None, **layer):
     return model
 
 
+def fit(model, data, epochs, *callbacks, **arguments):
+    return model.fit(
+        data,
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=[*callbacks],
+        **arguments,
+    )
+
+
 class Watch(keras.callbacks.Callback):
     """Table and optimizer at the start of every epoch and after each step."""
 
@@ -58,13 +69,8 @@ def test_one_fit_searches_rewinds_retrains(rows, batches, tmp_path, optimizer):
     initial = model.embedding.embeddings.numpy()
     callback = PEPRetraining(60, ticket_path=tmp_path / "a.ticket.npz")
     watch = Watch()
-    history = model.fit(
-        batches,
-        validation_data=batches,
-        epochs=6,
-        verbose=0,
-        shuffle=False,
-        callbacks=[callback, watch],
+    history = fit(
+        model, batches, 6, callback, watch, validation_data=batches
     ).history
     assert 59 <= callback.ticket.embedding_parameters <= 60
     assert callback.ticket.step == 3 * STEPS
@@ -95,7 +101,7 @@ def test_it_is_search_and_retrain_in_place(rows, batches):
     two.set_weights(one.get_weights())
     two.embedding.embeddings_initializer = one.embedding.embeddings_initializer
     callback = PEPRetraining(60, search_epochs=2, monitor="loss")
-    one.fit(batches, epochs=5, verbose=0, shuffle=False, callbacks=[callback])
+    fit(one, batches, 5, callback)
     (ticket,) = keras_pep.search(two, batches, budgets=[60], epochs=2)
     small = keras_pep.retrain(two, ticket, batches, epochs=3)
     np.testing.assert_array_equal(
@@ -120,13 +126,7 @@ def test_the_best_epoch_is_restored_and_patience_ends_fit(rows, batches):
 
     model, figures = fm(), Figures()
     callback = PEPRetraining(60, search_epochs=2, monitor="val_auc", patience=2)
-    history = model.fit(
-        batches,
-        epochs=7,
-        verbose=0,
-        shuffle=False,
-        callbacks=[figures, callback],
-    )
+    history = fit(model, batches, 7, figures, callback)
     assert history.epoch == [0, 1, 2, 3, 4, 5]
     assert callback.best == 0.7
     np.testing.assert_array_equal(
@@ -145,13 +145,7 @@ def test_finetuning_goes_on_from_what_the_search_has_left(batches):
     callback = PEPRetraining(
         60, search_epochs=2, start="finetune", monitor="loss"
     )
-    model.fit(
-        batches,
-        epochs=3,
-        verbose=0,
-        shuffle=False,
-        callbacks=[callback, First()],
-    )
+    fit(model, batches, 3, callback, First())
     learned = callback.ticket.learned_tables()["table"].to_dense()
     np.testing.assert_array_equal(seen["table"], learned)
     assert not np.isin(
@@ -182,13 +176,7 @@ def test_any_optimizer_starts_afresh(batches, optimizer):
                 found.extend(v.numpy() for v in self.model.optimizer.variables)
 
     callback = PEPRetraining(60, search_epochs=1, monitor="loss")
-    model.fit(
-        batches,
-        epochs=2,
-        verbose=0,
-        shuffle=False,
-        callbacks=[callback, First()],
-    )
+    fit(model, batches, 2, callback, First())
     for value, expected in zip(found, fresh.variables, strict=True):
         np.testing.assert_array_equal(value, expected.numpy())
 
@@ -219,13 +207,7 @@ def test_a_lowered_learning_rate_stays_low(batches, policy):
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
     callback = PEPRetraining(60, search_epochs=2, monitor="loss")
-    model.fit(
-        batches.take(4),
-        epochs=3,
-        verbose=0,
-        shuffle=False,
-        callbacks=[callback, Lower(), Watched()],
-    )
+    fit(model, batches.take(4), 3, callback, Lower(), Watched())
     assert rates == pytest.approx([0.02] * 4 + [0.005] * 8)
     assert steps[-4:] == [1, 2, 3, 4]  # all else begins afresh
 
@@ -234,9 +216,7 @@ def test_a_budget_out_of_reach_leaves_the_search_as_it_is(batches):
     model = fm(threshold_init=-15.0)
     callback = PEPRetraining(5, method="paper", monitor="loss")
     with pytest.warns(BudgetNotReachedWarning, match=r"budget 5.*80 steps"):
-        history = model.fit(
-            batches, epochs=5, verbose=0, shuffle=False, callbacks=[callback]
-        )
+        history = fit(model, batches, 5, callback)
     assert history.epoch == [0, 1]  # half of them, to search
     assert callback.ticket is None
     assert callback.best is None
@@ -245,7 +225,7 @@ def test_a_budget_out_of_reach_leaves_the_search_as_it_is(batches):
 
 def test_sparsity_instead_of_a_budget(batches):
     callback = PEPRetraining(sparsity=0.75, monitor="loss")
-    fm().fit(batches, epochs=2, verbose=0, shuffle=False, callbacks=[callback])
+    fit(fm(), batches, 2, callback)
     assert callback.ticket.budget == 40
 
 
@@ -290,26 +270,12 @@ def test_bad_fits_are_refused(batches):
 
 def test_a_figure_that_is_not_there_is_said_at_the_end(batches):
     with pytest.warns(UserWarning, match="had a value of 'val_loss'"):
-        fm().fit(
-            batches,
-            epochs=2,
-            verbose=0,
-            shuffle=False,
-            callbacks=[PEPRetraining(60)],
-        )
+        fit(fm(), batches, 2, PEPRetraining(60))
 
 
 def test_validation_now_and_then_is_enough(batches):
     callback = PEPRetraining(60, search_epochs=1)
-    fm().fit(
-        batches,
-        validation_data=batches,
-        validation_freq=2,
-        epochs=4,
-        verbose=0,
-        shuffle=False,
-        callbacks=[callback],
-    )
+    fit(fm(), batches, 4, callback, validation_data=batches, validation_freq=2)
     assert callback.best is not None
 
 
@@ -320,13 +286,7 @@ def test_a_fit_that_is_stopped_too_early_says_so(batches):
 
     callback = PEPRetraining(60, search_epochs=1, monitor="loss")
     with pytest.warns(UserWarning, match="before retraining began"):
-        fm().fit(
-            batches,
-            epochs=4,
-            verbose=0,
-            shuffle=False,
-            callbacks=[callback, Stop()],
-        )
+        fit(fm(), batches, 4, callback, Stop())
     assert callback.ticket is not None
 
 
@@ -343,13 +303,7 @@ def test_an_epoch_that_was_half_search_is_never_the_best(batches):
         def on_epoch_end(self, epoch, logs=None):
             logs["made_up"] = float(epoch)  # falls never: the first is best
 
-    model.fit(
-        batches,
-        epochs=40,
-        verbose=0,
-        shuffle=False,
-        callbacks=[Figures(), callback],
-    )
+    fit(model, batches, 40, Figures(), callback)
     step = callback.ticket.step
     assert step % STEPS
     assert callback.best == step // STEPS + 1
@@ -362,7 +316,7 @@ def test_a_schedule_of_ones_own_starts_afresh_too(batches):
 
     model = fm(keras_pep.optimizers.AdamL2(Warm()))
     callback = PEPRetraining(60, search_epochs=1, monitor="loss")
-    model.fit(batches, epochs=3, verbose=0, shuffle=False, callbacks=[callback])
+    fit(model, batches, 3, callback)
     assert int(model.optimizer.iterations.numpy()) == 2 * STEPS
 
 
@@ -387,7 +341,7 @@ def test_other_compact_tables_go_along(batches):
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
     callback = PEPRetraining(20, search_epochs=1, monitor="loss")
-    model.fit(batches, epochs=2, verbose=0, shuffle=False, callbacks=[callback])
+    fit(model, batches, 2, callback)
     small = keras_pep.pruned_model(model, callback.ticket)
     np.testing.assert_array_equal(
         small.get_layer("before")(np.arange(10)), values * mask

@@ -120,7 +120,9 @@ def test_some_layers_alone(trained):
     assert isinstance(made.get_layer("user_table"), keras_pep.PEPEmbedding)
 
 
-@pytest.mark.parametrize("kind", ["FM", "FvFM", "DeepFM", "DCN", "AutoInt"])
+@pytest.mark.parametrize(
+    "kind", ["FM", "FvFM", "GEM", "DeepFM", "DCN", "AutoInt"]
+)
 def test_dense_models_of_this_package(kind):
     model = getattr(keras_pep.models, kind)((5, 7), 4, embedding="dense")
     model.build()

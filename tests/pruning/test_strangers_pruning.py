@@ -34,15 +34,6 @@ def trained(split, optimizer):
     return model
 
 
-def test_a_trained_model_is_converted_searched_and_retrained(split):
-    model = trained(split, keras_pep.optimizers.AdamL2(0.02))
-    searched = keras_pep.convert(model)
-    (ticket,) = keras_pep.search(searched, split, split, [100], epochs=10)
-    small = keras_pep.retrain(searched, ticket, split, split, epochs=10)
-    assert 99 <= ticket.embedding_parameters <= 100
-    assert accuracy(small, split) > 0.95
-
-
 def test_a_trained_model_is_pruned_in_one_call(split):
     model = trained(split, keras_pep.optimizers.AdamL2(0.02))
     small = keras_pep.prune(model, split, split, sparsity=0.75, epochs=10)

@@ -1,15 +1,13 @@
 """Either Keras alone, and what happens if `tf.keras` is the wrong one."""
 
 import importlib.util
+import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from keras_pep.tfrs import legacy
-
-pytestmark = pytest.mark.slow
+from tests.backends import python
 
 BOTH = """
 import keras, keras_pep
@@ -55,46 +53,67 @@ import keras_pep.tfrs
 """
 
 
-def run(code, tmp_path, **variables):
+# With other variables, and what the last error says, if there is one.
+FRESH = [
+    (ALONE, {}, ""),
+    (
+        *("import keras_pep.tfrs", {"KERAS_BACKEND": "jax"}),
+        "set KERAS_BACKEND=tensorflow. Found: jax",
+    ),
+]
+# After TensorFlow, which imports Keras 3, but leaves `tf.keras` alone.
+AFTER_TENSORFLOW = [
+    (BOTH, {}, ""),
+    (KERAS_3, {}, ""),
+    (TOO_LATE, {}, "or import keras_pep.tfrs before anything uses"),
+    (
+        *("import keras_pep.tfrs", {"TF_USE_LEGACY_KERAS": "0"}),
+        "TF_USE_LEGACY_KERAS='0' makes `tf.keras`",
+    ),
+]
+# Runs each program in a process of its own.
+FORKS = """
+import json, os, sys, traceback
+
+ended = []
+for programs in json.load(sys.stdin):
+    for code, variables, _ in programs:
+        child = os.fork()
+        if not child:
+            os.environ.update(variables)
+            try:
+                exec(code, {})
+            except BaseException:
+                with open("error", "w") as file:
+                    traceback.print_exc(file=file)
+                os._exit(1)
+            os._exit(0)
+        failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        ended.append(open("error").read() if failed else "")
+    import tensorflow  # once, for the programs that follow
+print(json.dumps(ended))
+"""
+
+
+@pytest.mark.slow
+def test_either_keras_alone_and_the_wrong_one(tmp_path):
     kept = {k: v for k, v in os.environ.items() if "KERAS" not in k}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
+    done = python(
+        *("-c", FORKS),
+        input=json.dumps([FRESH, AFTER_TENSORFLOW]),
         cwd=tmp_path,
-        env={**kept, "PYTHONPATH": os.getcwd(), **variables},  # noqa: PTH109
-        check=False,
+        env={**kept, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
     )
-
-
-@pytest.mark.parametrize("code", [BOTH, ALONE, KERAS_3])
-def test_in_a_process_of_its_own(code, tmp_path):
-    done = run(code, tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-@pytest.mark.parametrize(
-    ("code", "variables", "message"),
-    [
-        (TOO_LATE, {}, "or import keras_pep.tfrs before anything uses"),
-        (
-            "import keras_pep.tfrs",
-            {"TF_USE_LEGACY_KERAS": "0"},
-            "TF_USE_LEGACY_KERAS='0' makes `tf.keras`",
-        ),
-        (
-            "import keras_pep.tfrs",
-            {"KERAS_BACKEND": "jax"},
-            "set KERAS_BACKEND=tensorflow. Found: jax",
-        ),
-    ],
-)
-def test_what_stands_in_the_way_is_said(code, variables, message, tmp_path):
-    done = run(code, tmp_path, **variables)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: ")
-    assert message in last
+    errors = json.loads(done.stdout.splitlines()[-1])
+    for error, (*_, message) in zip(
+        errors, FRESH + AFTER_TENSORFLOW, strict=True
+    ):
+        if not message:
+            assert error == ""
+            continue
+        last = error.strip().splitlines()[-1]
+        assert last.startswith("ImportError: ")
+        assert message in last
 
 
 def test_what_is_not_installed_is_said(monkeypatch):

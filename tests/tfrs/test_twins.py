@@ -17,6 +17,7 @@ MODELS = {
     "FM": {"embedding_dim": 8, "linear": "pep"},
     "DeepFM": {"embedding_dim": 8, "hidden_units": [6, 5]},
     "FvFM": {"embedding_dim": 8},
+    "GEM": {"embedding_dim": 8},
     "DCN": {"embedding_dim": 8, "hidden_units": [6, 5]},
     "AutoInt": {
         "embedding_dim": 8,

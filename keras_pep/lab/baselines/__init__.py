@@ -1,5 +1,7 @@
 """Methods that keras-pep is compared with."""
 
+from keras_pep.lab.baselines.bet import BudgetedTable
+from keras_pep.lab.baselines.cel import CELEmbedding
 from keras_pep.lab.baselines.clustered import ClusteredEmbedding
 from keras_pep.lab.baselines.compressed import CompressedEmbedding
 from keras_pep.lab.baselines.dhe import DeepHashEmbedding
@@ -20,7 +22,7 @@ from keras_pep.lab.baselines.quotient_remainder import QREmbedding
 from keras_pep.lab.baselines.robe import RobeEmbedding
 from keras_pep.lab.baselines.tensor_train import TensorTrainEmbedding
 
-# By the names of `--compare`; `hot-rows` is made with counts.
+# By the names of `--compare`.
 COMPRESSED: dict[str, type[CompressedEmbedding]] = {
     "hashing": HashingEmbedding,
     "compositional": CompositionalEmbedding,
@@ -32,10 +34,18 @@ COMPRESSED: dict[str, type[CompressedEmbedding]] = {
     "low-rank": LowRankEmbedding,
     "cce": ClusteredEmbedding,
 }
+# Those that are made with counts or sizes of fields besides.
+OF_FIELDS: dict[str, type[CompressedEmbedding]] = {
+    "hot-rows": HotRowsEmbedding,
+    "cel": CELEmbedding,
+}
 
 __all__ = [
     "COMPRESSED",
+    "OF_FIELDS",
     "BudgetTooSmallError",
+    "BudgetedTable",
+    "CELEmbedding",
     "ClusteredEmbedding",
     "CompositionalEmbedding",
     "CompressedEmbedding",

@@ -81,7 +81,7 @@ class ClusteredEmbedding(CompressedEmbedding):
         vectors = ops.reshape(parts[0] + parts[1], (-1, width))
         return vectors[:, : self.output_dim]
 
-    def callbacks(self) -> list[keras.callbacks.Callback]:
+    def callbacks(self, rows: Any = None) -> list[keras.callbacks.Callback]:
         """A callback that clusters it after the first epochs."""
         return [_Clustering(self.name)]
 

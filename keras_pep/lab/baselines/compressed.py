@@ -102,8 +102,12 @@ class CompressedEmbedding(TableMixin, keras.layers.Layer):
         size: int = math.prod(pointers.shape)
         return np.min_scalar_type(largest).itemsize * size
 
-    def callbacks(self) -> list[keras.callbacks.Callback]:
-        """Callbacks that a training of this layer needs."""
+    def callbacks(self, rows: Any = None) -> list[keras.callbacks.Callback]:
+        """Callbacks that a training of this layer needs.
+
+        Args:
+            rows: The `keras_pep.data.Split` that it is trained on.
+        """
         return []
 
     def _weight(

@@ -1,6 +1,6 @@
 """Gradual magnitude pruning: the smallest entries go while a table trains."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
@@ -8,13 +8,11 @@ from keras import ops
 from keras_pep._keras_compat import index_of, moments_of
 from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.optimizers import catch_up
-from keras_pep.pruning.budget import Schedule
+from keras_pep.pruning.budget import BudgetSchedule, Schedule
 from keras_pep.pruning.collector import TimedCollector
 
-_SETTINGS = 100  # how often entries are pruned, at most
 
-
-class GradualMagnitude(TimedCollector):
+class GradualMagnitude(BudgetSchedule):
     """Prunes the smallest entries of a table on a cubic schedule.
 
     What is pruned stays so; a ticket for each budget has what was trained. It
@@ -30,33 +28,17 @@ class GradualMagnitude(TimedCollector):
     """
 
     learns_thresholds = False
-    _remembered = (*TimedCollector._remembered, "_next")
+    settings = 100
+    _remembered = (*TimedCollector._remembered, "_next")  # it draws nothing
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Turns thresholds off, and lays the schedule out."""
-        super().on_train_begin(logs)
-        for layer in self.layers:
-            layer.clock.assign(-np.inf)
-        self._schedule = Schedule(shape="cubic")
-        self._gap = -(-self.end // _SETTINGS)
-        self._next = self._gap
-        self._last = self.missing[-1] / self.size
+    def __init__(self, budgets: Sequence[int], epochs: int) -> None:
+        super().__init__(budgets, epochs, Schedule(shape="cubic"))
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Prunes every few steps, and takes the tickets due."""
-        super().on_train_batch_end(batch, logs)
-        if self.step < min(self._next, self.end):
-            return
-        self._next = self.step + self._gap
-        share = self._schedule.share(self.step / self.end, self._last)
-        allowed = round(self.size * share)
-        while self.missing and allowed <= self.missing[0]:
-            self._keep(self.missing[0])
-            self.take_ticket()
-        if self.missing and allowed < self.size:
-            self._keep(allowed)
+    def approach(self, allowed: int) -> None:
+        """Keep so many entries."""
+        self.prune_to(allowed)
 
-    def _keep(self, count: int) -> None:
+    def prune_to(self, budget: int) -> None:
         """Keep so many entries, the largest."""
         catch_up(self.model.optimizer)
         sizes = [np.abs(variables.values_of(x.embeddings)) for x in self.layers]
@@ -66,7 +48,7 @@ class GradualMagnitude(TimedCollector):
                 f"Training diverged at step {self.step:,}: the table holds NaN "
                 "or infinity. Lower the learning rate."
             )
-        smallest = np.partition(every, every.size - count)[-count]
+        smallest = np.partition(every, every.size - budget)[-budget]
         self.kept = 0
         for layer, size in zip(self.layers, sizes, strict=True):
             kept = size >= max(smallest, np.finfo(np.float32).tiny)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_pep.layers.rounding import scale_of
+
 
 def rounded(rows: np.ndarray, bits: int) -> np.ndarray:
     """Round to integers of 8 bits, one scale for all, or 4, one for each row.
@@ -13,14 +15,12 @@ def rounded(rows: np.ndarray, bits: int) -> np.ndarray:
     Returns:
         float32 of the same shape.
     """
-    axis = None if bits == 8 else 1
-    largest = np.abs(rows).max(axis=axis, keepdims=True, initial=0)
-    scale = largest / (2 ** (bits - 1) - 1)
+    scale, most = np.array(scale_of(rows)), 2 ** (bits - 1) - 1
     if bits == 4:
-        scale = scale.astype(np.float16).astype(np.float32)
-    divided = np.divide(rows, scale, out=np.zeros_like(rows), where=scale > 0)
-    most = 2 ** (bits - 1) - 1
-    found: np.ndarray = np.clip(np.rint(divided), -most, most) * scale
+        largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+        scale = (largest / most).astype(np.float16).astype(np.float32)
+    units = np.rint(rows / np.where(scale > 0, scale, 1))
+    found: np.ndarray = np.clip(units, -most, most) * scale
     return found
 
 

@@ -1,6 +1,5 @@
 """How much of the training loop is training."""
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -13,11 +12,13 @@ import numpy as np
 from keras_pep.callbacks import ExactValidation
 from keras_pep.data import Dataset, Split, batches, load
 from keras_pep.data.fields import Field, Vocabulary
+from keras_pep.lab.benchmark.turns import Measured
 from keras_pep.lab.run.checkpoint import Checkpoint
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.interrupt import Interruptible
 from keras_pep.lab.run.progress import EpochLog
 from keras_pep.lab.run.tensorboard import TensorBoardLog
+from keras_pep.lab.text import markdown
 from keras_pep.pruning import search
 
 # MovieLens-1M with the paper's features.
@@ -52,7 +53,9 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
     with tempfile.TemporaryDirectory() as folder:
         parameters = config.parameters(dataset)
         log = EpochLog("search", history, parameters, bar=True)
-        checkpoint = Path(folder, "checkpoint.npz")
+        events = TensorBoardLog(Path(folder, "logs"), dataset, parameters)
+        file = Path(folder, "checkpoint.npz")
+        saving = Checkpoint(lambda saved: saved.write(file), "search", [log])
         search(
             model,
             batches(train, config.batch_size, seed=0),
@@ -61,56 +64,31 @@ def loop_table(data_dir: str | None = None, epochs: int = 6) -> str:
             callbacks=[
                 bare,
                 ExactValidation(validation.ids, validation.labels),
-                *clock.timed(
-                    "watching",
-                    [
-                        log,
-                        Interruptible(),
-                        TensorBoardLog(
-                            Path(folder, "logs"), dataset, parameters
-                        ),
-                    ],
-                ),
-                *clock.timed(
-                    "checkpoints",
-                    [
-                        Checkpoint(
-                            lambda saved: saved.write(checkpoint),
-                            "search",
-                            [log],
-                        )
-                    ],
-                ),
+                *clock.timed("watching", [log, Interruptible(), events]),
+                *clock.timed("checkpoints", [saving]),
             ],
         )
     loop = [row["seconds"] / steps * 1e3 for row in history[1:]]
-    medians = statistics.median(bare.milliseconds), statistics.median(loop)
-    lines = [
-        "| per training step | ms | fastest - slowest |",
-        "|---|---:|---:|",
-    ]
-    for name, median, times in zip(
-        ("bare step", "keras-pep train, search by budget"),
-        medians,
-        (bare.milliseconds, loop),
-        strict=True,
-    ):
-        lines.append(
-            f"| {name} | {median:.2f} | {min(times):.2f} - {max(times):.2f} |"
-        )
-    share = medians[0] / medians[1]
+    measured = {
+        "bare step": Measured(bare.milliseconds),
+        "keras-pep train, search by budget": Measured(loop),
+    }
+    bare_step, whole = (each.median for each in measured.values())
     total = sum(row["seconds"] for row in history)
     parts = [
         f"{name} {seconds / total:.1%}"
         for name, seconds in clock.seconds.items()
     ]
-    return "\n".join(
+    table = markdown(
+        ["per training step", "ms", "fastest - slowest"],
         [
-            *lines,
-            "",
-            f"The loop reaches {share:.0%} of the bare throughput. Of its time "
-            f"take {' and '.join(parts)}.",
-        ]
+            [name, f"{each.median:.2f}", each.spread(2)]
+            for name, each in measured.items()
+        ],
+    )
+    return (
+        f"{table}\n\nThe loop reaches {bare_step / whole:.0%} of the bare "
+        f"throughput. Of its time take {' and '.join(parts)}."
     )
 
 

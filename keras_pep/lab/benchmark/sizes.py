@@ -7,7 +7,9 @@ import keras
 import numpy as np
 
 from keras_pep.lab.run.model_file import stored_bytes
+from keras_pep.lab.text import markdown
 from keras_pep.layers import PrunedEmbedding
+from keras_pep.serving.sizes import bytes_of
 
 _SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 
@@ -27,25 +29,20 @@ def size_table(rows: int = 100_000, dim: int = 64) -> str:
     places = random.random(table.shape)
     dense = keras.layers.Embedding(rows, dim)
     full = _stored(dense)
-    lines = [
-        "| table | kept | bytes in memory | bytes in the file | smaller by |",
-        "|---|---:|---:|---:|---:|",
-        f"| keras.layers.Embedding | {table.size:,} | {table.nbytes:,} | "
-        f"{full:,} | 1.0 x |",
-    ]
+    titles = "table", "kept", "bytes in memory", "bytes in the file"
+    lines = [("keras.layers.Embedding", table.size, table.nbytes, full)]
     for sparsity in _SPARSITIES:
         layer = PrunedEmbedding.from_dense(table, places > sparsity)
         size = _stored(layer)
-        memory = sum(
-            int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize
-            for v in layer.weights
-        )
-        lines.append(
-            f"| PrunedEmbedding, {sparsity:.0%} pruned | "
-            f"{layer.num_values:,} | {memory:,} | {size:,} | "
-            f"{full / size:.1f} x |"
-        )
-    return "\n".join(lines)
+        name = f"PrunedEmbedding, {sparsity:.0%} pruned"
+        lines.append((name, layer.num_values, bytes_of(layer.weights), size))
+    return markdown(
+        [*titles, "smaller by"],
+        [
+            [name, *(f"{n:,}" for n in sizes), f"{full / sizes[-1]:.1f} x"]
+            for name, *sizes in lines
+        ],
+    )
 
 
 def _stored(layer: keras.layers.Layer) -> int:

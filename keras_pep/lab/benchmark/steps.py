@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_pep.lab.benchmark.turns import Measured, Program, take_turns
+from keras_pep.lab.text import markdown
 
 FIELDS = 39  # as in Criteo
 DIM = 24  # as the PEP authors take for it
@@ -66,47 +67,35 @@ def step_table(
         A table, ratios and what they are of.
     """
     small, large = rows
+    both = (PEP, PEP_ONE, PEP_ROWWISE, ROWS)
+    sizes: dict[str, tuple[int, ...]] = dict.fromkeys(both, rows)
+    sizes |= dict.fromkeys((PEP_L2, KERAS_LAZY, KERAS), (small,))
     variants: dict[tuple[str, int], Program] = {
         (name, size): functools.partial(keras_steps, name, size, steps)
-        for name, size in (
-            (PEP, small),
-            (PEP, large),
-            (PEP_L2, small),
-            (PEP_ONE, small),
-            (PEP_ONE, large),
-            (PEP_ROWWISE, small),
-            (PEP_ROWWISE, large),
-            (ROWS, small),
-            (ROWS, large),
-            (KERAS_LAZY, small),
-            (KERAS, small),
-        )
+        for name, of_name in sizes.items()
+        for size in of_name
     }
     if importlib.util.find_spec("torch") is not None:
         variants[TORCH, small] = functools.partial(_torch_steps, small, steps)
-    names = {_title(*key): key for key in variants}
     measured = take_turns(
-        {title: variants[key] for title, key in names.items()}, blocks
+        {_title(*key): variant for key, variant in variants.items()}, blocks
     )
-    results = {names[title]: figures for title, figures in measured.items()}
-    return "\n".join([*_lines(results), "", *_ratios(results, small, large)])
+    results = dict(zip(variants, measured.values(), strict=True))
+    table = markdown(
+        ["variant", "ms per step", "fastest - slowest", "peak memory"],
+        [
+            [
+                *(_title(*key), f"{found.median:.1f}", found.spread()),
+                f"{found.memory / 2**20:,.0f} MiB",
+            ]
+            for key, found in results.items()
+        ],
+    )
+    return "\n".join([table, "", *_ratios(results, small, large)])
 
 
 def _title(name: str, rows: int) -> str:
     return f"{name}, {rows / 1e6:g} M rows"
-
-
-def _lines(results: dict[tuple[str, int], Measured]) -> list[str]:
-    lines = [
-        "| variant | ms per step | fastest - slowest | peak memory |",
-        "|---|---:|---:|---:|",
-    ]
-    for (name, rows), figures in results.items():
-        lines.append(
-            f"| {_title(name, rows)} | {figures.median:.1f} | "
-            f"{figures.spread} | {figures.memory / 2**20:,.0f} MiB |"
-        )
-    return lines
 
 
 def _ratios(

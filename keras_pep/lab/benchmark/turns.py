@@ -30,17 +30,17 @@ class Measured:
     """
 
     milliseconds: Sequence[float]
-    memory: int
+    memory: int = 0
 
     @property
     def median(self) -> float:
         """Median over blocks, in milliseconds per step."""
         return statistics.median(self.milliseconds)
 
-    @property
-    def spread(self) -> str:
+    def spread(self, digits: int = 1) -> str:
         """Fastest and slowest block."""
-        return f"{min(self.milliseconds):.1f} - {max(self.milliseconds):.1f}"
+        fastest, slowest = min(self.milliseconds), max(self.milliseconds)
+        return f"{fastest:.{digits}f} - {slowest:.{digits}f}"
 
 
 def take_turns(
@@ -55,9 +55,6 @@ def take_turns(
         programs: By name. They are sent to their process, so they must be
             functions of a module, or `functools.partial` of one.
         blocks: How often each runs, after one run to warm up.
-
-    Raises:
-        RuntimeError: If a program fails; it says why.
 
     Raises:
         RuntimeError: If a program fails, or the system has no `/proc`.

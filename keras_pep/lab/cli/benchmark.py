@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.common import FOLDER, command
 
 _TABLES = ("steps", "loop", "sizes")
 
@@ -21,7 +21,6 @@ _TABLES = ("steps", "loop", "sizes")
     "--blocks",
     type=click.IntRange(min=1),
     default=9,
-    show_default=True,
     help="Turns of each variant, in the table steps.",
 )
 @click.option(
@@ -29,13 +28,12 @@ _TABLES = ("steps", "loop", "sizes")
     type=click.IntRange(min=39),
     nargs=2,
     default=(1_200_000, 12_000_000),
-    show_default=True,
     help="Features of the small and of the large embedding table, in the table "
     "steps. 12 million take 15 GiB of memory.",
 )
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder of MovieLens-1M for the table loop.  [default: random data "
     "of the same shape]",
 )

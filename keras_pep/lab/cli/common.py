@@ -12,6 +12,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,7 +44,7 @@ def command(
         click.option(_DEBUG, is_flag=True, help="Show tracebacks of errors."),
     ):
         wrapped = option(wrapped)
-    return click.command()(wrapped)
+    return click.command(context_settings={"show_default": True})(wrapped)
 
 
 class _Lines(logging.Handler):
@@ -205,6 +206,28 @@ def _load_silently() -> None:
         os.close(nowhere)
 
 
+@contextlib.contextmanager
+def usage_error(flag: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Make errors of some kinds errors of usage of an option."""
+    try:
+        yield
+    except kinds as error:
+        raise click.BadParameter(str(error), param_hint=flag) from error
+
+
+def refuse(flag: str, wrong: Any, problem: str) -> None:
+    """Make it an error of usage of an option if something is wrong."""
+    if wrong:
+        raise click.BadParameter(problem, param_hint=flag)
+
+
+def flag_of(setting: str) -> str:
+    """The option of a setting."""
+    return f"--{setting.replace('_', '-')}"
+
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
 # Types of options, by the names of settings.
 Table = Mapping[str, click.ParamType[Any]]
 HELP = {
@@ -227,7 +250,7 @@ def options(table: Table) -> Callable[[Callable[..., None]], Any]:
         for name, kind in reversed([*table.items()]):
             default, text = getattr(Settings, name), HELP.get(name, "")
             given = default not in (None, ()) and "[default:" not in text
-            flag = f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             if isinstance(default, bool):
                 flag += f"/--no-{flag[2:]}"
             function = click.option(
@@ -245,16 +268,35 @@ def options(table: Table) -> Callable[[Callable[..., None]], Any]:
     return add
 
 
-class Text(click.types.StringParamType):
-    """A text that the help has a name for."""
+class Text(click.ParamType[Any]):
+    """A text that the help has a name for, and a function that reads it.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: As the help has it, with words to type in lower case.
+        read: Returns what the text stands for. A `ValueError` of it is an
+            error of usage.
+    """
+
+    def __init__(self, name: str, read: Callable[[str], Any] = str) -> None:
         self.name = name
+        self.read = read
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """The name as it is given, with words to type in lower case."""
+        """The name as it is given."""
         del param, ctx
         return self.name
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """Read the text, or raise an error of usage."""
+        try:
+            return self.read(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Choice(click.Choice[str]):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.common import FILE, FOLDER, command
 from keras_pep.lab.cli.report import say_unfinished
 
 
@@ -13,14 +13,13 @@ from keras_pep.lab.cli.report import say_unfinished
     "runs",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     metavar="RUN RUN...",
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     default=Path("compare.html"),
-    show_default=True,
     help="File to write.",
 )
 def compare(runs: tuple[Path, ...], output: Path, quiet: bool) -> None:

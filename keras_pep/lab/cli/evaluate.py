@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.common import FOLDER, command
 
 # Of `metrics.json`, besides the figures: what the table shows.
 _SHOWN = (
@@ -15,17 +15,16 @@ _SHOWN = (
 
 
 @command
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=FOLDER)
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),
     default="test",
-    show_default=True,
     help="Rows to evaluate on.",
 )
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder with the dataset's files, if they have moved.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -39,14 +38,13 @@ def evaluate(
       keras-pep evaluate runs/movielens-fm-20260101-120000 --split validation
     """
     from keras_pep.lab.run import RunDirectory, evaluate_run, results_table
+    from keras_pep.lab.run.table import models_in
 
     del quiet  # there is nothing but results
     metrics = evaluate_run(
         RunDirectory(run), split, None if data_dir is None else str(data_dir)
     )
     if as_json:
-        entries = [metrics["dense"]] if metrics["dense"] else []
-        entries += metrics["budgets"] + metrics["baselines"]
         found = [
             {
                 **{name: entry.get(name) for name in _SHOWN},
@@ -54,7 +52,7 @@ def evaluate(
                 "split": split,
                 **entry[split],
             }
-            for entry in entries
+            for entry in models_in(metrics).values()
         ]
         click.echo(json.dumps(found, indent=1))
     else:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import FiniteFloat, command
+from keras_pep.lab.cli.common import FOLDER, FiniteFloat, command
 
 
 @command
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=FOLDER)
 @click.option(
     "--budget",
     type=click.IntRange(min=1),
@@ -20,7 +20,6 @@ from keras_pep.lab.cli.common import FiniteFloat, command
     "--quantize",
     type=click.Choice(["int8", "float16", "none"]),
     default="int8",
-    show_default=True,
     help="Type of the tables' values. none: float32, as they were trained.",
 )
 @click.option(
@@ -39,7 +38,7 @@ from keras_pep.lab.cli.common import FiniteFloat, command
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Directory of the model's versions.  [default: saved_models/<run "
     "name>, or beside the version of the run before]",
 )

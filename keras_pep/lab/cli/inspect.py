@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
+from keras_pep.lab.cli.common import FOLDER, command
 from keras_pep.lab.cli.model import model_options, refuse_choice
 
 
 @command
-@click.argument("path", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("path", type=FOLDER)
 @model_options
 def inspect(path: Path, budget: int | None, dense: bool, quiet: bool) -> None:
     """Print what a run's model or a SavedModel keeps, and its bytes.
@@ -23,10 +23,10 @@ def inspect(path: Path, budget: int | None, dense: bool, quiet: bool) -> None:
     """
     from keras_pep.lab.run import (
         RunDirectory,
-        aligned,
         inspect_run,
         results_table,
     )
+    from keras_pep.lab.text import aligned
     from keras_pep.serving import (
         describe,
         field_rows,

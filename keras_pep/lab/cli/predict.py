@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import command
-from keras_pep.lab.cli.dataset import Delimiter
+from keras_pep.lab.cli.common import FILE, FOLDER, command
+from keras_pep.lab.cli.dataset import DELIMITER
 from keras_pep.lab.cli.model import model_options, refuse_choice
 
 
 @partial(command, progress=True)
-@click.argument("path", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("path", type=FOLDER)
 @click.option(
     "--input",
     "source",
@@ -24,13 +24,13 @@ from keras_pep.lab.cli.model import model_options, refuse_choice
     "--output",
     "target",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="File to write, .csv, .tsv or .parquet: a column `probability`, in "
     "the order of the rows.",
 )
 @click.option(
     "--delimiter",
-    type=Delimiter("CHARACTER"),
+    type=DELIMITER,
     help="Character between columns of the input.  [default: as in training; "
     "else comma, tab for .tsv and .txt]",
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keras_pep.lab.cli.common import command, options
+from keras_pep.lab.cli.common import FOLDER, command, options
 from keras_pep.lab.cli.dataset import SEED, data_options, data_settings
 
 
@@ -16,7 +16,7 @@ from keras_pep.lab.cli.dataset import SEED, data_options, data_settings
 @click.option(
     "--write-vocabularies",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder to write the values of each field to, one a line by falling "
     "count. --vocabularies reads it.",
 )

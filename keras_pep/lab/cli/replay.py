@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from keras_pep.lab.cli.common import command, options
+from keras_pep.lab.cli.common import FOLDER, command, options, refuse
 from keras_pep.lab.cli.dataset import (
     NAMES,
     SEED,
@@ -36,16 +36,14 @@ _NAMES = (
 )
 @click.option(
     "--by",
-    type=click.Choice(["day", "week", "month"]),
+    type=click.Choice(["hour", "day", "week", "month"]),
     default="day",
-    show_default=True,
     help="Time between two trainings.",
 )
 @click.option(
     "--first",
     type=_WHOLE,
     default=1,
-    show_default=True,
     help="Periods that the first model is trained on.",
 )
 @click.option(
@@ -62,13 +60,12 @@ _NAMES = (
     "--seeds",
     type=_WHOLE,
     default=1,
-    show_default=True,
     help="Number of replays, each from another seed.",
 )
 @options({**{name: OPTIONS[name] for name in _NAMES}, "seed": SEED})
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder for replay.json and the runs.  [default: "
     "replays/<dataset>-<time>]",
 )
@@ -81,7 +78,7 @@ def replay(
     window: int | None,
     seeds: int,
     output: Path | None,
-    quiet: bool,
+    quiet: bool,  # noqa: ARG001 (for what is logged)
     **settings: Any,
 ) -> None:
     """Replay a data set in time order, to compare ways of retraining.
@@ -102,45 +99,24 @@ def replay(
     dataset = settings["dataset"]
     known = dataset.startswith("movielens")
     settings = {**data_settings(settings), **settings}
-    for flag, wrong, problem in (
-        (
-            "--dataset",
-            dataset in NAMES and not known,
-            f"{dataset} has no times: replay movielens or your own file.",
-        ),
-        (
-            "--label",
-            not known and not settings["label"],
-            "name the column of labels.",
-        ),
-        (
-            "--data-dir",
-            known and not settings["data_dir"],
-            "name the folder of MovieLens.",
-        ),
-        ("--time", not known and not column, "name the column of times."),
-        (
-            "--split",
-            settings["split"] != "random",
-            "rows are divided by --time: leave it out.",
-        ),
-        (
-            "--validation-file or --test-file",
-            settings["validation_file"] or settings["test_file"],
-            "rows are divided by --time: leave it out.",
-        ),
-    ):
-        if wrong:
-            raise click.BadParameter(problem, param_hint=flag)
+    no_times = f"{dataset} has no times: replay movielens or your own file."
+    by_time = "rows are divided by --time: leave it out."
+    files = settings["validation_file"] or settings["test_file"]
+    label, folder = settings["label"], settings["data_dir"]
+    refuse("--dataset", dataset in NAMES and not known, no_times)
+    refuse("--label", not (known or label), "name the column of labels.")
+    refuse("--data-dir", known and not folder, "name the folder of MovieLens.")
+    refuse("--time", not (known or column), "name the column of times.")
+    refuse("--split", settings["split"] != "random", by_time)
+    refuse("--validation-file or --test-file", files, by_time)
     name = f"{short_name(dataset)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = output or Path("replays", name)
+    target = output or Path("replays", name)
     found = play(
-        *(Config(**settings), column or "timestamp", by, folder),
+        *(Config(**settings), column or "timestamp", by, target),
         first=first,
         periods=periods,
         window=window,
         seeds=seeds,
-        say=lambda line: None if quiet else click.echo(line),
     )
     click.echo(f"\n{replay_table(found)}\n")
-    click.echo(f"replay: {folder / 'replay.json'}")
+    click.echo(f"replay: {target / 'replay.json'}")

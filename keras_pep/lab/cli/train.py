@@ -15,15 +15,20 @@ import click
 from click.core import ParameterSource
 
 from keras_pep.lab.cli.common import (
+    FOLDER,
     HELP,
     Choice,
     FiniteFloat,
     Table,
+    Text,
     command,
     command_line,
     explained,
+    flag_of,
     options,
+    refuse,
     tell_failure,
+    usage_error,
 )
 from keras_pep.lab.cli.dataset import (
     NAMES,
@@ -47,12 +52,11 @@ def _read_config(
         return None
     try:
         content = _settings_in(path)
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise click.BadParameter(f"{path}: {error}", param=option) from error
-    except OSError as error:
-        raise click.BadParameter(
-            f"{path}: {error.strerror}.", param=option
-        ) from error
+    except (ValueError, OSError) as error:
+        problem: Any = error
+        if isinstance(error, OSError):
+            problem = f"{error.strerror}."
+        raise click.BadParameter(f"{path}: {problem}", param=option) from error
     options = {
         name.lstrip("-").replace("-", "_"): parameter
         for parameter in context.command.params
@@ -101,25 +105,12 @@ def _settings_in(path: Path) -> dict[str, Any]:
     return settings
 
 
-class Bytes(click.ParamType[str]):
-    """A number of bytes, such as `100kB`."""
+def _bytes(text: str) -> str:
+    """Check a number of bytes, such as `100kB`."""
+    from keras_pep.pruning.sizes import number_of_bytes
 
-    name = "bytes"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        """The text, or an error of usage."""
-        from keras_pep.pruning.sizes import number_of_bytes
-
-        try:
-            number_of_bytes(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
+    number_of_bytes(text)
+    return text
 
 
 # Options that only a single search has.
@@ -131,7 +122,9 @@ _OF_ONE_SEARCH = (
 _WHOLE = click.IntRange(min=1)
 _RATE = FiniteFloat(min=0, min_open=True)
 OPTIONS: Table = {
-    "model": click.Choice(["lr", "fm", "fvfm", "deepfm", "dcn", "autoint"]),
+    "model": click.Choice(
+        ["lr", "fm", "fvfm", "gem", "deepfm", "dcn", "autoint"]
+    ),
     "deep": click.BOOL,
     "linear": click.Choice(["dense", "pep"]),
     "embedding_dim": _WHOLE,
@@ -153,7 +146,7 @@ OPTIONS: Table = {
     "threshold_init": FiniteFloat(max=0),
     "budget": _WHOLE,
     "sparsity": FiniteFloat(0, 1, min_open=True, max_open=True),
-    "max_bytes": Bytes(),
+    "max_bytes": Text("BYTES", _bytes),
     "tolerance": FiniteFloat(min=0),
     "start": click.Choice(["rewind", "reinit", "finetune"]),
     "retrain_epochs": _WHOLE,
@@ -181,12 +174,12 @@ OPTIONS: Table = {
 @click.option(
     "--continue",
     "continued",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help=HELP["continued"],
 )
 @click.option(
     "--run-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Directory for the results; several workers need one that all of "
     "them can read.  [default: runs/<dataset>-<model>-<time>]",
 )
@@ -195,7 +188,7 @@ OPTIONS: Table = {
 )
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Run directory to continue after an interruption, with the run's own "
     "settings. If its data have moved, add --dataset and the other options "
     "that say where data are. Start as many workers as before.",
@@ -238,9 +231,9 @@ def train(
 
     if resume is not None:
         moved = _moved_data(settings)
-        if RunDirectory(resume).read_config()[0].distribute == "multi_worker":
-            _check_workers("--resume")
-        _finish(RunDirectory(resume), None, moved=moved)
+        directory = RunDirectory(resume)
+        _check_workers("--resume", directory.read_config()[0])
+        _finish(directory, None, moved=moved)
         return
     given = _given()
     settings = {**data_settings(settings), **settings}
@@ -250,6 +243,7 @@ def train(
         _check(settings, run_dir)
         _settle(settings)
         config = Config(**settings)
+        _check_workers("--distribute", config)
     name = f"{short_name(config.dataset)}-{config.model}"
     directory = RunDirectory(
         run_dir or Path("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -273,24 +267,21 @@ def _settle(settings: dict[str, Any]) -> None:
         )
 
     single = [name for name in _OF_ONE_SEARCH if given(name)]
-    if settings["search"] == "auto" and single:
-        flag = f"--{single[0].replace('_', '-')}"
-        raise click.BadParameter(
-            "found --search auto, which chooses it itself: add --search "
-            "budget, or leave it out.",
-            param_hint=flag,
-        )
+    itself = (
+        "found --search auto, which chooses it itself: add --search budget, or "
+        "leave it out."
+    )
+    for name in single:
+        refuse(flag_of(name), settings["search"] == "auto", itself)
     settings["search"] = settings["search"] or ("budget" if single else "auto")
     if settings["search"] == "auto":
         return
+    either = (
+        f"found --search {settings['search']}, expected auto: leave one of "
+        "them out."
+    )
     for name in ("max_bytes", "tolerance", "effort"):
-        if given(name):
-            flag = f"--{name.replace('_', '-')}"
-            raise click.BadParameter(
-                f"found --search {settings['search']}, expected auto: leave "
-                "one of them out.",
-                param_hint=flag,
-            )
+        refuse(flag_of(name), given(name), either)
     for name in ("embedding_dim", "l2"):
         if settings[name] is None:
             settings[name] = preset(name, settings["model"])
@@ -302,57 +293,36 @@ def _check(settings: Mapping[str, Any], run_dir: Path | None) -> None:
     Raises:
         click.BadParameter: If some do not.
     """
-    model, dim = settings["model"], settings["embedding_dim"]
+    model, lr = settings["model"], settings["model"] == "lr"
     paper = settings["search"] == "paper"
-    workers = settings["distribute"] == "multi_worker"
-    if workers:
-        _check_workers("--distribute")
-    not_of_model = f"{model} has no such option: leave it out."
+    refuse(
+        "--run-dir",
+        settings["distribute"] == "multi_worker" and run_dir is None,
+        "several workers need a directory that all of them can read: name one.",
+    )
+    refuse(
+        "--optimizer",
+        paper and settings["optimizer"] not in ("auto", "adam"),
+        f"{settings['optimizer'].replace('_', '-')} has no L2 on thresholds, "
+        "without which --search paper prunes nothing: use adam, or --search "
+        "budget.",
+    )
     one_rate = "--search paper has one rate: use --learning-rate."
-    for flag, wrong, problem in (
-        (
-            "--run-dir",
-            workers and run_dir is None,
-            "several workers need a directory that all of them can read: name "
-            "one.",
-        ),
-        (
-            "--optimizer",
-            paper and settings["optimizer"] not in ("auto", "adam"),
-            f"{settings['optimizer'].replace('_', '-')} has no L2 on "
-            "thresholds, without which --search paper prunes nothing: use "
-            "adam, or --search budget.",
-        ),
-        ("--search-rate", paper and settings["search_rate"], one_rate),
-        ("--retrain-rate", paper and settings["retrain_rate"], one_rate),
-        (
-            "--search-dim",
-            model == "lr" and settings["search_dim"] not in (None, 1),
-            f"lr has one weight per feature: found {settings['search_dim']}, "
-            "expected 1.",
-        ),
-        ("--deep", settings["deep"] and model != "autoint", not_of_model),
-        (
-            "--linear",
-            settings["linear"] == "pep" and model in ("lr", "dcn", "autoint"),
-            not_of_model,
-        ),
-        (
-            "--compare",
-            model == "lr" and {*settings["compare"]} - {*SEARCHED},
-            not_of_model,
-        ),
-        (
-            "--embedding-dim",
-            model == "lr" and dim not in (None, 1),
-            f"lr has one weight per feature: found {dim}, expected 1.",
-        ),
-    ):
-        if wrong:
-            raise click.BadParameter(problem, param_hint=flag)
+    for name in ("search_rate", "retrain_rate"):
+        refuse(flag_of(name), paper and settings[name], one_rate)
+    for name in ("search_dim", "embedding_dim"):
+        found = settings[name]
+        one = f"lr has one weight per feature: found {found}, expected 1."
+        refuse(flag_of(name), lr and found not in (None, 1), one)
+    not_of_model = f"{model} has no such option: leave it out."
+    whole = model in ("lr", "dcn", "autoint")
+    refuse("--deep", settings["deep"] and model != "autoint", not_of_model)
+    refuse("--linear", settings["linear"] == "pep" and whole, not_of_model)
+    others = {*settings["compare"]} - {*SEARCHED}
+    refuse("--compare", lr and others, not_of_model)
 
 
-def _check_workers(flag: str) -> None:
+def _check_workers(flag: str, config: "Config") -> None:
     """Refuse an environment that does not say which workers there are.
 
     Raises:
@@ -360,10 +330,9 @@ def _check_workers(flag: str) -> None:
     """
     from keras_pep.lab.run.workers import check_tf_config
 
-    try:
-        check_tf_config(os.environ)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint=flag) from error
+    if config.distribute == "multi_worker":
+        with usage_error(flag, ValueError):
+            check_tf_config(os.environ)
 
 
 # Options that say where data are.
@@ -402,18 +371,12 @@ def _continued(run: Path, given: Mapping[str, Any]) -> "Config":
     from keras_pep.lab.run import RunDirectory
 
     for name in given:
-        if name not in (*_CONTINUED, *_OF_COMMAND):
-            flag = name.replace("_", "-")
-            raise click.BadParameter(
-                "a run is continued with its own settings; leave "
-                f"--{flag} out.",
-                param_hint="--continue",
-            )
-    if "dataset" not in given and "data_dir" not in given:
-        raise click.BadParameter(
-            "which rows are new? Name them with --dataset.",
-            param_hint="--continue",
-        )
+        other = name not in (*_CONTINUED, *_OF_COMMAND)
+        own = f"a run is continued with its own settings; leave {flag_of(name)}"
+        refuse("--continue", other, f"{own} out.")
+    old = "dataset" not in given and "data_dir" not in given
+    which = "which rows are new? Name them with --dataset."
+    refuse("--continue", old, which)
     config, _ = RunDirectory(run).read_config()
     return replace(
         config,
@@ -435,24 +398,14 @@ def _moved_data(options: dict[str, Any]) -> dict[str, str]:
     Raises:
         click.BadParameter: If an option would change the run.
     """
-    moved = {}
-    for name in _given():
-        if name in _MOVED:
-            moved[name] = str(Path(options[name]).resolve())
-        elif name not in ("resume", "quiet", "debug"):
-            flag = name.replace("_", "-")
-            raise click.BadParameter(
-                "a resumed run keeps the settings it was started with: leave "
-                f"--{flag} out.",
-                param_hint="--resume",
-            )
-    if moved.get("dataset") and options["dataset"] in NAMES:
-        raise click.BadParameter(
-            "a resumed run keeps the dataset it was started with: leave "
-            "--dataset out.",
-            param_hint="--resume",
-        )
-    return moved
+    kept = "a resumed run keeps the {} it was started with: leave {} out."
+    given = [n for n in _given() if n not in ("resume", "quiet", "debug")]
+    for name in given:
+        problem = kept.format("settings", flag_of(name))
+        refuse("--resume", name not in _MOVED, problem)
+    named = "dataset" in given and options["dataset"] in NAMES
+    refuse("--resume", named, kept.format("dataset", "--dataset"))
+    return {name: str(Path(options[name]).resolve()) for name in given}
 
 
 def _finish(
@@ -490,7 +443,8 @@ def _finish(
         raise KeyboardInterrupt(
             f"Continue with: keras-pep train --resume {directory.path}"
         ) from interrupt
-    if not Workers.of(directory.read_config()[0].distribute).chief:
+    settings, content = directory.read_config()
+    if not Workers.of(settings.distribute).chief:
         return
     if line := advice(metrics) or continued_line(metrics):
         click.echo(f"\n{line}")
@@ -503,7 +457,7 @@ def _finish(
                 "(of popularity and planted sizes "
                 f"{budget['popularity_rank_correlation']:.2f})"
             )
-    for note in directory.read_config()[1].get("data_notes", ()):
+    for note in content.get("data_notes", ()):
         click.echo(note)
     click.echo(f"run directory: {directory.path}")
     failed = [*failed_parts(metrics)]
@@ -516,7 +470,7 @@ def _finish(
             tell_failure(f"{name} failed: {explained(error)}", error)
 
     attempt("report", lambda: write_report(directory.path))
-    if directory.read_config()[0].export:
+    if settings.export:
         attempt(
             "SavedModel",
             lambda: exported(directory, metrics) or export_run(directory).path,

@@ -17,7 +17,8 @@ from typing import Any
 from keras_pep.lab.report.content import SPLITS, ModelContent, RunContent
 from keras_pep.lab.report.features import FeatureContent
 from keras_pep.lab.report.figures import size_of
-from keras_pep.lab.run.table import figure
+from keras_pep.lab.report.names import cut
+from keras_pep.lab.text import figure
 
 # What to show while selects of the page, by id, have one of some values.
 Choices = list[tuple[dict[str, list[str]], Any]]
@@ -465,7 +466,7 @@ def _bars(
     if fields:
         trace["meta"] = {"when": {}, "fields": fields}
     y: dict[str, Any] = {"tickvals": places, "autorange": "reversed"}
-    y |= {"ticktext": [f"{_plain(_cut(name, 40))} " for name in names]}
+    y |= {"ticktext": [f"{_plain(cut(name, 40))} " for name in names]}
     y |= {"showgrid": False, "fixedrange": True}
     margin = {"t": 8, "r": 16, "b": 44, "l": 8}
     more = {"bargap": 0.25, "margin": margin}
@@ -550,17 +551,10 @@ def _plain(text: str) -> str:
 
 
 def _hover(*lines: str) -> str:
-    return "<br>".join(_plain(_cut(line, 60)) for line in lines)
+    return "<br>".join(_plain(cut(line, 60)) for line in lines)
 
 
 def _template(start: str, *lines: str) -> str:
     """Hovered text with Plotly's `%{x}` in its lines, but not in its start."""
     start = start.replace("%", "&#37;")
     return "<br>".join([start] * bool(start) + [*lines]) + "<extra></extra>"
-
-
-def _cut(text: str, longest: int) -> str:
-    end = longest // 4
-    if len(text) <= longest:
-        return text
-    return f"{text[: longest - end - 1]}\N{HORIZONTAL ELLIPSIS}{text[-end:]}"

@@ -24,6 +24,7 @@ from keras_pep.lab.run import (
     advice,
     failed_parts,
 )
+from keras_pep.lab.run.table import models_in, shown_name
 
 SPLITS = ("test", "validation")
 _DRAWN = 3000  # points of a figure of features, of all runs together
@@ -33,6 +34,7 @@ _MODELS = {
     "lr": "Logistic regression",
     "fm": "FM",
     "fvfm": "FvFM",
+    "gem": "GEM",
     "deepfm": "DeepFM",
     "dcn": "DCN",
     "autoint": "AutoInt",
@@ -44,6 +46,7 @@ class ModelContent:
     """A trained model of a run.
 
     Attributes:
+        name: As the results table has it.
         kind: `"dense"`, `"search"`, or the method of a baseline.
         target: The budget that was asked for; None of the dense model.
         kept: Embedding parameters, all that a budget counts.
@@ -56,6 +59,7 @@ class ModelContent:
         figures: AUC and log-loss of every split.
     """
 
+    name: str
     kind: str
     target: int | None
     kept: int
@@ -66,17 +70,6 @@ class ModelContent:
     method: str | None
     search_step: int | None
     figures: Mapping[str, Mapping[str, float | None]]
-
-    @property
-    def name(self) -> str:
-        """As the results table has it."""
-        if self.target is None:
-            return "dense"
-        if self.kind == "search":
-            return f"{self.target:,}" + (
-                f" {self.method}" if self.method else ""
-            )
-        return f"{self.kind} {self.target:,}"
 
 
 @dataclass(frozen=True)
@@ -216,7 +209,7 @@ def _read(
         content = RunContent(
             name=name,
             facts=_facts(metrics),
-            models=_models(metrics),
+            models=[_model(*each) for each in models_in(metrics).items()],
             not_reached=[
                 _whole(b) for b in metrics.get("budgets_not_reached", ())
             ],
@@ -278,21 +271,14 @@ def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _models(metrics: Mapping[str, Any]) -> list[ModelContent]:
-    dense = metrics["dense"]
-    entries = [] if dense is None else [("dense", dense)]
-    entries += [("search", entry) for entry in metrics["budgets"]]
-    entries += [
-        (printable(entry["method"]), entry) for entry in metrics["baselines"]
-    ]
-    return [_model(kind, entry) for kind, entry in entries]
-
-
-def _model(kind: str, entry: Mapping[str, Any]) -> ModelContent:
-    dense = kind == "dense"
+def _model(name: str, entry: Mapping[str, Any]) -> ModelContent:
+    dense, searched = name == "dense", name.startswith("budget-")
     step, sizes = entry.get("search_step"), entry.get("exported_bytes")
-    method = entry.get("method") if kind == "search" else None
+    method = entry.get("method")
+    method = None if method is None else printable(method)
+    kind = "dense" if dense else "search" if searched else str(method)
     return ModelContent(
+        name=printable(shown_name(name, entry)),
         kind=kind,
         target=None if dense else _whole(entry["target"]),
         kept=_whole(entry["embedding_parameters"]),
@@ -300,7 +286,7 @@ def _model(kind: str, entry: Mapping[str, Any]) -> ModelContent:
         sparsity=0.0 if dense else _figure(entry["sparsity"]) or 0.0,
         bytes=_whole(entry["bytes"]),
         exported=None if sizes is None else _whole(sizes["int8"]["model"]),
-        method=None if method is None else printable(method),
+        method=method if searched else None,
         search_step=None if step is None else _whole(step),
         figures={
             split: {

@@ -3,36 +3,24 @@
 from collections.abc import Sequence
 
 from keras_pep.lab.report.content import ModelContent, RunContent, StageContent
-from keras_pep.lab.run.table import UNKNOWN, aligned, figure
+from keras_pep.lab.text import UNKNOWN, aligned, figure
 
 
-def comparison_table(runs: Sequence[RunContent], split: str = "test") -> str:
-    """All models of all runs, one line each, as a person reads them.
-
-    Args:
-        runs: The runs.
-        split: Which split's figures to show.
-    """
-    titles = (
-        *("run", "model", "kept", "sparsity", f"{split} AUC", "against dense"),
-        *("log-loss", "total", "bytes", "int8"),
-    )
-    table = aligned(
-        [
-            titles,
-            *(
-                (run.name, *model_figures(run, model, split))
-                for run in runs
-                for model in run.models
-            ),
+def comparison_table(runs: Sequence[RunContent]) -> str:
+    """All models of all runs, one line each, as a person reads them."""
+    rows: list[tuple[str, ...]] = [
+        (
+            *("run", "model", "kept", "sparsity", "test AUC", "against dense"),
+            *("log-loss", "total", "bytes", "int8"),
+        )
+    ]
+    failed = []
+    for run in runs:
+        rows += [(run.name, *model_figures(run, each)) for each in run.models]
+        failed += [
+            f"{run.name}: {n} failed: {w}" for n, w in run.failed.items()
         ]
-    )
-    failed = (
-        f"{run.name}: {name} failed: {why}"
-        for run in runs
-        for name, why in run.failed.items()
-    )
-    return "\n".join((table, *failed))
+    return "\n".join((aligned(rows), *failed))
 
 
 STAGE_TITLES = (
@@ -67,20 +55,18 @@ def stage_figures(stage: StageContent) -> tuple[str, ...]:
     )
 
 
-def model_figures(
-    run: RunContent, model: ModelContent, split: str = "test"
-) -> tuple[str, ...]:
+def model_figures(run: RunContent, model: ModelContent) -> tuple[str, ...]:
     """The figures of a model, in the order of the titles of the table.
 
     Behind the AUC is what it has more than that of the dense model.
     """
-    figures = model.figures[split]
+    figures = model.figures["test"]
     return (
         model.name,
         f"{model.kept:,}",
         f"{model.sparsity:.1%}",
         figure(figures["auc"]),
-        _difference(run, model, split),
+        _difference(run, model),
         figure(figures["logloss"]),
         f"{model.total:,}",
         f"{model.bytes:,}",
@@ -88,11 +74,11 @@ def model_figures(
     )
 
 
-def _difference(run: RunContent, model: ModelContent, split: str) -> str:
+def _difference(run: RunContent, model: ModelContent) -> str:
     """AUC less that of the dense model; nothing of the dense one itself."""
     if run.dense is None or run.dense is model:
         return ""
-    auc, dense = (m.figures[split]["auc"] for m in (model, run.dense))
+    auc, dense = (m.figures["test"]["auc"] for m in (model, run.dense))
     if auc is None or dense is None:
         return UNKNOWN
     return f"{auc - dense:+.4f}"

@@ -6,7 +6,6 @@ from typing import Any
 from keras_pep.data.fields import Field, Vocabulary
 
 _LONGEST = 80  # characters
-_END = 20  # of them of a name's end
 # Controls, halves of characters, and what ends a line or a paragraph.
 _CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # Embeddings, overrides and isolates, and what ends them.
@@ -40,10 +39,15 @@ def short(value: Any) -> str:
 
     Long names often begin alike, and differ in the end.
     """
-    text = str(value)
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST - _END - 1]}…{text[-_END:]}"
-    return printable(text)
+    return printable(cut(str(value), _LONGEST))
+
+
+def cut(text: str, longest: int) -> str:
+    """Leave the middle of a long text out; a quarter is of its end."""
+    end = longest // 4
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest - end - 1]}…{text[-end:]}"
 
 
 def feature_name(vocabulary: Vocabulary, number: int) -> str:

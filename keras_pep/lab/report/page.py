@@ -28,7 +28,7 @@ from keras_pep.lab.report.figures import (
     stage_figures,
 )
 from keras_pep.lab.run import RunError
-from keras_pep.lab.run.table import UNKNOWN
+from keras_pep.lab.text import UNKNOWN
 
 _TITLES = (
     *("model", "kept", "pruned", "test AUC", "AUC against dense"),

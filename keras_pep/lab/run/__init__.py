@@ -13,7 +13,6 @@ from keras_pep.lab.run.models import (
 )
 from keras_pep.lab.run.table import (
     advice,
-    aligned,
     continued_line,
     failed_parts,
     results_table,
@@ -28,7 +27,6 @@ __all__ = [
     "WorkerLostError",
     "Workers",
     "advice",
-    "aligned",
     "continued_line",
     "evaluate_run",
     "export_run",

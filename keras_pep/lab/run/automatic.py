@@ -1,13 +1,14 @@
 """A run without settings: a tuned dense model, sizes, and what to take."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.candidates import Candidates, search_table
-from keras_pep.lab.run.results import figures, results
+from keras_pep.lab.run.results import figures, no_single_search, results
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.teachers import learn_from
@@ -29,29 +30,50 @@ def search_for_best(run: Run) -> dict[str, Any]:
     Returns:
         Of `metrics.json`, what this finds.
     """
-    tuning = tune(run)
+    return take_best(run, tune(run), _sizes(run) or None)
+
+
+def take_best(
+    run: Run,
+    tuning: Tuning,
+    sizes: list[Size] | None,
+    epochs: int | None = None,
+    methods: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Take the best small model of each size, from full tables.
+
+    Args:
+        run: The run.
+        tuning: How full tables were trained.
+        sizes: Sizes, falling; see `search_for_best`.
+        epochs: How long small tables are trained; by default as the best of
+            the full ones.
+        methods: What is tried; by default what suits the effort.
+
+    Returns:
+        Of `metrics.json`, what this finds.
+    """
     best = tuning.winner
     run.tuned(best.columns, best.l2, best.rate, best.epochs)
     dense = run.do("dense", lambda: _dense(run, tuning))
     best = learn_from(run, tuning)
+    best = replace(best, epochs=epochs or best.epochs)
     run.tuned(best.columns, best.l2, best.rate, best.epochs)
-    sizes = _sizes(run)
-    given = bool(sizes)
+    asked, given = bool(sizes), sizes is not None
     whole = dense["exported_bytes"]["int8"]["table"]
-    if not given:
+    if sizes is None:
         parts = preset("parts_of_dense")
         sizes = [Size(bytes=whole // part) for part in parts]
-    vocabularies = run.dataset.vocabularies.values()
-    more = tuple(int(not each.unknown) for each in vocabularies)
-    fields = run.dataset.field_sizes
-    sizes = [replace(size, fields=fields, more=more) for size in sizes]
-    searches = _Searches(run, best, sizes)
+    sizes = [size.of(run.dataset) for size in sizes]
+    searched = partial(_searched, run, best, tuple(sizes))
     budgets: list[dict[str, Any]] = []
     tried, too_small = [], []
     while sizes:
         size = sizes.pop(0)
         taken = [other["target"] for other in budgets]
-        entry = Candidates(run, tuning, best, size, searches, taken).best()
+        entry = Candidates(
+            *(run, tuning, best, size, searched, taken, methods)
+        ).best()
         failed = f"budget-{size.name}" in run.failures
         if not (entry or failed or size.row_bytes) and size.bytes is not None:
             # Rows of what was trained need scales of their own.
@@ -76,13 +98,7 @@ def search_for_best(run: Run) -> dict[str, Any]:
     }
     return {
         "dense": dense,
-        "search": {
-            "method": "auto",
-            "granularity": run.config.shared_by(),
-            "steps": None,
-            "seconds": None,
-            "embedding_parameters": None,
-        },
+        "search": no_single_search(run, "auto"),
         "tuning": [*tuning.tried.values()],
         "teachers": run.stages["teachers"].result,
         "budgets": budgets,
@@ -97,7 +113,7 @@ def search_for_best(run: Run) -> dict[str, Any]:
             for name, reason in run.failures.items()
             if name.startswith(("dense-", "search", "try-"))
         },
-        "choice": choice(run.config.tolerance, dense, budgets, small=given),
+        "choice": choice(run.config.tolerance, dense, budgets, small=asked),
     }
 
 
@@ -134,42 +150,37 @@ def _sizes(run: Run) -> list[Size]:
     return sorted({*asked}, key=lambda size: -size.per_row(rows))
 
 
-class _Searches:
-    """Searches of the whole dense table: one for all sizes that are known.
+def _searched(
+    run: Run, training: Training, sizes: Sequence[Size], size: Size
+) -> tuple[Any, Ticket] | None:
+    """Search the whole dense table, once for all sizes that are known.
 
     Args:
         run: The run.
         training: How the dense table was trained.
-        sizes: The sizes.
+        sizes: Those that are known.
+        size: One of them, or another.
+
+    Returns:
+        The searched model, and the ticket of the size; None if there is none.
     """
-
-    def __init__(self, run: Run, training: Training, sizes: list[Size]) -> None:
-        self.run = run
-        self.training = training
-        self.sizes = [*sizes]
-
-    def __call__(self, size: Size) -> tuple[Any, Ticket] | None:
-        """Return the searched model, and the ticket of a size."""
-        together = size in self.sizes
-        sizes = self.sizes if together else [size]
-        rows, columns = self.run.dataset.feature_count, self.training.columns
-        budgets = {each: each.searched(rows, columns) for each in sizes}
-        if not budgets[size]:
-            return None
-        stage = "search" if together else f"search-{size.name}"
-        found = self.run.attempt(
-            stage,
-            lambda: search_table(
-                self.run,
-                stage,
-                self.training,
-                sorted({b for b in budgets.values() if b}, reverse=True),
-            ),
-        )
-        if found is None:
-            return None
-        model, tickets = found
-        return model, next(t for t in tickets if t.budget == budgets[size])
+    together = size in sizes
+    rows, columns = run.dataset.feature_count, training.columns
+    budgets = {
+        each: each.searched(rows, columns)
+        for each in (sizes if together else [size])
+    }
+    if not budgets[size]:
+        return None
+    stage = "search" if together else f"search-{size.name}"
+    wanted = sorted({b for b in budgets.values() if b}, reverse=True)
+    found = run.attempt(
+        stage, partial(search_table, run, stage, training, wanted)
+    )
+    if found is None:
+        return None
+    model, tickets = found
+    return model, next(t for t in tickets if t.budget == budgets[size])
 
 
 def _as_good(

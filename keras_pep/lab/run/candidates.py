@@ -15,7 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import keras
@@ -39,11 +39,10 @@ from keras_pep.lab.run.tuning import (
     Training,
     Tuning,
     build,
-    fit,
     optimizer,
     tell,
 )
-from keras_pep.layers import variables
+from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
 from keras_pep.pruning import Ticket, pruned_model
 from keras_pep.pruning.continuing import norms_of
@@ -72,6 +71,7 @@ class Candidates:
         searched: The model and the ticket of a search that serves several
             sizes, if there was one.
         taken: Targets that have a model already.
+        methods: What is tried; by default what suits the effort.
         found: Figures of each, by its method.
     """
 
@@ -81,6 +81,7 @@ class Candidates:
     size: Size
     searched: Callable[[Size], tuple[Any, Ticket] | None]
     taken: Collection[int] = ()
+    methods: Collection[str] | None = None
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,7 +148,7 @@ class Candidates:
 
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
         """The candidates, simplest first, as long as they may be needed."""
-        tried = preset("candidates")[self.run.config.effort]
+        tried = self.methods or preset("candidates")[self.run.config.effort]
         if [each for each in self.tuning.best if each <= self.uniform]:
             yield "uniform", self._uniform_of_tuning
         elif self.uniform and "uniform" in tried:
@@ -155,7 +156,7 @@ class Candidates:
         if self.uniform >= self.dense.columns:
             return  # the dense table itself is no larger
         if self.uniform and "warm-uniform" in tried:
-            yield "warm-uniform", self._warm_uniform
+            yield "warm-uniform", partial(self._uniform, warm=True)
         dim = self.dense.columns
         if "mixed-dimension" in tried and self.size.dims(dim):
             yield "mixed-dimension", self._mixed_dimension
@@ -190,43 +191,30 @@ class Candidates:
         error = auc_error(rows.labels, self.dense_auc, rows.weights)
         return bool(difference <= preset("as_good") * error)
 
-    def _uniform_of_tuning(self, name: str) -> dict[str, Any]:
+    def _uniform_of_tuning(self, _: str) -> dict[str, Any]:
         """Take the best table of tuning that fits."""
-        del name
         columns = max(
             (each for each in self.tuning.best if each <= self.uniform),
             key=lambda each: self.tuning.auc(self.tuning.best[each]),
         )
         training = self.tuning.best[columns]
-        stage = self.tuning.tried[training]["stage"]
-        auc = self.tuning.auc(training)
         return {
             "model": f"width-{columns}",
-            "stage": stage,
-            "auc": auc,
+            "stage": self.tuning.tried[training]["stage"],
+            "auc": self.tuning.auc(training),
             "kept": self.rows * columns,
             "epochs": training.epochs,
         }
 
-    def _uniform(self, name: str) -> dict[str, Any]:
-        """Train a narrow table from its initial values."""
+    def _uniform(self, name: str, *, warm: bool = False) -> dict[str, Any]:
+        """Train a narrow table, or one from the dense one's main columns."""
         training = self.dense.narrowed(self.uniform)
         model = build(self.run, training, "dense")
-        return self._fit(name, model, training)
-
-    def _warm_uniform(self, name: str) -> dict[str, Any]:
-        """Train a narrow table from the main columns of the dense one."""
-        training = self.dense.narrowed(self.uniform)
-        model = build(self.run, training, "dense")
-        start = preset("warm_share") * self._main_columns(self.uniform)
-        variables.assign(model.embedding.embeddings, start)
-        return self._fit(name, model, training)
-
-    def _fit(self, name: str, model: Any, training: Training) -> dict[str, Any]:
-        table = variables.values_of(model.embedding.embeddings)
-        fit(self.run, name, model, training, self._dropping(training))
-        ticket = self._ticket(model, table, np.ones(table.shape, bool))
-        return self._save(name, model, ticket, training)
+        if warm:
+            start = preset("warm_share") * self._main_columns(self.uniform)
+            variables.assign(model.embedding.embeddings, start)
+        ticket = self._whole_ticket(model)
+        return self._train(name, model, ticket, training)
 
     def _mixed_dimension(self, name: str) -> dict[str, Any]:
         """Train a table for each field, as wide as the field is popular."""
@@ -247,8 +235,7 @@ class Candidates:
         ]
         mask = np.arange(max(dims)) < np.repeat(dims, sizes)[:, None]
         ticket = self._ticket(model, np.concatenate(wide), mask)
-        fit(self.run, name, model, training, self._dropping(training), budget)
-        return self._save(name, model, ticket, training, budget)
+        return self._train(name, model, ticket, training, budget)
 
     def _one_shot(self, method: str, name: str) -> dict[str, Any]:
         """Cut the rows of the dense table where little is left of them."""
@@ -272,22 +259,15 @@ class Candidates:
         if not 0 < budget < table.size:
             return None
         stage = f"search-{method.removesuffix('-search')}-{self.size.name}"
+        search = replace(
+            training,
+            rate=preset("warm_search_rate") * training.rate,
+            epochs=math.ceil(preset("warm_search_epochs") * training.epochs),
+        )
+        kind = "prefix" if prefix else "pep"
         found = run.attempt(
             stage,
-            lambda: search_table(
-                run,
-                stage,
-                replace(
-                    training,
-                    rate=preset("warm_search_rate") * training.rate,
-                    epochs=math.ceil(
-                        preset("warm_search_epochs") * training.epochs
-                    ),
-                ),
-                [budget],
-                table,
-                "prefix" if prefix else "pep",
-            ),
+            partial(search_table, run, stage, search, [budget], table, kind),
         )
         if found is None:
             return None
@@ -328,11 +308,9 @@ class Candidates:
         with run.workers.scope():
             run.config.compile_model(model, optimizer(run, training))
         prepare(model)
-        kept = ticket.embedding_parameters
-        fit(run, name, model, training, self._dropping(training), kept)
-        return self._save(name, pruned_model(model), ticket, training)
+        return self._train(name, model, ticket, training)
 
-    def _save(
+    def _train(
         self,
         name: str,
         model: Any,
@@ -340,16 +318,23 @@ class Candidates:
         training: Training,
         kept: int | None = None,
     ) -> dict[str, Any]:
+        """Train a model, and save it beside the ticket that it began with."""
+        run = self.run
         kept = ticket.embedding_parameters if kept is None else kept
-        self.run.directory.save_model(name, model)
-        self.run.directory.write(TICKET, f"{name}.ticket.npz", ticket)
-        history = self.run.stage.history
-        tell(name, training, history, kept)
-        auc = max(row["val_auc"] for row in history)
+        run.fit(
+            *(name, model, training.epochs, self._dropping(training)),
+            kept=kept,
+            patience=training.patience,
+        )
+        if isinstance(model.embedding, PEPEmbedding):
+            model = pruned_model(model)
+        run.directory.save_model(name, model)
+        run.directory.write(TICKET, f"{name}.ticket.npz", ticket)
+        tell(name, training, run.stage.history, kept)
         return {
             "model": name,
             "stage": name,
-            "auc": auc,
+            "auc": max(row["val_auc"] for row in run.stage.history),
             "kept": kept,
             "epochs": training.epochs,
         }
@@ -382,11 +367,19 @@ class Candidates:
             budget=int(mask.sum()),
         )
 
+    def _whole_ticket(self, model: Any) -> Ticket:
+        table = variables.values_of(model.embedding.embeddings)
+        return self._ticket(model, table, np.ones(table.shape, bool))
+
     def _main_columns(self, columns: int) -> np.ndarray:
-        """The dense table, rotated, so that its first columns matter most."""
+        """The first columns of the dense table, which matter most."""
+        return self._rotated[:, :columns]
+
+    @cached_property
+    def _rotated(self) -> np.ndarray:
         model = self.run.directory.load_model(f"width-{self.dense.columns}")
         table = variables.values_of(model.embedding.embeddings)
-        return main_columns(table, columns)
+        return main_columns(table, self.dense.columns)
 
     def _take(self) -> dict[str, Any]:
         """Take the best, or a simpler one that is as good."""
@@ -428,9 +421,7 @@ class Candidates:
         run, found = self.run, self.found[method]
         if found["model"].startswith("width-"):
             training = self.tuning.best[found["kept"] // self.rows]
-            fresh = build(run, training, "dense")
-            table = variables.values_of(fresh.embedding.embeddings)
-            ticket = self._ticket(fresh, table, np.ones(table.shape, bool))
+            ticket = self._whole_ticket(build(run, training, "dense"))
         else:
             ticket = run.directory.read(TICKET, f"{found['model']}.ticket.npz")
         kept = found["kept"]

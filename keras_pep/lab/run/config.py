@@ -9,6 +9,7 @@ from keras_pep import data
 from keras_pep.lab.baselines import (
     COMPRESSED,
     BudgetTooSmallError,
+    CELEmbedding,
     HotRowsEmbedding,
     MixedDimensionEmbedding,
     mixed_dimensions,
@@ -21,6 +22,7 @@ from keras_pep.layers import PEPEmbedding, RowEmbedding
 from keras_pep.models import (
     DCN,
     FM,
+    GEM,
     AutoInt,
     DeepFM,
     FieldModel,
@@ -36,6 +38,7 @@ _MODELS: dict[str, tuple[type[FieldModel], tuple[str, ...]]] = {
     "lr": (LogisticRegression, ()),
     "fm": (FM, ()),
     "fvfm": (FvFM, ()),
+    "gem": (GEM, ("num_convolutions",)),
     "deepfm": (DeepFM, _PERCEPTRON),
     "dcn": (DCN, ("num_cross_layers", *_PERCEPTRON)),
     "autoint": (AutoInt, _ATTENTION),
@@ -98,7 +101,7 @@ class Config(Settings):
             embedding: `"dense"`; `"pep"`; `"prefix"`, of which a search keeps
                 the first columns of each row; or a kind of table that is made
                 to fit a budget: `"uniform"`, the full one with fewer columns,
-                `"mixed-dimension"`, `"hot-rows"` or one of `COMPRESSED`.
+                `"mixed-dimension"` or one of `COMPRESSED` or `OF_FIELDS`.
             budget: Parameters of such a table.
             optimizer: What to train with; by default as the dense model.
 
@@ -107,14 +110,13 @@ class Config(Settings):
         """
         keras.utils.set_random_seed(self.seed)
         features, dim = dataset.feature_count, self.columns()
-        if budget is not None and self.linear == "pep":
-            budget -= features  # which buys first-order weights
+        parameters = budget or 0
+        if parameters and self.linear == "pep":
+            parameters -= features  # which buys first-order weights
         searched = embedding in ("pep", "prefix")
         if searched:
-            dim = self.dim_of_search()
             layer: Any = PEPEmbedding(
-                features,
-                dim,
+                *(features, self.dim_of_search()),
                 granularity=self.shared_by(),
                 structure="prefix" if embedding == "prefix" else "free",
                 field_sizes=dataset.field_sizes,
@@ -123,25 +125,29 @@ class Config(Settings):
                 name="embedding",
             )
         elif embedding == "mixed-dimension":
-            assert budget is not None
             layer = MixedDimensionEmbedding(
                 dataset.field_sizes,
-                mixed_dimensions(dataset.field_sizes, dim, budget),
+                mixed_dimensions(dataset.field_sizes, dim, parameters),
                 dim,
                 field_lengths=dataset.field_lengths,
                 name="embedding",
             )
         elif embedding in COMPRESSED:
-            assert budget is not None
+            scale = glorot(features, dim)
             layer = COMPRESSED[embedding](
+                *(features, dim, parameters, self.seed, scale), name="embedding"
+            )
+        elif embedding == "cel":
+            assert budget is not None
+            layer = CELEmbedding(
                 *(features, dim, budget, self.seed, glorot(features, dim)),
+                field_sizes=dataset.field_sizes,
                 name="embedding",
             )
         elif embedding == "hot-rows":
-            assert budget is not None
-            dim = width_of(features, dim, budget)
+            dim = width_of(features, dim, parameters)
             layer = HotRowsEmbedding(
-                *(features, dim, budget),
+                *(features, dim, parameters),
                 scale=glorot(features, dim),
                 counts=dataset.counts(),
                 field_sizes=dataset.field_sizes,
@@ -149,10 +155,9 @@ class Config(Settings):
             )
         else:
             if embedding == "uniform":
-                assert budget is not None
-                dim = budget // features
+                dim = parameters // features
                 if dim < 1:
-                    raise BudgetTooSmallError(budget)
+                    raise BudgetTooSmallError(parameters)
             layer = RowEmbedding(
                 features, dim, "glorot_uniform", name="embedding"
             )
@@ -161,9 +166,7 @@ class Config(Settings):
         if issubclass(kind, FM):
             settings["linear"] = self.linear if searched else "dense"
         model = kind(
-            dataset.field_sizes,
-            dim,
-            layer,
+            *(dataset.field_sizes, layer.output_dim, layer),
             field_lengths=dataset.field_lengths,
             name=self.model,
             **settings,
@@ -183,7 +186,7 @@ class Config(Settings):
         )
 
     def retraining_optimizer(
-        self, rate: float, steps: int, kept: float
+        self, rate: float, steps: int, kept: float, power: float = 0.0
     ) -> keras.Optimizer:
         """Make the optimizer of a small model: its learning rate falls.
 
@@ -192,9 +195,12 @@ class Config(Settings):
                 of each step.
             steps: Of the whole training.
             kept: Share of the dense model's entries that it has.
+            power: Of this share, with which an L2 that was tuned falls.
         """
         if self.search == "paper":
             return self.adam(rate)
+        if self.search == "auto":
+            return self.falling(rate, steps, min(1.0, kept) ** power)
         large = kept >= preset("large_share")
         share = 1.0 if large else preset("retraining_l2")
         return self.falling(rate, steps, share)

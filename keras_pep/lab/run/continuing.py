@@ -8,23 +8,33 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_pep._keras_compat import layers_within
 from keras_pep.data import Earlier
 from keras_pep.data.fields import Vocabulary
+from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.presets import preset
+from keras_pep.lab.run.automatic import take_best
 from keras_pep.lab.run.directory import RunDirectory, RunError
 from keras_pep.lab.run.models import chosen_model
-from keras_pep.lab.run.results import exported_bytes, figures, results
+from keras_pep.lab.run.results import (
+    exported_bytes,
+    figures,
+    no_single_search,
+    results,
+)
 from keras_pep.lab.run.size import Size
-from keras_pep.lab.run.tuning import Training, optimizer
-from keras_pep.layers import PEPEmbedding, PrunedEmbedding, RowEmbedding
+from keras_pep.lab.run.tuning import Training, Tuning, optimizer
+from keras_pep.layers import (
+    PEPEmbedding,
+    PrunedEmbedding,
+    RowEmbedding,
+    variables,
+)
 from keras_pep.layers.prefixes import fits_prefixes
 from keras_pep.layers.rounding import clipped
 from keras_pep.metrics import evaluate
 from keras_pep.pruning import convert, cut, grown, pruned_model
-from keras_pep.pruning.continuing import (
-    keep_only,
-    score_of,
-)
+from keras_pep.pruning.continuing import keep_only, score_of, table_of
 from keras_pep.pruning.ticket import Ticket, pep_layers
 from keras_pep.serving import served_model
 from keras_pep.sparse import SparseTable
@@ -63,8 +73,9 @@ def earlier_of(config: "Config") -> Earlier:
 def continue_run(run: "Run") -> dict[str, Any]:
     """Train the model of the earlier run on the rows of this one.
 
-    Its size stays what was asked for. New features begin with whole rows;
-    after a few epochs the smallest entries of all features are cut.
+    Its size stays what was asked for, and new features compete with the others
+    for it. Where today's rows have the earlier ones too, the full table goes
+    on, and is cut again; otherwise the small one.
 
     Returns:
         Of `metrics.json`, what this finds.
@@ -76,33 +87,49 @@ def continue_run(run: "Run") -> dict[str, Any]:
     columns = before.model.embedding.output_dim
     run.config = replace(run.config, embedding_dim=columns)
     run.parameters = run.config.parameters(run.dataset)
-    warm = run.do("warm-up", partial(_warm_up, run, before))
-    entry = run.do(f"budget-{before.size.name}", partial(_cut, run, before))
-    del warm["steps"]
+    continued = run.do("before", partial(before.described, run))
+    if before.whole:
+        training = before.training(run, preset("continued_dense_epochs"))
+        tuning = Tuning(run, columns, begin=partial(_begin, run, before))
+        tuning.auc(training)
+        sizes = [] if before.name == "dense" else [before.size]
+        epochs = preset("continued_small_epochs")
+        found = take_best(run, tuning, sizes, epochs, ("one-shot",))
+    else:
+        run.do("warm-up", partial(_warm_up, run, before))
+        name = f"budget-{before.size.name}"
+        entry = run.do(name, partial(_cut, run, before))
+        found = {
+            "dense": None,
+            "budgets_not_reached": [],
+            "budgets": [entry],
+            "budgets_failed": {},
+        }
     return {
-        "dense": None,
-        "search": {
-            "method": "continued",
-            "granularity": run.config.shared_by(),
-            "steps": None,
-            "seconds": None,
-            "embedding_parameters": None,
-        },
-        "budgets_not_reached": [],
-        "budgets": [entry],
-        "budgets_failed": {},
-        "continued": warm,
+        **found,
+        "search": no_single_search(run, "continued"),
+        "continued": continued,
     }
 
 
 class _Before:
-    """The model that a run goes on from, and what has become of its ids."""
+    """The model that a run goes on from, and what has become of its ids.
+
+    Attributes:
+        name: Of the small model, which was chosen.
+        small: That model.
+        model: What goes on: the full table where `whole`, if there is one.
+        whole: Whether today's rows have the earlier ones too.
+    """
 
     def __init__(self, run: "Run") -> None:
         directory = RunDirectory(str(run.config.continued))
         self.metrics = directory.read_json("metrics.json")
-        name, self.entry = chosen_model(directory, self.metrics)
-        self.model = directory.load_model(name)
+        self.name, self.entry = chosen_model(directory, self.metrics)
+        self.small = self.model = directory.load_model(self.name)
+        self.whole = not run.config.decay
+        if self.whole and self.metrics["dense"]:
+            self.model = directory.load_model("dense")
         self.vocabularies = directory.read_vocabularies()
         self.rows = [
             vocabulary.ids_in(self.vocabularies[name])
@@ -118,16 +145,10 @@ class _Before:
             )
         asked = self.entry.get("max_bytes")
         entries = self.entry.get("target")
-        if name == "dense":  # nothing was asked for
+        if self.name == "dense":  # nothing was asked for
             entries = run.dataset.feature_count * embedding.output_dim
-        vocabularies = run.dataset.vocabularies.values()
-        more = tuple(int(not each.unknown) for each in vocabularies)
-        self.size = Size(
-            entries=None if asked else entries,
-            bytes=asked,
-            fields=run.dataset.field_sizes,
-            more=more,
-        )
+        size = Size(entries=None if asked else entries, bytes=asked)
+        self.size = size.of(run.dataset)
 
     def training(self, run: "Run", epochs: int) -> Training:
         """How its model was trained; the rate to begin with, the length not."""
@@ -135,14 +156,16 @@ class _Before:
         continued, tuned = (
             self.metrics.get(name) for name in ("continued", "tuning")
         )
-        if continued:
-            rate, l2 = continued["rate"], continued["l2"]
-        elif tuned:
+        if tuned:
             best = max(tuned, key=lambda each: each["auc"])
             whole = Training(best["columns"], best["l2"], best["rate"], 0)
-            kept = 1.0 - self.entry.get("sparsity", 0.0)
+            kept = 1.0
+            if self.model is self.small:
+                kept -= self.entry.get("sparsity", 0.0)
             kept = min(1.0, kept * best["columns"] / columns)
             rate, l2 = whole.rate, whole.narrowed(columns, kept).l2
+        elif continued:
+            rate, l2 = continued["rate"], continued["l2"]
         else:
             rate = self.metrics["schedule"]["retrain_rate"]
             l2 = preset("l2") if run.config.l2 is None else run.config.l2
@@ -167,9 +190,21 @@ class _Before:
                 there = column >= 0
                 column[there] = np.maximum(known[column[there]], 0)
             found[name] = evaluate(
-                self.model, ids, split.labels, weights=split.weights
+                self.small, ids, split.labels, weights=split.weights
             )
         return found
+
+    def described(self, run: "Run") -> dict[str, Any]:
+        """Describe how its model is trained on, and how good it is today."""
+        training = self.training(run, 0)
+        return {
+            "from": str(run.config.continued),
+            "rate": training.rate,
+            "l2": training.l2,
+            "fields": self.changes(run.dataset.vocabularies),
+            "before": self.figures(run),
+            "exported_bytes_before": self.entry["exported_bytes"],
+        }
 
     def changes(
         self, vocabularies: Mapping[str, Vocabulary]
@@ -189,6 +224,27 @@ class _Before:
         }
 
 
+def _begin(run: "Run", before: _Before, training: Training) -> keras.Model:
+    """Let a full table begin where the earlier one ended, but nearer to zero.
+
+    What has been trained to its end otherwise generalizes worse than what
+    begins on the same rows from nothing.
+
+    Reference:
+        - [Ash & Adams, 2020](https://arxiv.org/abs/1910.08475)
+    """
+    keras.utils.set_random_seed(run.config.seed)
+    model = grown(before.model, before.rows)
+    for layer in layers_within(model):
+        if (table := table_of(layer)) is not None:
+            values = preset("continued_share") * variables.values_of(table)
+            variables.assign(table, values)
+    with run.workers.scope():
+        run.config.compile_model(model, optimizer(run, training))
+    prepare(model)
+    return model
+
+
 def _warm_up(run: "Run", before: _Before) -> dict[str, Any]:
     """Train the larger model, in which new features have whole rows."""
     keras.utils.set_random_seed(run.config.seed)
@@ -196,19 +252,9 @@ def _warm_up(run: "Run", before: _Before) -> dict[str, Any]:
     if isinstance(model.embedding, RowEmbedding):
         model = convert(model)
     model = grown(model, before.rows)
-    training = before.training(run, preset("warm_up_epochs"))
-    _fit(run, "warm-up", model, training)
+    _fit(run, "warm-up", model, before.training(run, preset("warm_up_epochs")))
     run.directory.save_model(_WARM, model)
-    return {
-        "from": str(run.config.continued),
-        "rate": training.rate,
-        "l2": training.l2,
-        "fields": before.changes(run.dataset.vocabularies),
-        "before": before.figures(run),
-        "exported_bytes_before": before.entry["exported_bytes"],
-        "export_before": before.entry.get("export", {}).get("path"),
-        "steps": run.stage.history[-1]["step"],
-    }
+    return {}
 
 
 def _cut(run: "Run", before: _Before) -> dict[str, Any]:
@@ -264,15 +310,9 @@ def _fit(run: "Run", name: str, model: keras.Model, training: Training) -> None:
     """Train a model to its best epoch, at a rate that falls to zero.
 
     Without L2, which would shrink the features that today's rows do not have.
-    If these have the earlier rows too, with more of it than before.
     """
-    rate, l2 = preset("continued")["new" if run.config.decay else "all"]
-    training = replace(training, rate=rate * training.rate, l2=l2 * training.l2)
+    training = replace(training, l2=0.0)
     run.config.compile_model(model, optimizer(run, training))
     kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
-    batches, arguments = run.training(
-        *(name, run.rows, training.epochs),
-        kept=kept,
-        patience=training.epochs,
-    )
-    model.fit(batches, verbose=0, **arguments)
+    epochs = training.epochs
+    run.fit(name, model, epochs, kept=kept, patience=epochs)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from keras_pep.data import Dataset
 from keras_pep.data.fields import Vocabulary
 from keras_pep.files import (
     NoLocksError,
@@ -25,7 +26,7 @@ from keras_pep.lab.run.checked_json import checksum
 from keras_pep.lab.run.checkpoint import Saved
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.model_file import stored_bytes
-from keras_pep.lab.run.table import failed_parts
+from keras_pep.lab.run.table import failed_parts, models_in
 from keras_pep.pruning import Ticket
 
 T = TypeVar("T")
@@ -289,6 +290,21 @@ class RunDirectory:
                 f"keras-pep: {error} is missing. Train again."
             ) from error
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Make sure that data are those of the run.
+
+        Raises:
+            RunError: If they are not.
+        """
+        known = self.read_json("config.json")["data_fingerprint"]
+        if dataset.fingerprint() != known:
+            raise RunError(
+                f"The data are not those of {self.path}, or another version of "
+                "keras-pep has read them in another way: their fingerprints "
+                "differ. Name the same data, as with --data-dir, or train "
+                "again."
+            )
+
     def read_vocabularies(self) -> dict[str, Vocabulary]:
         """Read `vocabularies.json`: what raw values became of which ids."""
         return self.read(artifacts.VOCABULARIES, "vocabularies.json")
@@ -422,11 +438,7 @@ class RunDirectory:
 
 def _keep_exports(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Note of the models of a run where they were exported to."""
-    exports = {
-        entry.get("target"): entry["export"]
-        for entry in (before["dense"], *before["budgets"])
-        if entry and "export" in entry
-    }
-    for entry in (after["dense"], *after["budgets"]):
-        if entry and entry.get("target") in exports:
-            entry["export"] = exports[entry.get("target")]
+    known = models_in(before)
+    for name, entry in models_in(after).items():
+        if "export" in known.get(name, {}):
+            entry["export"] = known[name]["export"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_pep.lab.run.checked_json import finite
 from keras_pep.lab.run.directory import RunDirectory, RunError
+from keras_pep.lab.run.table import models_in
 from keras_pep.metrics import evaluate
 
 
@@ -27,13 +28,9 @@ def evaluate_run(
         DataError: If the data are missing or malformed.
     """
     metrics = directory.read_json("metrics.json")
-    config, settings = directory.read_config()
+    config, _ = directory.read_config()
     try:
-        entries = {f"budget-{b['target']}": b for b in metrics["budgets"]}
-        for entry in metrics["baselines"]:
-            entries[f"{entry['method']}-{entry['target']}"] = entry
-        if metrics["dense"]:
-            entries["dense"] = metrics["dense"]
+        entries = models_in(metrics)
     except (KeyError, TypeError) as error:
         raise RunError(
             f"{directory.path / 'metrics.json'} is damaged, or of another "
@@ -42,12 +39,7 @@ def evaluate_run(
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
     dataset = config.load_data()
-    if dataset.fingerprint() != settings["data_fingerprint"]:
-        raise RunError(
-            f"The data are not those of {directory.path}, or another version "
-            "of keras-pep has read them in another way: their fingerprints "
-            "differ. Name the same data with --data-dir, or train again."
-        )
+    directory.check_data(dataset)
     rows = dataset.splits[split]
     for name, entry in entries.items():
         model = directory.load_model(name)

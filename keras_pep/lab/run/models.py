@@ -1,5 +1,6 @@
 """A model of a run, exported, inspected, or used to score rows."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def export_run(
         budget: Of the model; by default that of the best validation AUC.
         folder: The model's directory, which holds its versions; by default
             `saved_models/<run name>`, or of a run that goes on from another
-            where that one was exported to.
+            where the last of those before it is exported to.
         version: By default the one after the last.
         quantize: See `export_saved_model`.
         dense: Whether to export the dense model instead.
@@ -61,11 +62,7 @@ def export_run(
         name, entry = chosen_model(directory, metrics, budget, dense=dense)
         vocabularies = directory.read_vocabularies()
         changes = _changes(directory, metrics, entry, unless_worse)
-        before = metrics.get("continued", {}).get("export_before")
-        if folder is None and before:
-            folder = Path(before).parent
-        elif folder is None:
-            folder = Path("saved_models", directory.path.resolve().name)
+        folder = folder or _folder_of_exports(directory, metrics)
         if version is None:
             version = next_version(folder)
         export = export_saved_model(
@@ -83,6 +80,22 @@ def export_run(
         }
         directory.write_json("metrics.json", metrics)
         return export
+
+
+def _folder_of_exports(
+    directory: RunDirectory, metrics: Mapping[str, Any]
+) -> Path:
+    """Find where the last exported run is, of those that a run goes on from."""
+    earlier = metrics
+    while found := earlier.get("continued"):
+        try:
+            earlier = RunDirectory(found["from"]).read_json("metrics.json")
+        except RunError:  # it is no longer there
+            break
+        for entry in (*earlier["budgets"], earlier["dense"] or {}):
+            if "export" in entry:
+                return Path(entry["export"]["path"]).parent
+    return Path("saved_models", directory.path.resolve().name)
 
 
 def _changes(

@@ -63,6 +63,13 @@ def results(
     }
 
 
+def no_single_search(run: Run, method: str) -> dict[str, Any]:
+    """Describe a search for `metrics.json` where there was not just one."""
+    unknown = dict.fromkeys(("steps", "seconds", "embedding_parameters"))
+    known = {"method": method, "granularity": run.config.shared_by()}
+    return {**known, **unknown}
+
+
 def figures(run: Run, model: keras.Model) -> dict[str, Any]:
     """AUC and log-loss of a model on the splits that it was not trained on."""
     splits = {name: run.dataset.splits[name] for name in _EVALUATED}

@@ -4,18 +4,19 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import keras
 
 from keras_pep import data
 from keras_pep.callbacks import ExactValidation
-from keras_pep.distribution.replicas import WorkersDisagreeError
+from keras_pep.distribution.replicas import WorkersDisagreeError, prepare
 from keras_pep.lab.run.checkpoint import Checkpoint, Part, Saved
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.directory import RunDirectory, RunError, Stage
 from keras_pep.lab.run.interrupt import Interruptible, interrupted
 from keras_pep.lab.run.progress import DivergedError, EpochLog
+from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tensorboard import TensorBoardLog
 from keras_pep.lab.run.workers import Workers
 from keras_pep.lab.settings import Schedule
@@ -26,21 +27,6 @@ logger = logging.getLogger(__name__)
 
 # Of the results of a stage: of files and times others know nothing.
 _CHIEFS_OWN = {"bytes", "seconds", "seconds_to_best"}
-
-
-class AnySize(Protocol):
-    """A size of small tables."""
-
-    @property
-    def bytes(self) -> int | None:
-        """Bytes as exported, if it is given in bytes."""
-
-    @property
-    def most(self) -> int:
-        """How many entries, or bytes."""
-
-    def budget_of(self, method: str, run: "Run") -> int:
-        """How many parameters a method may use; 0 if there is no room."""
 
 
 @dataclass
@@ -88,7 +74,7 @@ class Run:
         if config.search != "auto":
             self.budgets = config.budgets(self.parameters)
             check_budgets(self.budgets, config.searched_parameters(dataset))
-        self.sizes: Sequence[AnySize] = ()
+        self.sizes: Sequence[Size] = ()
         self.told = config
         self.rows = dataset.train
         self.schedule = config.schedule()
@@ -98,8 +84,42 @@ class Run:
         """Budgets of another method, falling, and the bytes each is for."""
         if not self.sizes:
             return dict.fromkeys(self.budgets)
-        found = {s.budget_of(method, self): s.bytes for s in self.sizes}
+        found = {self.budget_of(method, s): s.bytes for s in self.sizes}
         return {budget: size for budget, size in found.items() if budget}
+
+    def budget_of(self, method: str, size: Size) -> int:
+        """How many parameters a method may use; 0 if there is no room."""
+        return size.budget_of(
+            *(method, self.dataset.feature_count, self.config.columns()),
+            self.told.columns(),
+        )
+
+    def steps(self, epochs: int) -> int:
+        """How many training steps epochs have."""
+        return -(-len(self.rows) // self.config.batch_size) * epochs
+
+    def build(
+        self,
+        config: Config,
+        embedding: str,
+        budget: int | None = None,
+        optimizer: Callable[[], keras.Optimizer] | None = None,
+    ) -> Any:
+        """Make a compiled model on the devices that train it.
+
+        Args:
+            config: Its settings.
+            embedding: See `Config.build_model`, as is `budget`.
+            budget: Parameters of a table that is made to fit them.
+            optimizer: Makes what to train with; by default as the dense model.
+        """
+        with self.workers.scope():
+            model = config.build_model(
+                *(self.dataset, embedding, budget),
+                optimizer=optimizer() if optimizer else None,
+            )
+        prepare(model)
+        return model
 
     def tuned(self, columns: int, l2: float, rate: float, epochs: int) -> None:
         """Go on with what tuning has found out."""
@@ -180,6 +200,21 @@ class Run:
             self.failures[name] = reason
             logger.error(f"{name} failed: {reason}", exc_info=error)
             return None
+
+    def fit(
+        self,
+        name: str,
+        model: keras.Model,
+        epochs: int,
+        *callbacks: keras.callbacks.Callback,
+        kept: int,
+        patience: int,
+    ) -> None:
+        """Train a model to its best epoch; see `training`."""
+        batches, arguments = self.training(
+            *(name, self.rows, epochs, *callbacks), kept=kept, patience=patience
+        )
+        model.fit(batches, verbose=0, **arguments)
 
     def training(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_pep.data import Split
-from keras_pep.lab.baselines import GradualMagnitude
+from keras_pep.lab.baselines import BudgetedTable, GradualMagnitude
 from keras_pep.lab.run.directory import RunDirectory
 from keras_pep.lab.run.progress import KeptOverSteps
 from keras_pep.lab.run.results import seconds
@@ -35,7 +35,7 @@ def search_by_stage(
         stage: Name of the stage.
         kind: What the names of tickets begin with.
         made: Makes the model.
-        method: See `keras_pep.search`, or `"gradual-magnitude"`.
+        method: See `keras_pep.search`; or `"gradual-magnitude"` or `"bet"`.
         budgets: Those asked for.
         epochs: Length of the search.
         rows: What is learned, by default that of the run.
@@ -46,11 +46,13 @@ def search_by_stage(
     model = made()
 
     def train() -> dict[str, Any]:
-        collector = (
-            GradualMagnitude(budgets, epochs)
-            if method == "gradual-magnitude"
-            else make_collector(method, budgets, epochs)
-        )
+        collector: TicketCollector
+        if method == "gradual-magnitude":
+            collector = GradualMagnitude(budgets, epochs)
+        elif method == "bet":
+            collector = BudgetedTable(budgets, epochs, run.dataset)
+        else:
+            collector = make_collector(method, budgets, epochs)
         kept = _KeptTickets(collector, run.directory, kind)
         over_steps = KeptOverSteps(collector, stage, run.stage.kept)
         batches, arguments = run.training(

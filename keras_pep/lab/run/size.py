@@ -1,18 +1,19 @@
 """The size that is asked for of a small table, in entries or bytes."""
 
+import bisect
 import operator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_pep.data import Dataset
 from keras_pep.lab.baselines import (
     COMPRESSED,
+    OF_FIELDS,
     BudgetTooSmallError,
-    HotRowsEmbedding,
     mixed_dimensions,
 )
 from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
-from keras_pep.lab.run.runner import Run
 from keras_pep.layers.storage import PREFIX, Layout
 from keras_pep.pruning.sizes import entries_in_bytes
 from keras_pep.serving.renumbering import by_size
@@ -41,6 +42,12 @@ class Size:
     row_bytes: int = 0
     fields: tuple[int, ...] = ()
     more: tuple[int, ...] = ()
+
+    def of(self, dataset: Dataset) -> "Size":
+        """The same for a table of a dataset's features."""
+        vocabularies = dataset.vocabularies.values()
+        more = tuple(int(not each.unknown) for each in vocabularies)
+        return replace(self, fields=dataset.field_sizes, more=more)
 
     @property
     def name(self) -> str:
@@ -107,17 +114,15 @@ class Size:
         """
         falling = np.sort(scores[scores > 0])[::-1]
 
-        def fits(count: int) -> bool:
+        def too_large(count: int) -> bool:
             mask = scores >= falling[count - 1]
             if self.row_bytes or not prefixes:  # by a scale for each row
-                return self.holds(SparseTable.from_dense(scores, mask))
-            return self.holds_prefixes(mask.sum(axis=1), scores.shape[1])
+                return not self.holds(SparseTable.from_dense(scores, mask))
+            return not self.holds_prefixes(mask.sum(axis=1), scores.shape[1])
 
-        low, high = 0, falling.size
-        while low < high:
-            middle = -(-(low + high) // 2)
-            low, high = (middle, high) if fits(middle) else (low, middle - 1)
-        mask: np.ndarray = scores >= (falling[low - 1] if low else np.inf)
+        counts = range(1, 1 + falling.size)
+        most = bisect.bisect_left(counts, True, key=too_large)
+        mask: np.ndarray = scores >= (falling[most - 1] if most else np.inf)
         return mask
 
     def columns(self, rows: int) -> int:
@@ -153,21 +158,38 @@ class Size:
         except BudgetTooSmallError:
             return None
 
-    def budget_of(self, method: str, run: Run) -> int:
-        """How many parameters a method may use; 0 if there is no room."""
-        rows, columns = run.dataset.feature_count, run.config.columns()
+    def budget_of(
+        self, method: str, rows: int, columns: int, widest: int
+    ) -> int:
+        """How many parameters a method may use; 0 if there is no room.
+
+        Args:
+            method: One of `RIVALS`.
+            rows: Of the table.
+            columns: Of the dense table.
+            widest: Columns that mixed dimensions are projected to.
+        """
         if method == "uniform":
             return min(self.columns(rows), columns) * rows
         if method == "mixed-dimension":
-            dim, sizes = run.told.columns(), self.fields
-            dims = self.dims(dim)
-            return parameters_of_mixed(sizes, dims, dim) if dims else 0
-        if method == "hot-rows" or method in COMPRESSED:
-            kind = COMPRESSED.get(method, HotRowsEmbedding)
+            dims = self.dims(widest)
+            return parameters_of_mixed(self.fields, dims, widest) if dims else 0
+        if kind := (COMPRESSED | OF_FIELDS).get(method):
             most = self.most
             if self.entries is None:
                 most -= _SCALES + kind.pointer_bytes * rows
             return max(min(most, rows * columns), 0)
+        if method == "bet" and self.bytes is not None:
+            # Rows in order of their sizes, of as many sizes as there are.
+            served, runs = rows + self.more_rows, len(self.fields) * columns
+            whole = Layout(
+                *(served, columns, served * columns, served),
+                storage=PREFIX,
+                quantize=_QUANTIZED,
+                num_runs=runs + len(self.fields),
+            )
+            more = whole.bytes - whole.num_values
+            return max(0, min(self.bytes - more, rows * columns - 1))
         return self.searched(rows, columns)
 
     def searched(self, rows: int, columns: int) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines import BudgetTooSmallError, CompressedEmbedding
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import search_for_best
@@ -127,15 +126,12 @@ def train_dense(run: Run) -> dict[str, Any]:
     config = run.config
 
     def train() -> dict[str, Any]:
-        with run.workers.scope():
-            model = config.build_model(run.dataset, "dense")
-        prepare(model)
-        batches, arguments = run.training(
-            *("dense", run.rows, config.max_epochs),
+        model = run.build(config, "dense")
+        run.fit(
+            *("dense", model, config.max_epochs),
             kept=run.parameters,
             patience=config.patience,
         )
-        model.fit(batches, verbose=0, **arguments)
         return results(run, "dense", model, run.parameters)
 
     result = run.do("dense", train)
@@ -167,7 +163,7 @@ def search(
     config, rows = run.config, run.rows
     rate, epochs = run.schedule.search_rate, run.schedule.search_epochs
     kind = "budget" if stage == "search" else method
-    if method.endswith("magnitude"):
+    if method == "bet" or method.endswith("magnitude"):
         # It does better at the dense model's rate than at a higher one.
         rate = config.search_rate or config.rate()
     elif stage == "paper":
@@ -182,15 +178,12 @@ def search(
         rows, rate = run.dataset.train, config.rate()
         epochs = config.schedule().search_epochs
 
-    def made() -> Any:
-        with run.workers.scope():
-            return config.build_model(
-                run.dataset, "pep", optimizer=config.adam(rate)
-            )
-
+    optimizer = partial(config.adam, rate)
     part = partial(
         search_by_stage,
-        *(run, stage, kind, made, method),
+        *(run, stage, kind),
+        partial(run.build, config, "pep", optimizer=optimizer),
+        method,
         *(budgets or [*run.budgets_of(method)], epochs, rows),
     )
     return run.attempt(stage, part) or (None, [], {})
@@ -206,13 +199,17 @@ def retrain_all(
     def train(name: str, ticket: Ticket) -> dict[str, Any]:
         kept = ticket.embedding_parameters
         keras.utils.set_random_seed(run.config.seed)
-        batches, arguments = _retraining(run, name, kept)
+        batches, arguments = run.training(
+            *(name, run.rows, run.schedule.retrain_epochs),
+            kept=kept,
+            patience=_patience(run),
+        )
         small = retrain(
             model,
             ticket,
             batches,
             start=start,
-            optimizer=_optimizer(run, ticket.budget, preset("l2_by_share")),
+            optimizer=_optimizer(run, ticket.budget, "l2_by_share"),
             **arguments,
         )
         return {
@@ -234,7 +231,7 @@ def compare(run: Run, method: str) -> list[dict[str, Any]]:
     """Do with the budgets what another method does."""
     budgets = run.budgets_of(method)
     for size in run.sizes:
-        if not size.budget_of(method, run):
+        if not run.budget_of(method, size):
             logger.warning(f"no {method} table is as small as {size.most:,}")
     if not budgets:
         return []
@@ -297,21 +294,20 @@ def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
     config = run.config
     if run.sizes and method == "mixed-dimension":  # projected to all columns
         config = replace(config, embedding_dim=run.told.columns())
-    with run.workers.scope():
-        model = config.build_model(
-            *(run.dataset, method, budget),
-            _optimizer(run, budget, preset("l2_by_width")),
-        )
-    prepare(model)
+    optimizer = partial(_optimizer, run, budget, "l2_by_width")
+    model = run.build(config, method, budget, optimizer)
     table = sum(
         int(np.prod(v.shape)) for v in model.embedding.trainable_weights
     )
     if run.config.linear == "pep":  # then a budget counts them too
         table += run.dataset.feature_count
     compressor = isinstance(model.embedding, CompressedEmbedding)
-    own = model.embedding.callbacks() if compressor else []
-    batches, arguments = _retraining(run, name, table, *own)
-    model.fit(batches, verbose=0, **arguments)
+    own = model.embedding.callbacks(run.rows) if compressor else []
+    run.fit(
+        *(name, model, run.schedule.retrain_epochs, *own),
+        kept=table,
+        patience=_patience(run),
+    )
     return {
         "method": method,
         "target": budget,
@@ -321,36 +317,24 @@ def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
     }
 
 
-def _retraining(
-    run: Run, name: str, kept: int, *callbacks: keras.callbacks.Callback
-) -> tuple[Any, dict[str, Any]]:
-    """Batches and arguments of `fit` for a table that fits a budget."""
-    config, epochs = run.config, run.schedule.retrain_epochs
+def _patience(run: Run) -> int:
+    """Epochs without a better AUC after which a small table is trained."""
     # While the learning rate falls there is no telling which epoch is best.
-    patience = config.patience if config.search == "paper" else epochs
-    return run.training(
-        *(name, run.rows, epochs, *callbacks), kept=kept, patience=patience
-    )
+    paper = run.config.search == "paper"
+    return run.config.patience if paper else run.schedule.retrain_epochs
 
 
-def _optimizer(run: Run, budget: int, power: float) -> keras.Optimizer:
+def _optimizer(run: Run, budget: int, power: str) -> keras.Optimizer:
     """Make the optimizer of a small table.
 
     Args:
         run: The run.
         budget: Parameters of the table.
-        power: Of their share, with which the L2 of a tuned run falls.
+        power: Name of that of their share with which a tuned L2 falls.
     """
-    steps = -(-len(run.rows) // run.config.batch_size)
-    if run.sizes:
-        share = min(1.0, budget / run.parameters)
-        return run.config.falling(
-            run.schedule.retrain_rate,
-            steps * run.schedule.retrain_epochs,
-            share**power,
-        )
     return run.config.retraining_optimizer(
         run.schedule.retrain_rate,
-        steps * run.schedule.retrain_epochs,
+        run.steps(run.schedule.retrain_epochs),
         budget / run.parameters,
+        preset(power),
     )

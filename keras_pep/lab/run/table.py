@@ -1,10 +1,24 @@
 """The results of a run as a person reads them."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-UNKNOWN = "–"  # noqa: RUF001
+from keras_pep.lab.text import UNKNOWN, aligned, figure
+
+
+def models_in(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The models of a run: their entries, by the names of their files.
+
+    Args:
+        metrics: The content of `metrics.json`.
+    """
+    dense = metrics["dense"]
+    named = {} if dense is None else {"dense": dense}
+    named |= {f"budget-{each['target']}": each for each in metrics["budgets"]}
+    return named | {
+        f"{each['method']}-{each['target']}": each
+        for each in metrics["baselines"]
+    }
 
 
 def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
@@ -20,15 +34,10 @@ def results_table(metrics: Mapping[str, Any], split: str = "test") -> str:
     """
     titles = ("", "kept", "sparsity", f"{split} AUC", "log-loss", "total")
     rows = [(*titles, "bytes", "int8")]
-    entries = [("dense", entry) for entry in [metrics["dense"]] if entry]
-    entries += [(budget_name(b), b) for b in metrics["budgets"]]
-    entries += [
-        (f"{b['method']} {b['target']:,}", b) for b in metrics["baselines"]
-    ]
-    for name, entry in entries:
+    for name, entry in models_in(metrics).items():
         rows.append(
             (
-                name,
+                shown_name(name, entry),
                 f"{entry['embedding_parameters']:,}",
                 f"{entry.get('sparsity', 0.0):.1%}",
                 figure(entry[split]["auc"]),
@@ -53,10 +62,19 @@ def _exported(entry: Mapping[str, Any]) -> str:
     return f"{sizes['int8']['table']:,}" if sizes else UNKNOWN
 
 
-def budget_name(entry: Mapping[str, Any]) -> str:
-    """A small model as tables name it: its size, and how it was made."""
-    method = entry.get("method")
-    return f"{entry['target']:,}" + (f" {method}" if method else "")
+def shown_name(name: str, entry: Mapping[str, Any]) -> str:
+    """A model as tables name it: a small one by its size and its method.
+
+    Args:
+        name: Of its file.
+        entry: Of `models_in`.
+    """
+    if name == "dense":
+        return name
+    parts = [f"{entry['target']:,}", entry.get("method") or ""]
+    if not name.startswith("budget-"):
+        parts.reverse()
+    return " ".join(filter(None, parts))
 
 
 def advice(metrics: Mapping[str, Any]) -> str | None:
@@ -134,21 +152,3 @@ def failed_parts(metrics: Mapping[str, Any]) -> dict[str, str]:
         for method, failed in baselines.items()
         for budget, why in failed.items()
     }
-
-
-def figure(value: float | None) -> str:
-    """An AUC or log-loss as text; unknown if there is none."""
-    known = value is not None and math.isfinite(value)
-    return f"{value:.4f}" if known else UNKNOWN
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side, numbers to the right, names to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "   ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

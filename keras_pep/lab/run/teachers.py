@@ -1,7 +1,9 @@
 """The full tables of tuning together, as a teacher of small ones."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,8 @@ def learn_from(run: Run, tuning: Tuning) -> Training:
         How a table is trained on them. Its L2 is weaker, since soft labels
         keep it from overfitting too.
     """
-    found = run.do("teachers", lambda: _teachers(run, tuning))
+    model = cache(lambda columns: run.directory.load_model(f"width-{columns}"))
+    found = run.do("teachers", lambda: _teachers(run, tuning, model))
     teachers = found["columns"]
     widths = " and ".join(map(str, teachers))
     logger.info(
@@ -39,7 +42,7 @@ def learn_from(run: Run, tuning: Tuning) -> Training:
     )
     rows, share = run.rows, preset("distillation")
     labels = [
-        soft_labels(_model(run, columns), rows.ids, rows.labels, share)
+        soft_labels(model(columns), rows.ids, rows.labels, share)
         for columns in teachers
     ]
     mixed = np.mean(labels, axis=0).astype(np.float32)
@@ -48,20 +51,18 @@ def learn_from(run: Run, tuning: Tuning) -> Training:
     return replace(best, l2=preset("soft_l2") * best.l2)
 
 
-def _teachers(run: Run, tuning: Tuning) -> dict[str, Any]:
+def _teachers(
+    run: Run, tuning: Tuning, model: Callable[[int], Any]
+) -> dict[str, Any]:
     """Choose the widths, the best first."""
     rows = run.dataset.validation
     chosen: list[int] = []
     best, logits = 0.0, np.zeros(len(rows))
     for training in sorted(tuning.best.values(), key=tuning.auc, reverse=True):
-        added = predict(_model(run, training.columns), rows.ids).ravel()
+        added = predict(model(training.columns), rows.ids).ravel()
         together = (logits * len(chosen) + added) / (len(chosen) + 1)
         found = auc(rows.labels, together, rows.weights)
         if found > best:
             best, logits = found, together
             chosen.append(training.columns)
     return {"columns": chosen, "auc": best}
-
-
-def _model(run: Run, columns: int) -> Any:
-    return run.directory.load_model(f"width-{columns}")

@@ -1,7 +1,6 @@
 """Figures of a training, for TensorBoard."""
 
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -124,23 +123,20 @@ class TensorBoardLog(keras.callbacks.Callback):
         sizes: np.ndarray | None,
     ) -> None:
         import tensorflow as tf
-        from tensorflow.core.util import event_pb2
+        from tensorflow.core.framework import summary_pb2
 
-        now = time.time()
         if self._writer is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            name = f"events.out.tfevents.{time.time_ns()}"
-            self._writer = tf.io.TFRecordWriter(str(self.folder / name))
-            first = event_pb2.Event(wall_time=now, file_version="brain.Event:2")
-            self._writer.write(first.SerializeToString())
-        event = event_pb2.Event(wall_time=now, step=step)
+            self._writer = tf.summary.create_file_writer(str(self.folder))
+        summary = summary_pb2.Summary()
         for tag, value in scalars.items():
-            event.summary.value.add(tag=tag, simple_value=float(value))
+            summary.value.add(tag=tag, simple_value=float(value))
         if sizes is not None:
-            event.summary.value.add(
+            summary.value.add(
                 tag="embedding sizes", histo=_histogram(np.bincount(sizes))
             )
-        self._writer.write(event.SerializeToString())
+        with self._writer.as_default(step):
+            # Those for a scalar or a histogram need TensorBoard.
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString())
         self._writer.flush()
 
 

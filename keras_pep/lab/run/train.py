@@ -131,12 +131,7 @@ def resume(
                     f"found {found} now: start as many as then."
                 )
         run = _run(config, files, workers, moved)
-        if run.dataset.fingerprint() != settings["data_fingerprint"]:
-            raise RunError(
-                f"The data are not those that {directory.path} was started "
-                "with, or another version of keras-pep has read them in "
-                "another way: name the same data, or train again."
-            )
+        files.check_data(run.dataset)
         if settings["environment"] != _environment():
             logger.warning(
                 "Versions of packages differ from those that the run was "

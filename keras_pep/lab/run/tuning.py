@@ -7,7 +7,7 @@ the rate, and the width. What is behind at half its length is dropped.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.progress import clock_time
@@ -41,6 +40,14 @@ class Training:
     rate: float
     epochs: int
 
+    @property
+    def patience(self) -> int:
+        """Epochs without a better one after which it ends.
+
+        While the rate falls, an AUC can fall and rise again.
+        """
+        return max(self.epochs // 2, 1)
+
     def narrowed(self, columns: int, kept: float = 1.0) -> "Training":
         """For a table of other columns, or of which a share is kept.
 
@@ -58,6 +65,7 @@ class Tuning:
     Attributes:
         run: The run.
         largest: How many columns a table may have.
+        begin: Makes the model of a training; by default from initial values.
         tried: Figures of each, by how it was trained.
         best: The best of each width.
     """
@@ -66,6 +74,7 @@ class Tuning:
     largest: int
     tried: dict[Training, dict[str, Any]] = field(default_factory=dict)
     best: dict[int, Training] = field(default_factory=dict)
+    begin: Callable[[Training], keras.Model] | None = None
 
     def auc(self, training: Training) -> float:
         """Train, unless that was done: the best validation AUC.
@@ -142,9 +151,15 @@ class Tuning:
         ):
             history = run.stages[self.tried[best]["stage"]].history
             rivals.append([row["val_auc"] for row in history])
-        model = build(run, training, "dense")
+        begin = self.begin or (lambda each: build(run, each, "dense"))
+        model = begin(training)
         dropping = DroppedIfBehind(rivals, run.stage.history)
-        fit(run, name, model, training, dropping)
+        kept = run.dataset.feature_count * training.columns
+        run.fit(
+            *(name, model, training.epochs, dropping),
+            kept=kept,
+            patience=training.patience,
+        )
         epochs = [row["val_auc"] for row in run.stage.history]
         if self._is_best(training.columns, max(epochs)):
             run.directory.save_model(f"width-{training.columns}", model)
@@ -295,41 +310,19 @@ def build(
         falling: Whether the rate falls, as it does not in a search.
     """
     config = replace(run.config, embedding_dim=training.columns, l2=training.l2)
-    with run.workers.scope():
-        model = config.build_model(
-            *(run.dataset, embedding, budget),
-            optimizer=optimizer(run, training)
-            if falling
-            else config.adam(training.rate),
-        )
-    prepare(model)
+    made = (
+        partial(optimizer, run, training)
+        if falling
+        else partial(config.adam, training.rate)
+    )
+    model: keras.Model = run.build(config, embedding, budget, made)
     return model
 
 
 def optimizer(run: Run, training: Training) -> keras.Optimizer:
     """Make the optimizer of a training: its rate falls to zero."""
-    steps = -(-len(run.rows) // run.config.batch_size) * training.epochs
-    return replace(run.config, l2=training.l2).falling(training.rate, steps)
-
-
-def fit(
-    run: Run,
-    name: str,
-    model: keras.Model,
-    training: Training,
-    dropping: keras.callbacks.Callback,
-    kept: int | None = None,
-) -> None:
-    """Train a model to its best epoch, unless a callback ends it before."""
-    batches, arguments = run.training(
-        *(name, run.rows, training.epochs, dropping),
-        kept=run.dataset.feature_count * training.columns
-        if kept is None
-        else kept,
-        # While the rate falls, an AUC can fall and rise again.
-        patience=max(training.epochs // 2, 1),
-    )
-    model.fit(batches, verbose=0, **arguments)
+    config, steps = run.config, run.steps(training.epochs)
+    return replace(config, l2=training.l2).falling(training.rate, steps)
 
 
 class DroppedIfBehind(keras.callbacks.Callback):

@@ -18,7 +18,6 @@ from keras_pep.lab.baselines.k_means import k_means, nearest_of
 from keras_pep.lab.baselines.stored import rounded
 from keras_pep.lab.settings import RIVALS
 from keras_pep.models import FM
-from tests.backends import run_on, skip_without
 from tests.test_docs import blocks
 
 FEATURES, DIM, PARAMETERS, SEED = 50, 6, 400, 3
@@ -340,33 +339,3 @@ def test_the_python_of_the_docs_runs():
     assert {f"`{name}`" for name in RIVALS} <= {
         *re.findall("`[a-z-]+`", Path("docs/rivals.md").read_text())
     }
-
-
-ELSEWHERE = """
-import json
-
-import numpy as np
-from keras import ops
-
-from keras_pep.lab.baselines import COMPRESSED
-
-found = {}
-for name, kind in COMPRESSED.items():
-    layer = kind(50, 6, 400, seed=3)
-    layer.build()
-    weights = [ops.convert_to_numpy(w).tolist() for w in layer.weights]
-    found[name] = weights, ops.convert_to_numpy(layer(np.arange(50))).tolist()
-print(json.dumps(found))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_have_the_same_vectors(backend):
-    skip_without(backend)
-    found = run_on(backend, "-c", ELSEWHERE)
-    assert found.keys() == REFERENCES.keys()
-    for name, (weights, vectors) in found.items():
-        arrays = [np.array(weight) for weight in weights]
-        expected = [REFERENCES[name](row, *arrays) for row in range(FEATURES)]
-        np.testing.assert_allclose(vectors, expected, atol=2e-6)

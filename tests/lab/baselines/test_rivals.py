@@ -4,6 +4,7 @@ import json
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_pep.data import load
@@ -14,37 +15,52 @@ from keras_pep.serving import export_saved_model
 from tests.lab.cli.test_cli import invoke
 
 pytestmark = pytest.mark.requires_tensorflow
-_QUICK = ("--max-epochs", 2, "--search-epochs", 2, "--embedding-dim", 8)
+# Labels follow from pairs of user and film: without training AUC is near 0.5.
+_QUICK = (
+    *("--max-epochs", 3, "--embedding-dim", 8),
+    *("--batch-size", 64, "--learning-rate", 0.05),
+)
 
 
 def of_run(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
+def is_trained(method, auc, losses):
+    """Whether it has learned pairs; few hashes learn some by rote alone."""
+    if method == "dhe":
+        return losses[-1] < losses[0] - 0.05
+    return 0.75 < auc <= 1
+
+
 @pytest.mark.slow
 def test_every_rival_is_trained_and_counted(small_movielens, tmp_path):
     methods = [
-        *("uniform", "magnitude", "gradual-magnitude", "hot-rows", "hashing"),
-        *("tensor-train", "dhe", "low-rank", "cce"),
+        *("uniform", "magnitude", "gradual-magnitude", "bet", "hot-rows"),
+        *("hashing",),
+        *("tensor-train", "dhe", "low-rank", "cce", "cel"),
     ]
     result = invoke(
         *("train", "--dataset", "movielens", "--data-dir", small_movielens),
-        *("--run-dir", tmp_path / "run", "--budget", 400, *_QUICK),
+        *("--run-dir", tmp_path / "run", "--budget", 800, *_QUICK),
+        *("--search-epochs", 3, "--retrain-epochs", 4),
         *(x for method in methods for x in ("--compare", method)),
     )
     assert result.exit_code == 0, result.output
     metrics = of_run(tmp_path / "run")
     found = {entry["method"]: entry for entry in metrics["baselines"]}
     assert [*found] == methods
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    losses = history[history["stage"] == "dhe-800"]["loss"].to_numpy()
     for method, entry in found.items():
         kept = entry["embedding_parameters"]
-        assert 240 < kept <= 400, method
-        assert 0.3 < entry["test"]["auc"] <= 1
+        assert 640 < kept <= 800, method
+        assert is_trained(method, entry["test"]["auc"], losses), method
         in_int8, in_int4 = entry["exported_bytes"]["int8"], entry["int4"]
         # Half a byte or a byte a value, and what tells where it is.
         assert kept / 2 < in_int4["table"], method
         assert kept < in_int8["table"], method
-        assert 0 < in_int4["test"]["auc"] <= 1
+        assert is_trained(method, in_int4["test"]["auc"], losses), method
         assert ("search_seconds" in entry) == (method in SEARCHED)
     assert found["gradual-magnitude"]["retrain"] == "finetune"
     # A scale, and the weights; pointers besides, of a byte each.
@@ -59,24 +75,25 @@ def test_every_rival_is_trained_and_counted(small_movielens, tmp_path):
     )
     again = invoke("evaluate", tmp_path / "run", "--split", "validation")
     assert again.exit_code == 0, again.output
-    assert "hot-rows 400" in again.output
+    assert "hot-rows 800" in again.output
 
 
 @pytest.mark.slow
 def test_rivals_fit_a_size_in_bytes(small_movielens, tmp_path):
-    methods = ("gradual-magnitude", "hot-rows", "low-rank", "cce")
+    methods = ("gradual-magnitude", "bet", "hot-rows", "low-rank", "cce")
     result = invoke(
         *("train", "--dataset", "movielens", "--data-dir", small_movielens),
         *("--run-dir", tmp_path / "run", "--max-bytes", 700),
-        *("--effort", "quick", "--max-epochs", 2, "--embedding-dim", 8),
+        *("--effort", "quick", *_QUICK),
         *(x for method in methods for x in ("--compare", method)),
     )
     assert result.exit_code == 0, result.output
     found = {e["method"]: e for e in of_run(tmp_path / "run")["baselines"]}
-    assert [*found] == ["gradual-magnitude", "hot-rows", "low-rank"]
+    assert [*found] == [*methods[:-1]]
     for entry in found.values():
         assert entry["exported_bytes"]["int8"]["table"] <= 700
         assert entry["max_bytes"] == 700
+        assert 0.9 < entry["test"]["auc"] <= 1
     assert "no cce table is as small as 700" in result.output  # its pointers
 
 

@@ -39,7 +39,7 @@ def test_programs_take_turns_in_processes_of_their_own():
     assert measured["small"].milliseconds == [11, 12, 13]
     assert measured["large"].milliseconds == [21, 22, 23]
     assert measured["large"].median == 22
-    assert measured["large"].spread == "21.0 - 23.0"
+    assert measured["large"].spread() == "21.0 - 23.0"
     difference = measured["large"].memory - measured["small"].memory
     assert 150 * MIB < difference < 250 * MIB
 

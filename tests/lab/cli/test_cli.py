@@ -2,11 +2,13 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 
 import keras_pep
 from keras_pep.lab.cli import main
+from tests.backends import eagerly, python
 from tests.commands import Command
 
 COMMAND = Path(sys.executable).with_name("keras-pep")
@@ -72,7 +75,10 @@ def trained(movielens, tmp_path_factory):
     """A run of one size and its dense model."""
     run = tmp_path_factory.mktemp("trained") / "run"
     data = ("--dataset", "movielens", "--data-dir", movielens)
-    result = invoke("train", *data, "--run-dir", run, *QUICK, "--budget", 300)
+    with eagerly():
+        result = invoke(
+            *("train", *data, "--run-dir", run, *QUICK, "--budget", 300)
+        )
     assert result.exit_code == 0, result.output
     return run
 
@@ -198,6 +204,7 @@ def test_tickets_and_models_belong_together(trained):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_baselines_of_the_same_budget_are_compared(train, tmp_path):
     methods = ("uniform", "mixed-dimension", "magnitude", "paper")
     budgets = 400, 30  # the smaller one does not hold a column
@@ -232,6 +239,7 @@ def test_baselines_of_the_same_budget_are_compared(train, tmp_path):
     assert re.search(rf"mixed-dimension 400 .*{auc:.4f}", again.output)
 
 
+@pytest.mark.usefixtures("eager")
 def test_first_order_weights_share_the_budget(train, tmp_path):
     result = train("--budget", 300, "--linear", "pep")
     assert result.exit_code == 0, result.output
@@ -246,34 +254,7 @@ def test_first_order_weights_share_the_budget(train, tmp_path):
     assert set(ticket.tables) == {"embedding", "linear_weights"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--start", "finetune", "--model", "deepfm", "--linear", "pep"),
-        ("--model", "autoint", "--deep", "--optimizer", "lazy-adam"),
-        ("--model", "fvfm", "--linear", "pep", "--start", "reinit"),
-        ("--model", "dcn", "--optimizer", "rowwise-adagrad"),
-    ],
-    ids=" ".join,
-)
-def test_models_and_ways_to_retrain(train, arguments, tmp_path):
-    result = train("--budget", 300, *arguments)
-    assert result.exit_code == 0, result.output
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    (budget,) = metrics["budgets"]
-    assert budget["embedding_parameters"] == close_to(300)
-    start = "rewind"
-    if "--start" in arguments:
-        start = arguments[arguments.index("--start") + 1]
-    assert budget["retrain"] == start
-    model = keras.saving.load_model(tmp_path / "run" / "budget-300.keras")
-    assert (getattr(model, "deep", None) is not None) == (
-        bool({"--deep", "deepfm", "dcn"} & {*arguments})
-    )
-
-
-@pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("granularity", ["feature", "field-dimension"])
 def test_granularities_are_spelt_with_a_hyphen(train, granularity, tmp_path):
     result = train(
@@ -290,6 +271,7 @@ def test_granularities_are_spelt_with_a_hyphen(train, granularity, tmp_path):
     assert budget["embedding_parameters"] == close_to(300)
 
 
+@pytest.mark.usefixtures("eager")
 def test_logistic_regression_keeps_features(train, tmp_path):
     result = invoke("train", "--model", "lr", "--embedding-dim", 4)
     assert result.exit_code == 2
@@ -300,6 +282,7 @@ def test_logistic_regression_keeps_features(train, tmp_path):
     assert metrics["budgets"][0]["total_parameters"] == 31
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_budget_out_of_reach_of_the_paper_is_reported(train, tmp_path):
     """The dense model, and what else there is, is not lost for it."""
     result = train(
@@ -347,6 +330,7 @@ def test_results_are_not_overwritten(train, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_a_run_is_repeated_by_its_config(train, tmp_path):
     settings = ("--budget", 300, "--retrain-epochs", 1, "--l2", 1e-4)
     assert train(*settings, "--optimizer", "lazy-adam").exit_code == 0
@@ -400,6 +384,7 @@ def test_resume_takes_no_other_settings(trained, tmp_path):
     assert "is not a run directory" in result.output
 
 
+@pytest.mark.usefixtures("eager")
 def test_force_leaves_nothing_of_the_old_run(train, finished):
     run_dir = finished
     (run_dir / "notes.txt").write_text("mine")
@@ -462,6 +447,7 @@ def test_wrong_usage_exits_with_2(arguments, found):
     assert found in result.output
 
 
+@pytest.mark.usefixtures("eager")
 def test_config_file_gives_defaults_and_flags_win(train, tmp_path):
     path = tmp_path / "run.toml"
     path.write_text(
@@ -521,6 +507,7 @@ def test_evaluate_says_which_model_is_missing_or_damaged(finished):
     assert "budget-300.keras not found" in invoke("evaluate", finished).output
 
 
+@pytest.mark.usefixtures("eager")
 def test_evaluate_from_elsewhere_and_with_moved_data(
     train, small_movielens, tmp_path, monkeypatch
 ):
@@ -536,6 +523,7 @@ def test_evaluate_from_elsewhere_and_with_moved_data(
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.usefixtures("eager")
 def test_malformed_rows_are_reported(train, small_movielens, tmp_path):
     ratings = small_movielens / "ratings.dat"
     ratings.write_text("1::2::9::978999999\n" + ratings.read_text())
@@ -580,6 +568,7 @@ def test_the_papers_search_is_a_baseline_too(train, tmp_path):
     assert metrics["search"]["granularity"] == "global"
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_narrower_table_is_searched_for_the_same_budget(train, tmp_path):
     arguments = ("--budget", 100, "--search-dim", 3, "--search-rate", 0.01)
     result = train(*arguments)
@@ -607,6 +596,7 @@ def test_a_narrower_table_is_searched_for_the_same_budget(train, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_labels_are_softened_by_the_dense_model_if_there_is_one(
     train, tmp_path
 ):
@@ -636,12 +626,13 @@ def test_labels_are_softened_by_the_dense_model_if_there_is_one(
 def test_help_is_there_at_once():
     code = (
         "import sys, keras_pep.lab.cli\n"
-        "print([m for m in ('tensorflow', 'keras') if m in sys.modules])\n"
+        "print({'tensorflow', 'keras', 'plotly'} & {*sys.modules})\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "[]\n"
+    assert python("-c", code).stdout == "set()\n"
+
+
+def have_terminal(path):
+    os.dup2(os.open(path, os.O_RDWR), 1)
 
 
 @pytest.mark.slow
@@ -650,27 +641,23 @@ def test_a_terminal_has_a_bar_and_its_cursor_back(
     small_movielens, tmp_path, seed
 ):
     main_end, command_end = pty.openpty()
-    process = subprocess.Popen(
-        [
-            *(COMMAND, "train", "--dataset", "movielens", "--seed", seed),
-            *("--data-dir", small_movielens, "--run-dir", tmp_path / "run"),
-            *("--budget", "300", *QUICK),
-        ],
-        stdout=command_end,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
+    process = Command(
+        tmp_path,
+        *("train", "--dataset", "movielens", "--seed", seed),
+        *("--data-dir", small_movielens, "--run-dir", tmp_path / "run"),
+        *("--budget", "300", *QUICK),
+        before=partial(have_terminal, os.ttyname(command_end)),
     )
-    os.close(command_end)
     output = b""
-    try:
-        while part := os.read(main_end, 4096):
-            output += part
-    except OSError:  # how Linux says that the other end is closed
-        pass
-    finally:
-        os.close(main_end)
-        process.wait(timeout=60)
-    assert process.returncode == (0 if seed == "0" else 2)
+    while True:
+        alive = process.is_alive()
+        if select.select([main_end], [], [], 0.1)[0]:
+            output += os.read(main_end, 4096)
+        elif not alive:
+            break
+    os.close(main_end)
+    os.close(command_end)
+    assert process.exitcode == (0 if seed == "0" else 2)
     assert (b"search         epoch   1  [" in output) == (seed == "0")
     assert output.rfind(b"\x1b[?25l") <= output.rfind(b"\x1b[?25h")
 
@@ -762,8 +749,8 @@ def test_movielens_for_real(ml_1m, tmp_path):
     result = invoke(
         *("train", "--dataset", "movielens", "--data-dir", ml_1m),
         *("--features", "paper", "--budget", 30000, "--run-dir", run_dir),
-        *("--max-epochs", 3, "--search-epochs", 4, "--retrain-epochs", 2),
-        *("--batch-size", 4096, "--learning-rate", 0.006),
+        *("--max-epochs", 2, "--search-epochs", 3, "--retrain-epochs", 2),
+        *("--batch-size", 4096, "--learning-rate", 0.008),
     )
     assert result.exit_code == 0, result.output
     assert result.stderr == ""

@@ -8,7 +8,7 @@ import keras_pep
 from keras_pep.data import kaggle
 from keras_pep.lab.cli import dataset
 from keras_pep.lab.run import RunDirectory
-from tests.lab.cli.test_cli import invoke
+from tests.lab.cli.test_cli import close_to, invoke
 
 QUICK = ["--max-epochs", "4", "--sparsity", "0.5", "--embedding-dim", "4"]
 
@@ -42,17 +42,28 @@ def test_the_command_knows_every_dataset():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "model", ["lr", "fm", "fvfm", "deepfm", "dcn", "autoint"]
+    ("model", "start", "options"),
+    [
+        ("fm", None, ""),
+        ("lr", None, "--effort quick"),
+        ("deepfm", "finetune", "--start finetune --linear pep"),
+        ("autoint", "rewind", "--deep --optimizer lazy-adam"),
+        ("fvfm", "reinit", "--start reinit --linear pep"),
+        ("dcn", "rewind", "--optimizer rowwise-adagrad"),
+        ("gem", "rewind", "--linear pep"),
+    ],
 )
-def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
+def test_own_files_train_with_the_label_alone(
+    clicks, tmp_path, model, start, options
+):
+    """Every model, and every way to retrain one."""
     run = tmp_path / "run"
     quick = QUICK if model != "lr" else QUICK[:4]
     quick = [*quick, "--batch-size", "128", "--learning-rate", "0.03"]
-    if model != "fm":
-        quick += ["--effort", "quick"]
     result = invoke(
         *("train", "--dataset", clicks, "--label", "clicked", *quick),
-        *("--model", model, "--run-dir", run),
+        *("--model", model, "--run-dir", run, *options.split()),
+        *(("--search", "budget") if start else ()),
     )
     assert result.exit_code == 0, result.output
     assert f"\n{NOTE}\nrun directory: " in result.output
@@ -65,8 +76,15 @@ def test_own_files_train_with_the_label_alone(clicks, tmp_path, model):
     assert evaluated.exit_code == 0, evaluated.output
     figures = json.loads(evaluated.output)
     assert figures[0]["auc"] == metrics["dense"]["test"]["auc"]
-    deep = getattr(RunDirectory(run).load_model("dense"), "deep", None)
-    assert (deep is not None) == (model in ("deepfm", "dcn"))
+    directory = RunDirectory(run)
+    deep = getattr(directory.load_model("dense"), "deep", None)
+    assert (deep is not None) == (
+        model in ("deepfm", "dcn") or "--deep" in options
+    )
+    if start:
+        (budget,) = metrics["budgets"]
+        assert budget["embedding_parameters"] == close_to(budget["target"])
+        assert budget["retrain"] == start
 
 
 @pytest.mark.slow
@@ -153,6 +171,7 @@ def test_prepare_writes_vocabularies_and_reads_them(clicks, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_train_takes_the_split_that_prepare_has_made(clicks, tmp_path):
     frame = pd.read_csv(clicks)
     frame["day"] = np.arange(3000) // 100
@@ -189,6 +208,7 @@ def test_prepare_says_how_rows_are_taken(tmp_path):
     assert "features: 8 in 1 fields (user 8)" in result.output
 
 
+@pytest.mark.usefixtures("eager")
 def test_train_finds_what_is_prepared(clicks, tmp_path):
     cache = ("--cache-dir", tmp_path / "cache")
     data = ("--dataset", clicks, "--label", "clicked", *cache)

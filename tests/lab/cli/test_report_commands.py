@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 
 from keras_pep.lab.run import RunDirectory
@@ -97,14 +94,3 @@ def test_errors_are_one_line(run, tmp_path, command):
         assert len(result.output.splitlines()) == 1
         assert message in result.output
         assert not output.exists()
-
-
-def test_help_does_not_load_plotly():
-    code = (
-        "import sys, keras_pep.lab.cli\n"
-        "print([m for m in ('plotly', 'keras') if m in sys.modules])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "[]\n"

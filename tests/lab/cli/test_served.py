@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from keras_pep.lab.run import RunDirectory
+from tests.backends import eagerly
 from tests.clicks import FIELDS, labelled_rows, raw_rows, write_csv
 from tests.lab.cli.test_cli import QUICK, invoke
 
@@ -18,19 +19,14 @@ def trained(tmp_path_factory):
     """A run on a file of one's own, which has fields of every kind."""
     folder = tmp_path_factory.mktemp("trained")
     write_csv(folder / "clicks.csv", labelled_rows(2000), delimiter=";")
-    result = invoke(
-        *("train", "--dataset", folder / "clicks.csv", "--label", "clicked"),
-        *(
-            "--delimiter",
-            ";",
-            "--fields",
-            ",".join(FIELDS),
-            "--cache-dir",
-            folder / "cache",
-        ),
-        *("--run-dir", folder / "run", "--linear", "pep", *QUICK),
-        *("--budget", 400, "--budget", 150),
-    )
+    with eagerly():
+        result = invoke(
+            *("train", "--dataset", folder / "clicks.csv"),
+            *("--label", "clicked", "--delimiter", ";"),
+            *("--fields", ",".join(FIELDS), "--cache-dir", folder / "cache"),
+            *("--run-dir", folder / "run", "--linear", "pep", *QUICK),
+            *("--budget", 400, "--budget", 150),
+        )
     assert result.exit_code == 0, result.output
     shutil.rmtree(folder / "cache")  # nothing below needs the data
     (folder / "clicks.csv").unlink()

@@ -23,6 +23,7 @@ from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.table import advice
 from keras_pep.lab.run.tuning import DroppedIfBehind, Training, Tuning
 from keras_pep.sparse import SparseTable
+from tests.backends import eagerly
 from tests.few_rows import have_rows
 from tests.lab.run.results import without_times
 from tests.lab.run.test_resume import InterruptedHereError, interrupting
@@ -47,7 +48,8 @@ def _few_rows():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     directory = RunDirectory(tmp_path_factory.mktemp("auto") / "run")
-    return directory, train(Config(**SHORT), directory)
+    with eagerly():
+        return directory, train(Config(**SHORT), directory)
 
 
 def test_every_size_has_the_best_of_several_methods(run):
@@ -112,6 +114,7 @@ def test_nothing_but_results_is_left(run):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_it_goes_on_where_it_was_interrupted(tmp_path):
     config = Config(**SHORT, embedding_dim=8, l2=1e-4, max_bytes=("4kB",))
     expected = train(config, RunDirectory(tmp_path / "whole"))
@@ -123,6 +126,7 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path):
     assert without_times(resume(directory)) == without_times(expected)
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_size_in_entries_and_one_in_bytes(tmp_path):
     config = Config(
         **{**SHORT, "max_epochs": 1},
@@ -146,6 +150,7 @@ def test_a_size_in_entries_and_one_in_bytes(tmp_path):
     json.dumps(metrics)
 
 
+@pytest.mark.usefixtures("eager")
 def test_what_fails_takes_nothing_along(tmp_path, monkeypatch):
     failing = {"dense-2", "try-one-shot-1"}
 

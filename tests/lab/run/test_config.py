@@ -36,7 +36,7 @@ def test_the_dense_model_decides_how_long_and_how_fast_others_train(
 
 
 def test_small_tables_are_retrained_with_half_of_the_l2():
-    config = Config(l2=4e-5)
+    config = Config(l2=4e-5, search="budget")
     shares = [
         config.retraining_optimizer(0.01, 100, kept).l2
         for kept in (0.2, 0.1, 0.0999, 0.01)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -27,6 +28,7 @@ from keras_pep.lab.run import (
 )
 from keras_pep.lab.scoring import scorer_of_saved_model
 from keras_pep.serving import describe
+from tests.backends import eagerly
 from tests.commands import Command, leave_graphs_alone
 from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import state
@@ -85,9 +87,10 @@ def days(tmp_path_factory):
         sparsity=(0.5,),
         search_epochs=2,
         retrain_epochs=2,
-        baseline=False,
+        baseline=True,
     )
-    train(first, directory)
+    with eagerly():
+        train(first, directory)
     return folder
 
 
@@ -131,11 +134,33 @@ def test_known_values_keep_ids_and_new_ones_get_some(days, later):
     assert continued_line(metrics).startswith("20 new values, 20 gone. On ")
 
 
+@pytest.mark.parametrize(
+    "dense", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_with_all_rows_the_full_table_goes_on(days, tmp_path, dense):
+    """Or what there is of it, if the earlier run has no dense model."""
+    shutil.copytree(days / "first", tmp_path / "first")
+    first = RunDirectory(tmp_path / "first")
+    if not dense:
+        (tmp_path / "first" / "dense.keras").unlink()
+        before = first.read_json("metrics.json")
+        first.write_json("metrics.json", {**before, "dense": None})
+    config = replace(second(days), continued=str(first.path), decay=0.0)
+    directory = RunDirectory(tmp_path / "second")
+    metrics = train(config, directory)
+    check_size(first, directory, metrics)
+    check_better(metrics)
+    assert metrics["dense"]["test"]["auc"] > 0.8
+    # The next one goes on from this one's.
+    assert (tmp_path / "second" / "dense.keras").exists()
+
+
 def test_the_size_stays_and_new_features_have_their_part(days, later):
-    directory, metrics = later
-    (before,) = RunDirectory(days / "first").read_json("metrics.json")[
-        "budgets"
-    ]
+    check_size(RunDirectory(days / "first"), *later)
+
+
+def check_size(first, directory, metrics):
+    (before,) = first.read_json("metrics.json")["budgets"]
     (now,) = metrics["budgets"]
     assert now["target"] == before["target"]
     assert now["embedding_parameters"] <= before["target"]
@@ -150,7 +175,10 @@ def test_the_size_stays_and_new_features_have_their_part(days, later):
 
 
 def test_the_new_model_is_better_on_new_rows(later):
-    _, metrics = later
+    check_better(later[1])
+
+
+def check_better(metrics):
     (now,) = metrics["budgets"]
     before = metrics["continued"]["before"]["test"]["auc"]
     assert now["test"]["auc"] > before + 0.05
@@ -193,10 +221,8 @@ def scores(score, folder):
 
 def test_the_next_version_is_exported_beside_the_last(days, later, tmp_path):
     directory, _ = later
-    first = export_run(RunDirectory(days / "first"), folder=tmp_path / "clicks")
-    metrics = directory.read_json("metrics.json")
-    metrics["continued"]["export_before"] = str(first.path)
-    directory.write_json("metrics.json", metrics)
+    # Later than the run that goes on from it.
+    export_run(RunDirectory(days / "first"), folder=tmp_path / "clicks")
     made = export_run(directory, quantize=None, unless_worse=0.001)
     assert made.path == tmp_path / "clicks" / "2"
     written = made.path / "assets.extra" / "keras_pep.json"
@@ -266,11 +292,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_was_not(days, later, tmp_path):
     assert process.exitcode == 0
     assert checksums(days / "first") == before
     found = RunDirectory(tmp_path / "run").read_json("metrics.json")
-    # The first run may have been exported meanwhile.
-    whole = {**later[1], "continued": {**later[1]["continued"]}}
-    for metrics in (found, whole):
-        del metrics["continued"]["export_before"]
-    assert without_times(found) == without_times(whole)
+    assert without_times(found) == without_times(later[1])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from keras_pep import data
 from keras_pep.data.dataset import DataError
 from keras_pep.lab.run import Config, RunDirectory, RunError, train
+from tests.backends import eagerly
 from tests.lab.run.test_resume import InterruptedHereError, interrupting
 from tests.said import saying
 
@@ -39,7 +40,8 @@ def run(tmp_path_factory):
         retrain_epochs=2,
         sparsity=(0.5, 0.8),
     )
-    with pytest.raises(InterruptedHereError), saying(interrupting(9)):
+    interrupted = pytest.raises(InterruptedHereError)
+    with eagerly(), interrupted, saying(interrupting(9)):
         train(config, directory)
     return directory, config
 

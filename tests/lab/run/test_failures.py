@@ -15,9 +15,10 @@ from tests.lab.cli.test_cli import invoke
 from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import folder
 
+pytestmark = pytest.mark.usefixtures("eager")
 SHORT = {
     "search": "budget",
-    "batch_size": 256,
+    "batch_size": 1024,
     "max_epochs": 1,
     "search_epochs": 2,
     "retrain_epochs": 1,

@@ -1,5 +1,6 @@
 """`kill -9` at any moment: nothing is lost, and no file is broken."""
 
+import functools
 import os
 import random
 import shutil
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from keras_pep.lab.run import RunDirectory
-from tests.commands import Command
+from tests.commands import Command, leave_graphs_alone
 from tests.lab.run.results import without_times
 
 pytestmark = pytest.mark.slow
@@ -34,13 +35,14 @@ RUNS = max(1, int(os.environ.get("KERAS_PEP_KILLS", "10")) // len(MOMENTS))
 def test_killed_at_every_moment(tmp_path):
     """Each run ends as one that was never killed."""
     moments = random.Random(0)
-    whole = Command(folder(tmp_path / "whole"), *TRAIN)
+    command = functools.partial(Command, before=leave_graphs_alone)
+    whole = command(folder(tmp_path / "whole"), *TRAIN)
     for number in range(RUNS):
         killed = folder(tmp_path / str(number))
         for pattern in MOMENTS:
             if pattern == PREPARES:
                 shutil.rmtree(killed / "cache", ignore_errors=True)
-            process = Command(killed, *command_for(killed))
+            process = command(killed, *command_for(killed))
             before = state(killed, pattern)
             while state(killed, pattern) <= before:
                 assert process.is_alive(), f"over before {pattern}"
@@ -51,7 +53,7 @@ def test_killed_at_every_moment(tmp_path):
             process.join()
             assert process.exitcode == -signal.SIGKILL
             every_file_is_whole(killed / "run")
-        process = Command(killed, *command_for(killed))
+        process = command(killed, *command_for(killed))
         process.join()
         whole.join()
         assert (process.exitcode, whole.exitcode) == (0, 0)

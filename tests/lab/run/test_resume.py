@@ -19,7 +19,7 @@ from tests.lab.run.results import without_times
 from tests.lab.run.test_killed import folder
 from tests.said import saying
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
 
 SETTINGS = {
     "budget": {
@@ -27,6 +27,7 @@ SETTINGS = {
         "linear": "pep",
         "sparsity": (0.8,),
         "compare": ("uniform", "magnitude"),
+        **{"max_epochs": 2, "search_epochs": 2},
     },
     "paper": {
         "search": "paper",
@@ -40,11 +41,12 @@ SETTINGS = {
         "optimizer": "lazy_adam",
         "start": "finetune",
         "sparsity": (0.8, 0.9),
+        **{"max_epochs": 2, "search_epochs": 2},
     },
 }
 SHORT = {
     "search": "budget",
-    "batch_size": 256,
+    "batch_size": 512,
     "max_epochs": 3,
     "search_epochs": 3,
     "retrain_epochs": 2,

@@ -16,13 +16,16 @@ from keras_pep.lab.run import (
 )
 from keras_pep.lab.settings import Settings
 from keras_pep.metrics import predict
+from tests.lab.run import test_resume
 from tests.lab.run.results import without_times
-from tests.lab.run.test_resume import (
-    SHORT,
-    InterruptedHereError,
-    interrupting,
-)
+from tests.lab.run.test_resume import InterruptedHereError, interrupting
 from tests.said import saying
+
+pytestmark = pytest.mark.usefixtures("eager")
+SHORT = {
+    **test_resume.SHORT,
+    **{"max_epochs": 2, "search_epochs": 2, "retrain_epochs": 1},
+}
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def clicks(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["time:when", "column:part", "files"])
+@pytest.mark.parametrize("split", ["time:when", "files"])
 def test_a_run_goes_on_and_is_evaluated_by_its_own_split(
     clicks, tmp_path, split
 ):
@@ -132,6 +135,8 @@ def test_a_run_counts_by_weight(clicks, tmp_path):
     )
     whole, broken = (RunDirectory(tmp_path / name) for name in "ab")
     expected = train(config, whole)
+    assert expected["split"] == "column:part"
+    assert expected["rows"] == frame["part"].value_counts().to_dict()
     user, label, weight, split, *others = expected["columns"]
     users = frame["user"]
     new = ~users.isin(users[frame["part"] == "train"])

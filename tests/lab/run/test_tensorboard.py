@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
 )
 
 from keras_pep.lab.run import Config, RunDirectory, train
+from tests.backends import eagerly
 from tests.few_rows import have_rows
 
 
@@ -25,7 +26,7 @@ def run(tmp_path_factory):
         sparsity=(0.8,),
         granularity="dimension",
     )
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, eagerly():
         have_rows(patch, 4000)
         return directory, train(config, directory)
 
@@ -110,7 +111,7 @@ def test_logs_of_an_old_run_go_and_nothing_else(run, tmp_path):
     assert not directory.logs.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_a_run_goes_on_without_them(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
         "keras_pep.lab.run.tensorboard.TensorBoardLog._write", _full

@@ -20,7 +20,7 @@ from keras_pep.data.spelling import spelled
 
 _IN_MEMORY = 128 << 20  # bytes of the counts of all fields
 _OF_TABLE = 4 << 10  # bytes that a table takes beside its counts
-_AT_ONCE = 1 << 19  # counts that are merged
+_PART = 1 << 14  # counts of a file that are read at once
 _FILES = 64  # of a field
 
 _SUMS = ("times", "tested", "before")
@@ -101,7 +101,7 @@ class ValueCounter:
         self._write([table])
         if len(self._files) == _FILES:
             files, self._files = self._files, []
-            self._write(_merged(map(_mapped, files)))
+            self._write(_merged(map(_read, files)))
             for path in files:
                 path.unlink()
 
@@ -112,7 +112,7 @@ class ValueCounter:
         # Python's file says why it cannot be written.
         with path.open("wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
             for table in tables:
-                writer.write_table(table)
+                writer.write_table(table, _PART)
         self._files.append(path)
 
     def counts(self) -> Iterator[Any]:
@@ -124,8 +124,10 @@ class ValueCounter:
         """
         pairs = tested = 0
         unseen = np.zeros(2, dtype=np.int64)
-        tables = [*map(_mapped, self._files), _sum(self._tables)]
-        for table in _merged(tables):
+        held, runs = _sum(self._tables), [*map(_read, self._files)]
+        if held.num_rows:
+            runs.append(iter([held]))
+        for table in _merged(runs) if runs else [held]:
             starts = _starts([table["value"]])
             value = table["value"].take(pa.array(starts)).combine_chunks()
             trained = table["times"].to_numpy() > 0
@@ -158,30 +160,38 @@ def shrink(counters: Sequence[ValueCounter]) -> None:
         max(counters, key=lambda each: each.size).shrink()
 
 
-def _merged(tables: Iterable[Any]) -> Iterator[Any]:
-    """Add up sorted counts, a range of values at a time."""
-    left = [table for table in tables if table.num_rows]
-    if not left:
-        yield _SCHEMA.empty_table()
+def _merged(runs: Iterable[Iterator[Any]]) -> Iterator[Any]:
+    """Add up counts that come in parts, sorted by value; all of a value once.
+
+    Args:
+        runs: Of each file, parts that are not empty.
+
+    Yields:
+        Tables in which values rise.
+    """
+    left = [(part, run) for run in runs for part in [next(run)]]
     while left:
-        rows = max(_AT_ONCE // len(left), 1)
-        last = min(
-            table["value"][min(rows, table.num_rows) - 1].as_py()
-            for table in left
-        )
-        ends = [
-            bisect.bisect_right(table["value"], last, key=_as_py)
-            for table in left
-        ]
-        parts = [
-            table.slice(0, end) for table, end in zip(left, ends, strict=True)
-        ]
-        yield _sum(parts) if len(parts) > 1 else parts[0]
-        left = [
-            table.slice(end)
-            for table, end in zip(left, ends, strict=True)
-            if end < table.num_rows
-        ]
+        last = min(part["value"][-1].as_py() for part, _ in left)
+        taken, going = [], []
+        for part, run in left:
+            # The next part may go on with the last value.
+            while part is not None:
+                end = bisect.bisect_right(part["value"], last, key=_as_py)
+                taken.append(part.slice(0, end))
+                if end < part.num_rows:
+                    going.append((part.slice(end), run))
+                    break
+                part = next(run, None)
+        left = going
+        yield _sum(taken) if len(taken) > 1 else taken[0]
+
+
+def _read(path: Path) -> Iterator[Any]:
+    """Read a file by parts: pages of a map would count as memory."""
+    with pa.OSFile(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        for place in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(place)])
 
 
 def _sum(tables: Sequence[Any]) -> Any:
@@ -207,10 +217,6 @@ def _starts(keys: Sequence[Any]) -> np.ndarray:
         differs = pa.compute.not_equal(key.slice(1), key.slice(0, len(key) - 1))
         new[1:] |= differs.to_numpy()
     return np.flatnonzero(new)
-
-
-def _mapped(path: Path) -> Any:
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def _as_py(value: Any) -> Any:

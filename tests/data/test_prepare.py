@@ -13,7 +13,7 @@ import pytest
 
 from keras_pep import data
 from keras_pep.data import DataError, stored
-from keras_pep.data.prepare import _Sample
+from keras_pep.data.fitting import Sample
 from tests.commands import processes
 from tests.formats import CRITEO_COLUMNS
 
@@ -370,8 +370,8 @@ def test_there_may_be_more_columns_than_open_files(tmp_path):
 
 
 def test_a_sample_of_numbers_stays_small_and_fair(monkeypatch):
-    monkeypatch.setattr("keras_pep.data.prepare._SAMPLE", 5000)
-    sample = _Sample(np.random.default_rng(0))
+    monkeypatch.setattr("keras_pep.data.fitting._SAMPLED", 5000)
+    sample = Sample(np.random.default_rng(0))
     for start in range(0, 100_000, 1000):
         sample.add(np.arange(start, start + 1000, dtype=float))
     assert 2000 < sample.numbers.size <= 5000
@@ -381,10 +381,10 @@ def test_a_sample_of_numbers_stays_small_and_fair(monkeypatch):
     np.testing.assert_allclose(
         edges, 100_000 * np.arange(1, 32) / 32, atol=4 * 0.5e5 / 2000**0.5
     )
-    few = _Sample(np.random.default_rng(0))
+    few = Sample(np.random.default_rng(0))
     few.add(np.array([1.0, 2.0, np.nan, np.inf, 2.0, 3.0]))
     assert few.edges() == (2.0, 3.0)  # below 2, 2, 3
-    assert _Sample(np.random.default_rng(0)).edges() == ()
+    assert Sample(np.random.default_rng(0)).edges() == ()
 
 
 def test_columns_read_what_they_are_asked_for(small_criteo):

@@ -396,13 +396,13 @@ def _example(vocabulary: Vocabulary) -> Any:
 
         form = vocabulary.field.time_format or "%Y-%m-%d %H:%M:%S"
         return datetime.datetime(2026, 11, 22, 10, 0, 0).strftime(form)
-    values = vocabulary.values
-    if values.dtype == object:  # None: of an id that is free
-        values = values[values != None]  # noqa: E711
-    if not values.size or kind == "hash":
+    from keras_pep.serving.raw import input_of
+
+    values = vocabulary.texts().drop_null()  # of ids that are free
+    if not len(values) or kind == "hash":
         return ""
-    value = values[values.size // 2]
-    return int(value) if values.dtype.kind in "iu" else str(value)
+    value = values[len(values) // 2].as_py()
+    return int(value) if input_of(vocabulary).is_integer else str(value)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,8 @@ def input_of(vocabulary: Vocabulary) -> tf.DType:
     """Type of a field's raw values: string, int64 or float64."""
     if vocabulary.field.kind in ("number", "log"):
         return tf.float64
-    if vocabulary.values.dtype.kind in "iu" and not vocabulary.field.buckets:
+    kind = getattr(vocabulary.values, "dtype", np.dtype(object)).kind
+    if kind in "iu" and not vocabulary.field.buckets:
         return tf.int64
     return tf.string
 

@@ -1,4 +1,4 @@
-"""What JAX and PyTorch compute: a program for one process of each.
+"""A program that computes with JAX or PyTorch, in one process of each.
 
 Reads tables as JSON, and prints what it has found as JSON.
 """
@@ -79,7 +79,7 @@ def drawn_on_devices():
 
 
 def exported():
-    """What is said of an export."""
+    """Return the message of an export on this backend, if it fails."""
     model = keras_pep.models.FM((4, 4), 8)
     model.build()
     try:

@@ -245,6 +245,12 @@ class Vocabulary:
             values = values.astype(str)
         return as_texts(values)
 
+    @property
+    def integers(self) -> bool:
+        """Whether the values are integers, and not text."""
+        values = self.values
+        return isinstance(values, np.ndarray) and values.dtype.kind in "iu"
+
     def extended(
         self,
         counts: Mapping[str, float] | Iterable[Any],

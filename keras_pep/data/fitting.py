@@ -1,4 +1,4 @@
-"""What rows say of fields before values are counted: edges and lengths."""
+"""Edges of bins and lengths of lists, found before values are counted."""
 
 import logging
 from collections import Counter

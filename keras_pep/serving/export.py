@@ -396,13 +396,11 @@ def _example(vocabulary: Vocabulary) -> Any:
 
         form = vocabulary.field.time_format or "%Y-%m-%d %H:%M:%S"
         return datetime.datetime(2026, 11, 22, 10, 0, 0).strftime(form)
-    from keras_pep.serving.raw import input_of
-
     values = vocabulary.texts().drop_null()  # of ids that are free
     if not len(values) or kind == "hash":
         return ""
     value = values[len(values) // 2].as_py()
-    return int(value) if input_of(vocabulary).is_integer else str(value)
+    return int(value) if vocabulary.integers else str(value)
 
 
 @contextlib.contextmanager

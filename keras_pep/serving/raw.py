@@ -49,8 +49,7 @@ def input_of(vocabulary: Vocabulary) -> tf.DType:
     """Type of a field's raw values: string, int64 or float64."""
     if vocabulary.field.kind in ("number", "log"):
         return tf.float64
-    kind = getattr(vocabulary.values, "dtype", np.dtype(object)).kind
-    if kind in "iu" and not vocabulary.field.buckets:
+    if vocabulary.integers and not vocabulary.field.buckets:
         return tf.int64
     return tf.string
 

@@ -122,7 +122,7 @@ def test_values_and_ids_equal_a_slow_version(tmp_path, kind, least, most):
 
 
 def slowly_extended(known, seen, least, evict_below, most):
-    """What `Vocabulary.extended` returns, value by value."""
+    """Extend a vocabulary value by value, as `Vocabulary.extended` does."""
     known = list(known)
     new = [v for v, n in seen.items() if n >= least and v not in known]
     new.sort(key=lambda value: (-seen[value], value.encode()))

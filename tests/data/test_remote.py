@@ -19,7 +19,7 @@ DAYS = ("day=2026-11-21", "day=2026-11-22")
 
 
 class Store(http.server.BaseHTTPRequestHandler):
-    """What S3 does for a reader: lists objects, and sends ranges of them."""
+    """A small S3 for readers: it lists objects, and sends ranges of them."""
 
     protocol_version = "HTTP/1.1"
 

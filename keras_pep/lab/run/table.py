@@ -123,7 +123,7 @@ def continued_line(metrics: Mapping[str, Any]) -> str | None:
         sum(field[what] for field in changes["fields"].values())
         for what in ("added", "gone")
     )
-    (now,) = metrics["budgets"]
+    now = (metrics["budgets"] or [metrics["dense"]])[0]
     before = changes["exported_bytes_before"]["int8"]["table"]
     return (
         f"{added:,} new values, {gone:,} gone. On today's test rows: AUC "

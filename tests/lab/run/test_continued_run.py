@@ -151,6 +151,8 @@ def test_with_all_rows_the_full_table_goes_on(days, tmp_path, dense):
     check_size(first, directory, metrics)
     check_better(metrics)
     assert metrics["dense"]["test"]["auc"] > 0.8
+    # As of a run that has chosen the dense model.
+    assert "20 new values" in continued_line({**metrics, "budgets": []})
     # The next one goes on from this one's.
     assert (tmp_path / "second" / "dense.keras").exists()
 

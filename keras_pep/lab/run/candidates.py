@@ -21,7 +21,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.artifacts import TICKET
@@ -39,7 +38,7 @@ from keras_pep.lab.run.tuning import (
     Training,
     Tuning,
     build,
-    optimizer,
+    compile_again,
     tell,
 )
 from keras_pep.layers import PEPEmbedding, variables
@@ -305,9 +304,7 @@ class Candidates:
         others = other_weights(model, ticket.tables)
         for weight, value in zip(others, ticket.weights, strict=True):
             variables.assign(weight, value)
-        with run.workers.scope():
-            run.config.compile_model(model, optimizer(run, training))
-        prepare(model)
+        compile_again(run, model, training)
         return self._train(name, model, ticket, training)
 
     def _train(

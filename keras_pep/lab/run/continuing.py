@@ -11,7 +11,6 @@ import numpy as np
 from keras_pep._keras_compat import layers_within
 from keras_pep.data import Earlier
 from keras_pep.data.fields import Vocabulary
-from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import take_best
 from keras_pep.lab.run.directory import RunDirectory, RunError
@@ -23,7 +22,7 @@ from keras_pep.lab.run.results import (
     results,
 )
 from keras_pep.lab.run.size import Size
-from keras_pep.lab.run.tuning import Training, Tuning, optimizer
+from keras_pep.lab.run.tuning import Training, Tuning, compile_again
 from keras_pep.layers import (
     PEPEmbedding,
     PrunedEmbedding,
@@ -239,9 +238,7 @@ def _begin(run: "Run", before: _Before, training: Training) -> keras.Model:
         if (table := table_of(layer)) is not None:
             values = preset("continued_share") * variables.values_of(table)
             variables.assign(table, values)
-    with run.workers.scope():
-        run.config.compile_model(model, optimizer(run, training))
-    prepare(model)
+    compile_again(run, model, training)
     return model
 
 
@@ -312,7 +309,7 @@ def _fit(run: "Run", name: str, model: keras.Model, training: Training) -> None:
     Without L2, which would shrink the features that today's rows do not have.
     """
     training = replace(training, l2=0.0)
-    run.config.compile_model(model, optimizer(run, training))
+    compile_again(run, model, training)
     kept = sum(layer.nonzero_parameters() for layer in pep_layers(model))
     epochs = training.epochs
     run.fit(name, model, epochs, kept=kept, patience=epochs)

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pep.distribution.replicas import prepare
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.progress import clock_time
@@ -323,6 +324,13 @@ def optimizer(run: Run, training: Training) -> keras.Optimizer:
     """Make the optimizer of a training: its rate falls to zero."""
     config, steps = run.config, run.steps(training.epochs)
     return replace(config, l2=training.l2).falling(training.rate, steps)
+
+
+def compile_again(run: Run, model: keras.Model, training: Training) -> None:
+    """Compile a model for another training, on all workers of the run."""
+    with run.workers.scope():
+        run.config.compile_model(model, optimizer(run, training))
+    prepare(model)
 
 
 class DroppedIfBehind(keras.callbacks.Callback):

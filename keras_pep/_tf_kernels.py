@@ -18,7 +18,7 @@ import numpy as np
 from keras_pep.gradients import with_gradient
 
 USED = dict.fromkeys(
-    ("adam", "huge pages", "moments", "sums"),
+    ("adam", "distinct", "huge pages", "moments", "sums"),
     os.environ.get("KERAS_PEP_PLAIN", "0") in ("", "0"),
 )
 
@@ -107,6 +107,22 @@ def _parts(width: int) -> int:
     divisors = (x for x in range(1, width + 1) if width % x == 0)
     parts = next((x for x in divisors if width < _WIDE * x), 0)
     return 0 if parts > 1 and width < _NARROWEST * parts else parts
+
+
+def are_distinct(rows: Any) -> bool:
+    """Whether the graph that is being traced shows that no row comes twice.
+
+    It does if they are the output of `tf.unique`, as with our layers. If a
+    layer is called twice, rows are a concatenation, and nothing is shown.
+    Without it a model that is compiled for XLA learns something else.
+    """
+    import tensorflow as tf
+
+    if not USED["distinct"] or tf.executing_eagerly():
+        return False
+    while rows.op.type in ("Reshape", "Identity", "Cast"):
+        rows = rows.op.inputs[0]
+    return bool(rows.op.type == "Unique" and rows.value_index == 0)
 
 
 def adam(

@@ -14,7 +14,7 @@ from keras_pep._keras_compat import (
     rate_of,
     trained_by,
 )
-from keras_pep._tf_kernels import summed
+from keras_pep._tf_kernels import are_distinct, summed
 from keras_pep.layers import variables
 from keras_pep.optimizers.adam_l2 import L2Mixin
 from keras_pep.optimizers.idle_steps import by_xla
@@ -246,8 +246,10 @@ def _looked_up(gradient: Any, variable: keras.Variable) -> tuple[Any, Any, Any]:
         import tensorflow as tf
 
         if isinstance(gradient, tf.IndexedSlices):
-            rows, positions = tf.unique(gradient.indices)
-            values = summed(gradient.values, positions, tf.shape(rows)[0])
+            rows, values = gradient.indices, gradient.values
+            if not are_distinct(rows):
+                rows, positions = tf.unique(rows)
+                values = summed(values, positions, tf.shape(rows)[0])
             return rows, values, None
     elif by_row(variable):
         touched = ops.not_equal(gradient, 0)

@@ -73,4 +73,4 @@ def test_one_variable_switches_all_tricks_off(value, used):
         "print(json.dumps(list(USED.values())))",
         env={"KERAS_PEP_PLAIN": value},
     )
-    assert found == [used] * 4
+    assert found == [used] * 5

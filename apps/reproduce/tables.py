@@ -58,9 +58,10 @@ def frontier(data: Mapping[str, Sequence[Metrics]]) -> str:
     """Test AUC by bytes as Markdown: what runs took, and their rivals.
 
     Sizes are those of the run's own dense table in int8: half of its bytes, a
-    quarter and so on, or those asked for. A rival stands where it has no more
-    bytes than the size. AUC is that of models as exported, in int8. Below is in
-    how many sizes the best rival is not ahead.
+    quarter and so on, or those asked for. keras-pep and each rival stand there
+    with the best model, by validation, that has no more bytes. AUC is that of
+    models as exported, in int8. Below is in how many sizes the best rival is
+    not ahead.
 
     Args:
         data: The runs of each data set, a seed each.
@@ -106,30 +107,35 @@ def _sizes(
     """For each size in bytes: what runs took, and their rivals.
 
     Yields:
-        The size as a part of the dense table; the entry of each run; and by
-        method the best of each run, by validation, that has no more bytes.
+        The size as a part of the dense table; of each run the best model, by
+        validation, that has no more bytes; and the rivals' by their methods.
     """
     for place in range(min(len(run["budgets"]) for run in runs)):
-        own = [_exported(run["budgets"][place]) for run in runs]
-        allowed = [entry["max_bytes"] for entry in own]
+        allowed = [run["budgets"][place]["max_bytes"] for run in runs]
         if None in allowed:
             continue
+        own: list[Metrics] = []
         rivals: dict[str, list[Metrics]] = {}
         for run, most in zip(runs, allowed, strict=True):
-            fitting = [b for b in run["baselines"] if _size(b) <= most]
-            best = {
-                each["method"]: each
-                for each in sorted(
-                    fitting, key=lambda e: e["validation"]["auc"]
-                )
-            }
-            for method, entry in best.items():
-                rivals.setdefault(method, []).append(_exported(entry))
+            own += _best(run["budgets"], most).values()
+            for method, entry in _best(
+                run["baselines"], most, "method"
+            ).items():
+                rivals.setdefault(method, []).append(entry)
         share = statistics.mean(
             most / _size(run["dense"])
             for most, run in zip(allowed, runs, strict=True)
         )
         yield f"1/{1 / share:.0f}", own, rivals
+
+
+def _best(
+    entries: Sequence[Metrics], most: int, by: str = ""
+) -> dict[Any, Metrics]:
+    """The best of each kind, by validation, that has no more bytes."""
+    fitting = [_exported(each) for each in entries if _size(each) <= most]
+    rising = sorted(fitting, key=lambda e: e["validation"]["auc"])
+    return {each.get(by): each for each in rising}
 
 
 def _size(entry: Metrics) -> int:

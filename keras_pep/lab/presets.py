@@ -127,12 +127,13 @@ PRESETS: Sequence[Preset] = (
         {
             "quick": ("warm-uniform", "one-shot"),
             "normal": (
-                *("warm-uniform", "one-shot", "wide-one-shot"),
-                *("prefix-search",),
+                *("warm-uniform", "mixed-dimension", "one-shot"),
+                *("wide-one-shot", "prefix-search", "gradual-magnitude"),
             ),
             "thorough": (
                 *("uniform", "warm-uniform", "mixed-dimension", "one-shot"),
-                *("wide-one-shot", "prefix-search", "warm-search", "search"),
+                *("wide-one-shot", "prefix-search", "warm-search"),
+                *("gradual-magnitude", "search"),
             ),
         },
         f"{_LOG}: the default run",

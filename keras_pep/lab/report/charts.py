@@ -37,9 +37,12 @@ _LOOKS = {
     "warm-uniform": ("#8e6bbf", "circle", "warm-uniform"),
     "one-shot": ("#a98a00", "circle", "one-shot"),
     "wide-one-shot": ("#7f4f24", "circle", "wide-one-shot"),
+    "gradual-magnitude": ("#d9822b", "circle", "gradual magnitude"),
 }
 # A stage of one of several candidates for a size, of which there are many.
-_CANDIDATE = re.compile(r"(try|search)-([a-z-]+?)(-\d+)?-\d+(?:B(?:-scaled)?)?")
+_CANDIDATE = re.compile(
+    r"(try|search)-([a-z-]+?)((-\d+)?-\d+(?:B(?:-scaled)?)?)?"
+)
 # Told apart with a colour vision deficiency too: after Okabe and Ito.
 _COLORS = ["#0b7fc7", "#d9822b", "#2a9d6f", "#c2456e", "#8e6bbf", "#a98a00"]
 _COLORS += ["#7f4f24", "#7b8794"]

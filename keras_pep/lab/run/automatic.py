@@ -151,7 +151,7 @@ def _sizes(run: Run) -> list[Size]:
 
 
 def _searched(
-    run: Run, training: Training, sizes: Sequence[Size], size: Size
+    run: Run, training: Training, sizes: Sequence[Size], method: str, size: Size
 ) -> tuple[Any, Ticket] | None:
     """Search the whole dense table, once for all sizes that are known.
 
@@ -159,6 +159,7 @@ def _searched(
         run: The run.
         training: How the dense table was trained.
         sizes: Those that are known.
+        method: `"search"` by budget, or `"gradual-magnitude"`.
         size: One of them, or another.
 
     Returns:
@@ -172,10 +173,15 @@ def _searched(
     }
     if not budgets[size]:
         return None
-    stage = "search" if together else f"search-{size.name}"
+    stage, kind = "search", "budget"
+    if method != stage:
+        stage, kind = f"search-{method}", method
+    if not together:
+        stage = f"{stage}-{size.name}"
     wanted = sorted({b for b in budgets.values() if b}, reverse=True)
     found = run.attempt(
-        stage, partial(search_table, run, stage, training, wanted)
+        stage,
+        partial(search_table, run, stage, training, wanted, method=kind),
     )
     if found is None:
         return None

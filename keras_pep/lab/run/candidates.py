@@ -52,7 +52,8 @@ from keras_pep.sparse import SparseTable
 # From the simplest to the least simple.
 METHODS = (
     *("uniform", "warm-uniform", "mixed-dimension", "one-shot"),
-    *("wide-one-shot", "prefix-search", "warm-search", "search"),
+    *("wide-one-shot", "prefix-search", "warm-search"),
+    *("gradual-magnitude", "search"),
 )
 _TABLE = "embedding"
 _QUANTIZED = "int8"
@@ -67,8 +68,8 @@ class Candidates:
         tuning: How full tables were trained.
         dense: How a full table is trained on what the run learns now.
         size: What they may have.
-        searched: The model and the ticket of a search that serves several
-            sizes, if there was one.
+        searched: The model and the ticket of a search, by its method, that
+            serves several sizes; None if there is none.
         taken: Targets that have a model already.
         methods: What is tried; by default what suits the effort.
         found: Figures of each, by its method.
@@ -78,7 +79,7 @@ class Candidates:
     tuning: Tuning
     dense: Training
     size: Size
-    searched: Callable[[Size], tuple[Any, Ticket] | None]
+    searched: Callable[[str, Size], tuple[Any, Ticket] | None]
     taken: Collection[int] = ()
     methods: Collection[str] | None = None
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -169,8 +170,9 @@ class Candidates:
         for method in ("prefix-search", "warm-search"):
             if method in tried and (found := self._warm_search(method)):
                 yield method, partial(self._of_search, *found)
-        if "search" in tried and (found := self.searched(self.size)):
-            yield "search", partial(self._of_search, *found)
+        for method in ("gradual-magnitude", "search"):
+            if method in tried and (found := self.searched(method, self.size)):
+                yield method, partial(self._of_search, *found)
 
     def _room(self, method: str) -> bool:
         """Whether a single entry fits."""
@@ -448,8 +450,12 @@ def search_table(
     budgets: Sequence[int],
     table: np.ndarray | None = None,
     embedding: str = "pep",
+    method: str = "budget",
 ) -> tuple[Any, list[Ticket]]:
-    """Search a table, from its initial values or those given."""
+    """Search a table, from its initial values or those given.
+
+    Of gradual magnitude pruning, the tickets begin with what it has trained.
+    """
 
     def made() -> Any:
         model = build(run, training, embedding, falling=False)
@@ -459,8 +465,17 @@ def search_table(
 
     done = stage in run.stages
     model, tickets, _ = search_by_stage(
-        run, stage, stage, made, "budget", budgets, training.epochs
+        run, stage, stage, made, method, budgets, training.epochs
     )
+    if method == "gradual-magnitude":
+        tickets = [
+            replace(
+                ticket,
+                tables=ticket.learned_tables(),
+                weights=ticket.learned_weights,
+            )
+            for ticket in tickets
+        ]
     if not done:
         kept = tickets[-1].budget
         tell(stage, training, run.stage.history, kept, search=True)

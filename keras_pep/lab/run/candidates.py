@@ -162,6 +162,7 @@ class Candidates:
             yield "mixed-dimension", self._mixed_dimension
         if self.run.config.effort == "quick" and self._full_is_as_good():
             return  # little can be gained by pruning
+        yield from self._of_searched("gradual-magnitude", tried)
         narrow, wide = "one-shot", "wide-one-shot"
         for method in (narrow, wide):
             same = method == wide and self._source(wide) == self._source(narrow)
@@ -170,9 +171,14 @@ class Candidates:
         for method in ("prefix-search", "warm-search"):
             if method in tried and (found := self._warm_search(method)):
                 yield method, partial(self._of_search, *found)
-        for method in ("gradual-magnitude", "search"):
-            if method in tried and (found := self.searched(method, self.size)):
-                yield method, partial(self._of_search, *found)
+        yield from self._of_searched("search", tried)
+
+    def _of_searched(
+        self, method: str, tried: Collection[str]
+    ) -> Iterator[tuple[str, Callable[[str], Any]]]:
+        """What retrains the ticket of a search for several sizes, if any."""
+        if method in tried and (found := self.searched(method, self.size)):
+            yield method, partial(self._of_search, *found)
 
     def _room(self, method: str) -> bool:
         """Whether a single entry fits."""

@@ -2,9 +2,10 @@
 
 import functools
 import importlib.util
+import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ ROWS = "rows alone, LazyAdam"
 KERAS_LAZY = "keras.layers.Embedding, LazyAdam"
 KERAS = "keras.layers.Embedding, Keras Adam"
 TORCH = "torch Embedding(sparse), SparseAdam"
+FBGEMM = "FBGEMM, row-wise Adagrad"
 
 _ADAM, _LAZY, _ROWWISE = "Adam", "LazyAdam", "RowwiseAdagrad"
 # The granularity of thresholds, or another kind of embedding; the optimizer,
@@ -50,18 +52,28 @@ _MODELS = {
 
 
 def step_table(
-    blocks: int = 7, steps: int = 50, rows: tuple[int, int] = (SMALL, LARGE)
+    blocks: int = 7,
+    steps: int = 50,
+    rows: tuple[int, int] = (SMALL, LARGE),
+    only: Sequence[str] = (),
+    dim: int = DIM,
 ) -> str:
     """Time FM steps of plain and PEP embeddings side by side.
 
-    Factorization machines, 39 fields of equal size with Zipf ids, d = 24,
-    batches of 1,024; PEP with a threshold per entry, or with one for all.
-    Everything but PyTorch is timed inside `model.fit`.
+    Factorization machines, 39 fields of equal size with Zipf ids, batches of
+    1,024; PEP with a threshold per entry, or with one for all. Everything but
+    PyTorch and FBGEMM, which is PyTorch's kernel for large tables and what
+    TorchRec trains with on a CPU, is timed inside `model.fit`.
 
     Args:
         blocks: How often each variant has its turn.
         steps: Training steps in a turn.
         rows: Features of the small and of the large table.
+        only: The variants; by default all whose packages are installed.
+        dim: Columns of the table.
+
+    Raises:
+        ValueError: If there is no such variant.
 
     Returns:
         A table, ratios and what they are of.
@@ -70,13 +82,21 @@ def step_table(
     both = (PEP, PEP_ONE, PEP_ROWWISE, ROWS)
     sizes: dict[str, tuple[int, ...]] = dict.fromkeys(both, rows)
     sizes |= dict.fromkeys((PEP_L2, KERAS_LAZY, KERAS), (small,))
-    variants: dict[tuple[str, int], Program] = {
-        (name, size): functools.partial(keras_steps, name, size, steps)
-        for name, of_name in sizes.items()
-        for size in of_name
-    }
     if importlib.util.find_spec("torch") is not None:
-        variants[TORCH, small] = functools.partial(_torch_steps, small, steps)
+        sizes[TORCH] = (small,)
+    if importlib.util.find_spec("fbgemm_gpu") is not None:
+        sizes[FBGEMM] = rows
+    if missing := {*only} - {*sizes}:
+        raise ValueError(
+            f"found the variants {sorted(missing)}, expected some of "
+            f"{', '.join(map(repr, sizes))}."
+        )
+    variants: dict[tuple[str, int], Program] = {}
+    others = {TORCH: _torch_steps, FBGEMM: _fbgemm_steps}
+    for name in only or sizes:
+        made = others.get(name, functools.partial(keras_steps, name))
+        for size in sizes[name]:
+            variants[name, size] = functools.partial(made, size, steps, dim)
     measured = take_turns(
         {_title(*key): variant for key, variant in variants.items()}, blocks
     )
@@ -91,7 +111,7 @@ def step_table(
             for key, found in results.items()
         ],
     )
-    return "\n".join([table, "", *_ratios(results, small, large)])
+    return "\n".join([table, "", *_ratios(results, small, large, dim)])
 
 
 def _title(name: str, rows: int) -> str:
@@ -99,40 +119,54 @@ def _title(name: str, rows: int) -> str:
 
 
 def _ratios(
-    results: dict[tuple[str, int], Measured], small: int, large: int
-) -> list[str]:
-    pep, pep_large = results[PEP, small], results[PEP, large]
-    one, one_large = results[PEP_ONE, small], results[PEP_ONE, large]
-    # Table and thresholds, and Adam's two moments of each; first-order
-    # weights and theirs.
-    needed = large * 4 * (2 * DIM * 3 + 3)
+    results: dict[tuple[str, int], Measured], small: int, large: int, dim: int
+) -> Iterator[str]:
     distinct = {rows: distinct_ids(rows) for rows in (small, large)}
-    lines = [
-        f"PEP, {large / 1e6:g} M rows against {small / 1e6:g} M: "
-        f"{pep_large.median / pep.median:.2f} x the time, for "
-        f"{distinct[large] / distinct[small]:.2f} x the distinct ids a batch "
-        f"({distinct[large]:,} against {distinct[small]:,})",
-        f"One threshold, {large / 1e6:g} M rows against {small / 1e6:g} M: "
-        f"{one_large.median / one.median:.2f} x the time",
-    ]
-    for name in (ROWS, KERAS_LAZY, KERAS, TORCH):
-        if (name, small) in results:
-            ratios = [
-                f"{x.median / results[name, small].median:.2f} x"
-                for x in (pep, one)
-            ]
-            lines.append(
-                f"PEP against {_title(name, small)}: {ratios[0]}, "
-                f"with one threshold {ratios[1]}"
+    yield (
+        f"A batch looks up {distinct[small]:,} distinct ids of "
+        f"{small / 1e6:g} M rows, and {distinct[large]:,} of {large / 1e6:g} M."
+    )
+    for name in (PEP, PEP_ONE, PEP_ROWWISE, FBGEMM):
+        if {(name, small), (name, large)} <= {*results}:
+            times = results[name, large].median / results[name, small].median
+            yield (
+                f"{name}, {large / 1e6:g} M rows against {small / 1e6:g} M: "
+                f"{times:.2f} x the time"
             )
-    lines += [
-        f"PEP against {_title(ROWS, large)}: "
-        f"{pep_large.median / results[ROWS, large].median:.2f} x",
-        f"PEP, {large / 1e6:g} M rows, peak memory: "
-        f"{pep_large.memory / needed:.2f} x table, thresholds and optimizer "
-        f"slots ({needed / 2**20:,.0f} MiB)",
-    ]
-    return lines
+    for name, size in itertools.product(
+        (ROWS, KERAS_LAZY, KERAS, TORCH), (small, large)
+    ):
+        if (name, size) in results:
+            yield from _against(results, (PEP, PEP_ONE), name, size)
+    for size in (small, large):
+        if (FBGEMM, size) in results:
+            yield from _against(results, (PEP_ONE, PEP_ROWWISE), FBGEMM, size)
+    if (PEP, large) in results:
+        # Table and thresholds, and Adam's two moments of each; first-order
+        # weights and theirs.
+        needed = large * 4 * (2 * dim * 3 + 3)
+        yield (
+            f"{PEP}, {large / 1e6:g} M rows, peak memory: "
+            f"{results[PEP, large].memory / needed:.2f} x table, thresholds "
+            f"and optimizer slots ({needed / 2**20:,.0f} MiB)"
+        )
+
+
+def _against(
+    results: dict[tuple[str, int], Measured],
+    names: Sequence[str],
+    other: str,
+    rows: int,
+) -> Iterator[str]:
+    """Say how much longer variants take than another, and how much memory."""
+    with_it = results[other, rows]
+    for name in names:
+        if found := results.get((name, rows)):
+            yield (
+                f"{name} against {_title(other, rows)}: "
+                f"{found.median / with_it.median:.2f} x the time, "
+                f"{found.memory / with_it.memory:.2f} x the memory"
+            )
 
 
 def zipf_ids(rows: int, examples: int) -> np.ndarray:
@@ -228,17 +262,13 @@ def zipf_batches(rows: int, steps: int) -> Any:
     return batches(split, BATCH, 0)
 
 
-def _torch_steps(rows: int, steps: int) -> Iterator[float]:
+def _torch_steps(rows: int, steps: int, dim: int) -> Iterator[float]:
     """The usual loop of PyTorch, without pruning."""
     import torch
 
     yield 0.0
     size = rows // FIELDS
-    first = torch.arange(FIELDS) * size
-    examples = steps * BATCH
-    ids = torch.from_numpy(zipf_ids(rows, examples)).long() + first
-    labels = torch.from_numpy(random_labels(examples))[:, None]
-    table = torch.nn.Embedding(FIELDS * size, DIM, sparse=True)
+    table = torch.nn.Embedding(FIELDS * size, dim, sparse=True)
     linear = torch.nn.Embedding(FIELDS * size, 1, sparse=True)
     bias = torch.nn.Parameter(torch.zeros(1))
     torch.nn.init.uniform_(table.weight, -0.05, 0.05)
@@ -247,15 +277,80 @@ def _torch_steps(rows: int, steps: int) -> Iterator[float]:
         torch.optim.SparseAdam([table.weight, linear.weight], lr=1e-3),
         torch.optim.Adam([bias], lr=1e-3),
     )
+
+    def looked_up(batch: Any) -> tuple[Any, Any]:
+        return table(batch), linear(batch)
+
+    yield from _torch_loop(rows, steps, looked_up, bias, optimizers)
+
+
+def _fbgemm_steps(rows: int, steps: int, dim: int) -> Iterator[float]:
+    """The same with FBGEMM's table, which is updated as gradients are made.
+
+    The first-order weight is one more column of a row: widths are multiples of
+    four.
+    """
+    import torch
+    from fbgemm_gpu import (
+        split_table_batched_embeddings_ops_common as common,
+    )
+    from fbgemm_gpu import (
+        split_table_batched_embeddings_ops_training as training,
+    )
+
+    yield 0.0
+    place = common.EmbeddingLocation.HOST, training.ComputeDevice.CPU
+    columns = -(-(dim + 1) // 4) * 4
+    table = training.SplitTableBatchedEmbeddingBagsCodegen(
+        [(rows // FIELDS * FIELDS, columns, *place)],
+        optimizer=training.OptimType.EXACT_ROWWISE_ADAGRAD,
+        learning_rate=0.01,
+        pooling_mode=common.PoolingMode.NONE,
+    )
+    (weights,) = table.split_embedding_weights()
+    weights.uniform_(-0.05, 0.05)
+    weights[:, dim:] = 0
+    bias = torch.nn.Parameter(torch.zeros(1))
+    offsets = torch.arange(BATCH * FIELDS + 1)
+
+    def looked_up(batch: Any) -> tuple[Any, Any]:
+        found = table(batch.ravel(), offsets).view(BATCH, FIELDS, columns)
+        return found[..., :dim], found[..., dim : dim + 1]
+
+    optimizers = (torch.optim.Adam([bias], lr=1e-3),)
+    yield from _torch_loop(rows, steps, looked_up, bias, optimizers)
+
+
+def _torch_loop(
+    rows: int,
+    steps: int,
+    looked_up: Callable[[Any], tuple[Any, Any]],
+    bias: Any,
+    optimizers: Sequence[Any],
+) -> Iterator[float]:
+    """Train a factorization machine with PyTorch.
+
+    Args:
+        rows: Features of the table.
+        steps: Training steps in a block.
+        looked_up: Gives vectors and first-order weights of a batch of ids.
+        bias: A parameter.
+        optimizers: Those of all parameters.
+    """
+    import torch
+
+    examples = steps * BATCH
+    first = torch.arange(FIELDS) * (rows // FIELDS)
+    ids = torch.from_numpy(zipf_ids(rows, examples)).long() + first
+    labels = torch.from_numpy(random_labels(examples))[:, None]
     loss = torch.nn.BCEWithLogitsLoss()
     while True:
         began = time.perf_counter()
         for start in range(0, examples, BATCH):
-            batch = ids[start : start + BATCH]
-            vectors = table(batch)
+            vectors, weights = looked_up(ids[start : start + BATCH])
             total = vectors.sum(1)
             pairs = 0.5 * (total**2 - (vectors**2).sum(1)).sum(1, keepdim=True)
-            logits = linear(batch).sum(1) + bias + pairs
+            logits = weights.sum(1) + bias + pairs
             for optimizer in optimizers:
                 optimizer.zero_grad()
             loss(logits, labels[start : start + BATCH]).backward()

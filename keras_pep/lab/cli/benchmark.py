@@ -32,6 +32,18 @@ _TABLES = ("steps", "loop", "sizes")
     "steps. 12 million take 15 GiB of memory.",
 )
 @click.option(
+    "--dim",
+    type=click.IntRange(min=1),
+    default=24,
+    help="Columns of these tables.",
+)
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    help="Row of the table steps, by its name. Repeatable.  [default: all]",
+)
+@click.option(
     "--data-dir",
     type=FOLDER,
     help="Folder of MovieLens-1M for the table loop.  [default: random data "
@@ -41,15 +53,17 @@ def benchmark(
     tables: tuple[str, ...],
     blocks: int,
     rows: tuple[int, int],
+    dim: int,
+    variants: tuple[str, ...],
     data_dir: Path | None,
     quiet: bool,
 ) -> None:
     """Time training steps and measure sizes on this machine.
 
     \b
-    steps: milliseconds of a training step of FM, 39 fields, Zipf ids, d = 24,
-           with PEP and plain embeddings of two sizes, and with PyTorch's
-           SparseAdam if it is installed
+    steps: milliseconds of a training step of FM, 39 fields, Zipf ids, with PEP
+           and plain embeddings of two sizes, and with PyTorch's SparseAdam and
+           FBGEMM's row-wise Adagrad if they are installed
     loop:  time of keras-pep train outside of the training step
     sizes: bytes of a pruned table
 
@@ -63,7 +77,15 @@ def benchmark(
         if not quiet:
             click.echo(f"{table} ...", err=True)
         if table == "steps":
-            click.echo(measure.step_table(blocks, rows=rows))
+            try:
+                found = measure.step_table(
+                    blocks, rows=rows, only=variants, dim=dim
+                )
+            except ValueError as error:
+                raise click.BadParameter(
+                    str(error), param_hint="--variant"
+                ) from error
+            click.echo(found)
         elif table == "loop":
             folder = None if data_dir is None else str(data_dir)
             click.echo(measure.loop_table(folder))

@@ -74,7 +74,7 @@ def test_every_variant_trains(name):
 def test_torch_variant_trains():
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
-    turns = steps._torch_steps(3_900, 2)
+    turns = steps._torch_steps(3_900, 2, 8)
     next(turns)
     assert 0 < next(turns) < 60_000
 

@@ -39,7 +39,7 @@ FORMAT = 4
 
 SPLITS = ("train", "validation", "test")
 _DESCRIPTION = "dataset.json"
-_VALUES = "values.arrow"
+VALUES = "values.arrow"
 _VALUES_SCHEMA = pa.schema({"value": pa.large_string()})
 _COPIED = 65_536  # rows that are gathered at once
 
@@ -175,7 +175,7 @@ def _map_of(path: Path) -> dict[str, Any]:
 def write_values(folder: Path, values: Iterable[Any]) -> None:
     """Write the values of each field, PyArrow arrays of text."""
     with (
-        (folder / _VALUES).open("wb") as file,
+        (folder / VALUES).open("wb") as file,
         pa.ipc.new_file(file, _VALUES_SCHEMA) as writer,
     ):
         for each in values:
@@ -193,7 +193,7 @@ def vocabularies(
         fields: Vocabularies as `to_dict` describes them, where `"values"` is
             the number of a field when they were written.
     """
-    reader = pa.ipc.open_file(pa.memory_map(str(folder / _VALUES)))
+    reader = pa.ipc.open_file(pa.memory_map(str(folder / VALUES)))
     return [
         Vocabulary.from_dict(
             {**each, "values": reader.get_batch(each["values"]).column(0)}

@@ -15,6 +15,7 @@
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ class StoredColumns:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        parts = (np.memmap(**each)[rows] for each in self._maps)
+        parts = (_rows_of(each, rows) for each in self._maps)
         first = next(parts)
         made = np.empty((len(first), self.shape[1]), dtype=np.int32)
         place = 0
@@ -170,6 +171,25 @@ def _map_of(path: Path) -> dict[str, Any]:
         "offset": found.offset,
         "shape": (len(found), found.size // max(len(found), 1)),
     }
+
+
+def _rows_of(each: dict[str, Any], rows: slice | np.ndarray) -> np.ndarray:
+    """Read some rows of an `.npy` file that `_map_of` describes."""
+    if not isinstance(rows, slice) or rows.step not in (None, 1):
+        found: np.ndarray = np.memmap(**each)[rows]
+        return found
+    # The system would read neighbours of what a map or a buffer needs.
+    first, end, _ = rows.indices(each["shape"][0])
+    dtype, width = each["dtype"], each["shape"][1]
+    size = width * dtype.itemsize
+    content = bytearray(max(end - first, 0) * size)
+    with Path(each["filename"]).open("rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        file.seek(each["offset"] + first * size)
+        if file.readinto(content) != len(content):
+            raise OSError(f"{each['filename']}: is shorter than it was")
+    return np.frombuffer(content, dtype).reshape(-1, width)
 
 
 def write_values(folder: Path, values: Iterable[Any]) -> None:

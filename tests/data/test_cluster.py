@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.fs
 import pytest
 from click.testing import CliRunner
 
@@ -9,6 +11,7 @@ from keras_pep import data
 from keras_pep.data import DataError, tabular
 from keras_pep.data.remote import uris_below
 from keras_pep.lab.cli import main
+from tests.data.test_remote import moto_server, uri
 
 pytest.importorskip("apache_beam")
 
@@ -142,3 +145,33 @@ def test_a_machine_fetches_a_file_that_it_does_not_have(clicks, tmp_path):
     files = work.with_file(1, tmp_path / "copies").source.files
     assert files.paths[1].read_bytes() == (store / "1.csv").read_bytes()
     assert files.paths[::2] == source.files.paths[::2]
+
+
+def test_machines_leave_files_in_a_store(clicks, tmp_path, monkeypatch):
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "none")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    sources = {
+        f"clicks/{path.name}": path.read_bytes() for path in clicks.iterdir()
+    }
+    expected = prepared(clicks, tmp_path / "local", fields=["user", "price"])
+    with moto_server(sources) as server:
+        beam = [f"--temp_location={uri(server, 'temp')}"]
+        found = prepared(
+            uri(server), tmp_path / "beam", beam, fields=["user", "price"]
+        )
+        store, _ = pa.fs.FileSystem.from_uri(uri(server))
+        left = store.get_file_info(pa.fs.FileSelector("rows", recursive=True))
+    assert {each.path for each in left if each.is_file} == {
+        f"rows/{name}" for name in sources
+    }
+    expected, found = (
+        {
+            path.parts[-2:]: content
+            for path, content in of.items()
+            if path.suffix == ".npy"
+        }
+        for of in (expected, found)
+    )
+    assert len(found) == 3 * (1 + 2)
+    assert found == expected

@@ -91,39 +91,73 @@ def test_names_are_joined_before_what_follows_a_question_mark():
     assert store.folder_of(version) == uri
 
 
-def test_an_export_to_s3_is_served(model, tmp_path, monkeypatch):
+@pytest.fixture
+def s3(monkeypatch):
+    """A server, its address, and a client of it."""
     moto = pytest.importorskip("moto.server")
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
         monkeypatch.setenv(f"AWS_{name}", "none")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    try:
-        address = "{}:{}".format(*server.get_host_and_port())
-        s3 = pa.fs.S3FileSystem(
-            endpoint_override=address,
-            scheme="http",
-            allow_bucket_creation=True,
-        )
-        s3.create_dir("models")
-        folder = f"s3://models/fm?scheme=http&endpoint_override={address}"
-        assert next_version(folder) == 1
-        uri = store.joined(folder, "1")
+    address = "{}:{}".format(*server.get_host_and_port())
+    client = pa.fs.S3FileSystem(
+        endpoint_override=address, scheme="http", allow_bucket_creation=True
+    )
+    client.create_dir("models")
+    yield server, address, client
+    server.stop()
+
+
+def test_an_export_to_s3_is_served(model, tmp_path, s3):
+    _, address, client = s3
+    folder = f"s3://models/fm?scheme=http&endpoint_override={address}"
+    assert next_version(folder) == 1
+    uri = store.joined(folder, "1")
+    keras_pep.export_saved_model(model, uri)
+    assert next_version(folder) == 2
+    with pytest.raises(ExportError, match="exists: choose another"):
         keras_pep.export_saved_model(model, uri)
-        assert next_version(folder) == 2
-        with pytest.raises(ExportError, match="exists: choose another"):
-            keras_pep.export_saved_model(model, uri)
-        pa.fs.copy_files(
-            "models/fm/1",
-            str(tmp_path / "1"),
-            source_filesystem=s3,
-            destination_filesystem=pa.fs.LocalFileSystem(),
-        )
-    finally:
-        server.stop()
+    pa.fs.copy_files(
+        "models/fm/1",
+        str(tmp_path / "1"),
+        source_filesystem=client,
+        destination_filesystem=pa.fs.LocalFileSystem(),
+    )
     ids = np.array([[0, 0], [4, 6]], np.int32)
     (answer,) = in_c_runtime(tmp_path / "1", [("ids", {"ids": ids})])
     logits = keras_pep.metrics.predict(model, ids).reshape(-1)
     np.testing.assert_allclose(  # sums of float32 in another order
         answer["probability"], 1 / (1 + np.exp(-logits)), atol=1e-6
     )
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_is_told_of(model, s3, monkeypatch):
+    server, address, _ = s3
+    opened, written = store._opened, []
+
+    class Gone:
+        def __init__(self, real):
+            self._real = real
+
+        def __getattr__(self, name):
+            return getattr(self._real, name)
+
+        def open_output_stream(self, path):
+            if written:
+                server.stop()
+            written.append(path)
+            return self._real.open_output_stream(path)
+
+    def watched(uri):
+        real, place = opened(uri)
+        return Gone(real), place
+
+    monkeypatch.setattr(store, "_opened", watched)
+    uri = f"s3://models/gone/1?scheme=http&endpoint_override={address}"
+    with pytest.raises(
+        ExportError, match=r"gone/1.*: cannot be written: .*onnect"
+    ):
+        keras_pep.export_saved_model(model, uri)
+    assert len(written) == 2

@@ -133,6 +133,7 @@ def test_the_command_passes_on_what_follows(clicks, tmp_path):
     found = CliRunner().invoke(main, [*map(str, options), *beam])
     assert not found.exit_code, found.output
     assert "rows: train" in found.output
+    assert found.output.count("clicks: counting values") == 1
 
 
 def test_a_machine_fetches_a_file_that_it_does_not_have(clicks, tmp_path):

@@ -1,5 +1,8 @@
 """`keras-pep prepare`."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,13 +62,14 @@ def prepare(
         "--runner beam.",
     )
     settings = data_settings(options)
-    dataset = data.load(
-        settings.pop("dataset"),
-        **settings,
-        seed=seed,
-        in_memory=0,
-        beam=beam_options if runner == "beam" else None,
-    )
+    with _lines_of_others():
+        dataset = data.load(
+            settings.pop("dataset"),
+            **settings,
+            seed=seed,
+            in_memory=0,
+            beam=beam_options if runner == "beam" else None,
+        )
     parts = (str(dataset), dataset.table(), dataset.parsed())
     click.echo("\n\n".join(filter(None, parts)))
     if dataset.malformed:
@@ -77,3 +81,16 @@ def prepare(
 
         write_vocabularies(dataset, folder)
         click.echo(f"vocabularies: {folder}")
+
+
+@contextlib.contextmanager
+def _lines_of_others() -> Iterator[None]:
+    """Show warnings of Beam, which else sets up a log with our lines again."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda line: not line.name.startswith("keras_pep"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)

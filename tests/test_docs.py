@@ -122,6 +122,8 @@ def test_every_option_of_the_readme_exists():
                 assert command, line
                 known = {o for p in command.params for o in p.opts}
                 known |= {o for p in command.params for o in p.secondary_opts}
+                if "--" in words:  # options of another program follow
+                    words = words[: words.index("--")]
                 given = {w.split("=")[0] for w in words if w[:2] == "--"}
                 assert given <= known, (page.name, line)
                 found += 1

@@ -6,6 +6,7 @@ the files of a field are merged, a range of values at a time.
 """
 
 import bisect
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,22 @@ class ValueCounter:
         value = spelled(written) if self._spell else written
         same = pa.compute.equal(value, written)
         written = pa.compute.if_else(same, "", written)
-        table = pa.table([value, written, *sums], schema=_SCHEMA)
+        self.take(pa.table([value, written, *sums], schema=_SCHEMA))
+
+    def take(self, table: Any) -> None:
+        """Add counts that another counter has told."""
         self._tables.append(table)
         self.size += table.nbytes + _OF_TABLE
 
+    def told(self) -> Iterator[Any]:
+        """Yield all counts, sorted by value, in tables for another to take."""
+        runs = [*map(_read, self._files)]
+        held = added(self._tables)
+        return _merged([*runs, iter([held])] if held.num_rows else runs)
+
     def shrink(self) -> None:
         """Add up the counts in memory; write them if that is of little use."""
-        table = _sum(self._tables)
+        table = added(self._tables)
         if 2 * table.nbytes < self.size:
             self._tables, self.size = [table], table.nbytes
             return
@@ -124,10 +134,9 @@ class ValueCounter:
         """
         pairs = tested = 0
         unseen = np.zeros(2, dtype=np.int64)
-        held, runs = _sum(self._tables), [*map(_read, self._files)]
-        if held.num_rows:
-            runs.append(iter([held]))
-        for table in _merged(runs) if runs else [held]:
+        empty = _SCHEMA.empty_table()
+        told = self.told()
+        for table in itertools.chain([next(told, empty)], told):
             starts = _starts([table["value"]])
             value = table["value"].take(pa.array(starts)).combine_chunks()
             trained = table["times"].to_numpy() > 0
@@ -183,7 +192,7 @@ def _merged(runs: Iterable[Iterator[Any]]) -> Iterator[Any]:
                     break
                 part = next(run, None)
         left = going
-        yield _sum(taken) if len(taken) > 1 else taken[0]
+        yield added(taken) if len(taken) > 1 else taken[0]
 
 
 def _read(path: Path) -> Iterator[Any]:
@@ -194,7 +203,7 @@ def _read(path: Path) -> Iterator[Any]:
             yield pa.Table.from_batches([reader.get_batch(place)])
 
 
-def _sum(tables: Sequence[Any]) -> Any:
+def added(tables: Sequence[Any]) -> Any:
     """Sort counts by value, and add up those of the same."""
     table = pa.concat_tables([_SCHEMA.empty_table(), *tables]).combine_chunks()
     keys = ["value", "written"]

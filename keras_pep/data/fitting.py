@@ -27,36 +27,86 @@ def fitted(source: "Source", seed: int) -> tuple[Field, ...]:
     Edges are quantiles of the training rows, of a random million of them if
     there are more.
     """
-    samples: dict[int, Sample] = {}
-    longest, cut = {}, Counter[int]()  # lengths, and how many are too long
-    for place, each in enumerate(source.fields):
-        if each.kind == "number":
-            samples[place] = Sample(np.random.default_rng((seed, place)))
-        elif each.kind == "list":
-            longest[place] = 1
-    random = np.random.default_rng(seed)
-    columns = {p: source.fields[p].column for p in (*samples, *longest)}
+    return completed(source, look(source, seed, np.random.default_rng(seed)))
+
+
+@dataclass
+class Look:
+    """Numbers and lengths of lists, by the place of a field.
+
+    Attributes:
+        samples: Of numbers.
+        longest: Of lists, the length.
+        cut: How many lists are too long.
+    """
+
+    samples: "dict[int, Sample]"
+    longest: dict[int, int]
+    cut: Counter[int] = field(default_factory=Counter)
+
+    def add(self, other: "Look") -> None:
+        """Add what was found in other files."""
+        for place, sample in other.samples.items():
+            self.samples[place].merge(sample)
+        for place, length in other.longest.items():
+            self.longest[place] = max(self.longest[place], length)
+        self.cut += other.cut
+
+
+def look(
+    source: "Source",
+    seed: int,
+    random: np.random.Generator,
+    only: int | None = None,
+) -> Look:
+    """Look at the numbers of training and at lists.
+
+    Args:
+        source: Files and fields.
+        seed: Of samples.
+        random: What rows are split by at random.
+        only: Place of the one file to read.
+    """
+    kinds = [each.kind for each in source.fields]
+    made = Look(
+        {p: Sample() for p, kind in enumerate(kinds) if kind == "number"},
+        {p: 1 for p, kind in enumerate(kinds) if kind == "list"},
+    )
+    columns = {
+        p: source.fields[p].column for p in (*made.samples, *made.longest)
+    }
     names = tuple(dict.fromkeys([*columns.values(), *source.split_columns]))
-    for block in raw.blocks(source.files, names, Malformed()):
+    for block in raw.blocks(source.files, names, Malformed(), only):
         training = source.split.split(block, random)[0] == 0
         for place, name in columns.items():
             column = block.columns[name]
-            if place in samples:
+            if place in made.samples:
+                if block.first == 0:  # of a file: each has its own marks
+                    made.samples[place].random = np.random.default_rng(
+                        (seed, place, block.file)
+                    )
                 found = numbers(column.values)[column.codes[training]]
-                samples[place].add(found)
+                made.samples[place].add(found)
             else:
                 long = lengths(column.values.to_pylist())
-                longest[place] = max(longest[place], int(long.max()))
-                cut[place] += int((long > LONGEST_LIST)[column.codes].sum())
+                made.longest[place] = max(made.longest[place], int(long.max()))
+                too_long = (long > LONGEST_LIST)[column.codes].sum()
+                made.cut[place] += int(too_long)
+    return made
+
+
+def completed(source: "Source", look: Look) -> tuple[Field, ...]:
+    """Complete fields by what was found in all files."""
     fitted = list(source.fields)
-    for place, sample in samples.items():
+    for place, sample in look.samples.items():
         fitted[place] = replace(fitted[place], edges=sample.edges())
-    for place, length in longest.items():
+    for place, length in look.longest.items():
         length = min(length, LONGEST_LIST)
         fitted[place] = replace(fitted[place], length=length)
-        if cut[place]:
+        if look.cut[place]:
             logger.info(
-                f"{source.name}: {cut[place]:,} lists of {fitted[place].name} "
+                f"{source.name}: {look.cut[place]:,} lists of "
+                f"{fitted[place].name} "
                 f"have more than {LONGEST_LIST} values, of which the rest is "
                 "left out"
             )
@@ -67,7 +117,7 @@ def fitted(source: "Source", seed: int) -> tuple[Field, ...]:
 class Sample:
     """A uniform sample of numbers: all of them, or about a million."""
 
-    random: np.random.Generator
+    random: np.random.Generator = field(default_factory=np.random.default_rng)
     share: float = 1.0
     marks: np.ndarray = field(default_factory=lambda: np.empty(0))
     numbers: np.ndarray = field(default_factory=lambda: np.empty(0))
@@ -75,7 +125,14 @@ class Sample:
     def add(self, more: np.ndarray) -> None:
         """Keeps those whose random mark is below the share."""
         more = more[np.isfinite(more)]
-        marks = self.random.random(more.size)
+        self._keep(self.random.random(more.size), more)
+
+    def merge(self, other: "Sample") -> None:
+        """Add a sample of other numbers."""
+        self.share = min(self.share, other.share)
+        self._keep(other.marks, other.numbers)
+
+    def _keep(self, marks: np.ndarray, more: np.ndarray) -> None:
         self.marks = np.concatenate([self.marks, marks])
         self.numbers = np.concatenate([self.numbers, more])
         while (kept := self.marks < self.share).sum() > _SAMPLED:

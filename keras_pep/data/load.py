@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from keras_pep.data.dataset import DataError, Dataset
 
 if TYPE_CHECKING:
     from keras_pep.data.growth import Earlier
-    from keras_pep.data.prepare import Source
+    from keras_pep.data.prepare import Here, Source
     from keras_pep.data.rows import Files
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def load(
     in_memory: int = IN_MEMORY,
     cache_dir: str | Path | None = None,
     earlier: "Earlier | None" = None,
+    beam: Sequence[str] | None = None,
 ) -> Dataset:
     """Loads a dataset and splits it, by default 80/10/10 at random.
 
@@ -99,6 +100,9 @@ def load(
             `$KERAS_PEP_CACHE`, or else `~/.cache/keras-pep`.
         earlier: Of Criteo, Avazu and files of one's own, what they go on from:
             known values keep their ids, and `fields` are those of before.
+        beam: Of these, options of an Apache Beam pipeline that prepares them,
+            `["--runner=FlinkRunner", ...]`, a file at a time; without
+            `--runner` in this process. The result is the same.
 
     Raises:
         DataError: If there is no such dataset, or its files are missing or
@@ -118,9 +122,8 @@ def load(
     """
     check_split(str(name), split, bool(validation_file or test_file))
     cache = _cache(cache_dir)
-    name, validation_file, test_file = (
-        _local(each, cache) for each in (name, validation_file, test_file)
-    )
+    uris = (name, validation_file, test_file)
+    name, validation_file, test_file = (_local(each, cache) for each in uris)
     if not (min_count >= 1 and min_count == int(min_count)) and not (
         0 < min_count < 1
     ):
@@ -132,6 +135,10 @@ def load(
         raise DataError(
             f"every value of {name} has an id: max_values and vocabularies are "
             "for other datasets."
+        )
+    if beam is not None and name in _ALL_VALUES:
+        raise DataError(
+            f"{name} is made without Beam. Expected: another dataset."
         )
     if earlier and name in _ALL_VALUES:
         raise DataError(
@@ -169,7 +176,11 @@ def load(
             source = replace(source, vocabularies=given)
         source = replace(source, max_values=max_values)
         source = earlier.applied(source) if earlier else source
-        dataset = _prepared(source, seed, max_bad_rows, in_memory, cache)
+        where = None
+        if beam is not None:
+            copies = zip(uris, (name, validation_file, test_file), strict=True)
+            where = _cluster(beam, cache, source, dict(copies))
+        dataset = _prepared(source, seed, max_bad_rows, in_memory, cache, where)
     for split_name, rows in dataset.splits.items():
         labels, of = rows.labels, ""
         if rows.weights is not None:
@@ -251,12 +262,36 @@ def _local(name: Any, cache: Path) -> Any:
     return copied(name, cache / "copies")
 
 
+def _cluster(
+    options: Sequence[str],
+    cache: Path,
+    source: "Source",
+    copies: Mapping[Any, Any],
+) -> "Here":
+    """Prepare where a runner of Beam has machines."""
+    try:
+        from keras_pep.data.cluster import Cluster
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"Apache Beam is missing: {error}. pip install 'keras-pep[beam]'"
+        ) from error
+    from keras_pep.data.remote import uris_below
+
+    cache.mkdir(parents=True, exist_ok=True)
+    uris: dict[Path, str] = {}
+    for uri, copy in copies.items():
+        if uri != copy:
+            uris |= uris_below(uri, copy, source.files.paths)
+    return Cluster(options=options, folder=cache, uris=uris)
+
+
 def _prepared(
     source: "Source",
     seed: int,
     max_bad_rows: float,
     in_memory: int,
     cache: Path,
+    where: "Here | None" = None,
 ) -> Dataset:
     from keras_pep.data.prepare import prepare
     from keras_pep.data.rows import states
@@ -272,6 +307,6 @@ def _prepared(
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = cache / f"{source.name}-{digest}"
     if not folder.is_dir():
-        prepare(source, folder, seed, max_bad_rows)
+        prepare(source, folder, seed, max_bad_rows, where)
     logger.info(f"{source.name}: prepared in {folder}")
     return open_folder(folder, in_memory)

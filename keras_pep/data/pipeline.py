@@ -11,6 +11,7 @@ from keras_pep.distribution.row_parallel import batch_shards
 
 _BLOCK = 16_384  # rows that are read from disk in one go, about
 _WINDOW = 32  # blocks whose rows are shuffled with one another
+_LANES = 8  # equal parts of a window, each of which has its part of a batch
 _AHEAD = 4  # batches made while the model is busy
 
 Batch = tuple[np.ndarray, ...]
@@ -22,8 +23,10 @@ class Batches(keras.utils.PyDataset):
     Every epoch has an order of its own. In memory it is an exact permutation
     of all rows. On disk blocks of about 16,000 neighbouring rows are permuted,
     and the rows of 32 consecutive blocks with one another, so that every file
-    is read forwards in large pieces. Whole batches are gathered at once; the
-    last of an epoch may be smaller.
+    is read forwards in large pieces. Each eighth of such a batch, if its size
+    allows, is from an eighth of these blocks, so that whoever needs a share of
+    each batch reads that share of the blocks, in the order of all. Whole
+    batches are gathered at once; the last of an epoch may be smaller.
 
     A loop goes through one epoch. Once it has got the last batch, the next loop
     goes through the next epoch. Until then every loop sees the same batches, so
@@ -45,6 +48,9 @@ class Batches(keras.utils.PyDataset):
             `iterations` where a training is taken up again. From the middle of
             an epoch every loop goes to the middle of the next, since `fit`
             wants epochs of one length.
+        share: Which of how many equal parts of each batch is needed: `(1, 2)`
+            is its second half. What is on disk of other rows need not be read:
+            their ids may be 0.
 
     Attributes:
         position: Number of the batch that the next loop begins with.
@@ -60,13 +66,19 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, split: Split, batch_size: int, seed: int, position: int = 0
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        position: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         self.split = split
         self.batch_size = batch_size
         self.seed = seed
         self.position = position
+        self.share = share
         self._window: Any = None
         # In `fit`: how many batches it had asked for before each index, and
         # the number of the first.
@@ -202,11 +214,29 @@ class Batches(keras.utils.PyDataset):
         chosen = starts[number * _WINDOW : (number + 1) * _WINDOW]
         parts = [slice(start, start + block) for start in chosen]
         random = np.random.default_rng((self.seed, epoch, number))
-        read = np.concatenate([ids[part] for part in parts])
         chunks = (
             np.concatenate([each[part] for part in parts]) for each in arrays
         )
-        return read, *chunks, _shuffled(len(read), random)
+        if (
+            len(chosen) % _LANES
+            or rows < chosen.max() + block
+            or (self.batch_size % _LANES)
+        ):
+            read = np.concatenate([ids[part] for part in parts])
+            return read, *chunks, _shuffled(len(read), random)
+        number, count = self.share
+        lanes = np.arange(_LANES)
+        needed = (lanes * count < (number + 1) * _LANES) & (
+            (lanes + 1) * count > number * _LANES
+        )
+        read = np.zeros((len(chosen) * block, ids.shape[1]), np.int32)
+        per_lane = len(chosen) // _LANES
+        for place in np.flatnonzero(needed.repeat(per_lane)):
+            read[place * block : (place + 1) * block] = ids[parts[place]]
+        size = per_lane * block
+        orders = [_shuffled(size, random) + lane * size for lane in lanes]
+        by_batch = np.reshape(orders, (_LANES, -1, self.batch_size // _LANES))
+        return read, *chunks, by_batch.swapaxes(0, 1).astype(np.int32).ravel()
 
     @property
     def _block(self) -> int:
@@ -229,7 +259,13 @@ def _shuffled(rows: int, random: np.random.Generator) -> np.ndarray:
     return random.permutation(np.arange(rows, dtype=np.int32))
 
 
-def batches(split: Split, batch_size: int, seed: int, position: int = 0) -> Any:
+def batches(
+    split: Split,
+    batch_size: int,
+    seed: int,
+    position: int = 0,
+    share: tuple[int, int] = (0, 1),
+) -> Any:
     """Shuffled batches of a split, as `Batches` and for TensorFlow's speed.
 
     Args:
@@ -237,6 +273,7 @@ def batches(split: Split, batch_size: int, seed: int, position: int = 0) -> Any:
         batch_size: Rows of a batch.
         seed: The same seed gives the same order.
         position: Batches that have been seen, if a training is taken up again.
+        share: See `Batches`.
 
     Returns:
         The batches of `Batches`, in the same order: for Keras on TensorFlow a
@@ -255,7 +292,7 @@ def batches(split: Split, batch_size: int, seed: int, position: int = 0) -> Any:
     model.fit(train, epochs=1, shuffle=False, verbose=0)
     ```
     """
-    source = Batches(split, batch_size, seed, position)
+    source = Batches(split, batch_size, seed, position, share)
     if keras.backend.backend() != "tensorflow":
         return source
     return _as_tf_data(source)

@@ -105,8 +105,37 @@ class Source:
         return (self.split.column,) if self.split.column else ()
 
 
+class Here:
+    """Reads all files in this process; `cluster.Cluster` does it elsewhere."""
+
+    def rule(self, source: Source) -> Rule:
+        """Find where splits begin."""
+        return source.split.fitted(source.files, source.label)
+
+    def fields(self, source: Source, seed: int) -> tuple[Field, ...]:
+        """Find the edges of numbers and the lengths of lists."""
+        return fitted(source, seed)
+
+    def counted(
+        self, source: Source, seed: int, counters: "Sequence[ValueCounter]"
+    ) -> "Counted":
+        """Count the values of all rows."""
+        return count_rows(source, np.random.default_rng(seed), counters)
+
+    def numbered(
+        self, source: Source, seed: int, folder: Path, sizes: np.ndarray
+    ) -> "Numbered":
+        """Write the columns of all rows, by the values that are there."""
+        random = np.random.default_rng(seed)
+        return number_rows(source, random, folder, folder, sizes)
+
+
 def prepare(
-    source: Source, folder: Path, seed: int, max_bad_rows: float
+    source: Source,
+    folder: Path,
+    seed: int,
+    max_bad_rows: float,
+    where: Here | None = None,
 ) -> None:
     """Writes a folder that `stored.open_folder` reads.
 
@@ -118,6 +147,7 @@ def prepare(
         folder: Where to; must not exist.
         seed: Of the random split.
         max_bad_rows: Share of malformed rows that is tolerated.
+        where: Where rows are read; by default here.
 
     Raises:
         DataError: If a file cannot be read, has no rows, too many rows are
@@ -127,7 +157,7 @@ def prepare(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as partial:
             before = source.files.states()
-            _write(source, partial, seed, max_bad_rows)
+            _write(source, partial, seed, max_bad_rows, where or Here())
             if source.files.states() != before:
                 raise DataError(
                     f"{source.files.paths[0].parent}: a file of "
@@ -142,35 +172,24 @@ def prepare(
 
 
 def _write(
-    source: Source, folder: Path, seed: int, max_bad_rows: float
+    source: Source, folder: Path, seed: int, max_bad_rows: float, where: Here
 ) -> None:
     if source.split.by in ("time", "order"):
         logger.info(f"{source.name}: looking at times")
-        rule = source.split.fitted(source.files, source.label)
-        source = replace(source, split=rule)
+        source = replace(source, split=where.rule(source))
     earlier = source.earlier
     if not earlier and any(
         field.kind in ("number", "list") for field in source.fields
     ):
         logger.info(f"{source.name}: looking at numbers and lists")
-        source = replace(source, fields=fitted(source, seed))
+        source = replace(source, fields=where.fields(source, seed))
     logger.info(f"{source.name}: counting values")
-    malformed = Malformed()
-    counted = folder / "counts"
-    counters = [
-        ValueCounter(counted / str(place), each.kind != "text")
-        for place, each in enumerate(source.fields)
-    ]
+    spilled = folder / "counts"
+    counters = counters_of(source.fields, spilled)
     if earlier:
         _add_earlier(counters, source.fields, earlier)
-    sizes = np.zeros(len(SPLITS), dtype=np.int64)
-    marks: dict[str, Counter[str]] = {}
-    examples: dict[str, str] = {}
-    for each in _rows(source, seed, malformed, marks, examples):
-        sizes += np.bincount(each.split, minlength=len(SPLITS))
-        for counter, made in zip(counters, each.columns, strict=True):
-            _count(counter, made, each.split)
-        shrink(counters)
+    counted = where.counted(source, seed, counters)
+    sizes, malformed = counted.sizes, counted.malformed
     rows = int(sizes.sum())
     every = rows + malformed.rows
     if malformed.first and malformed.rows > max_bad_rows * every:
@@ -183,7 +202,7 @@ def _write(
     notes = [*source.notes]
     if malformed.first:
         notes.append(f"Left out, the first malformed row: {malformed.first()}.")
-    for column, found in marks.items():
+    for column, found in counted.marks.items():
         shown = ", ".join(map(repr, itertools.islice(found, 5)))
         notes.append(
             f"{column}: {shown} {'is' if len(found) == 1 else 'are'} taken "
@@ -202,13 +221,72 @@ def _write(
             )
     source = replace(source, notes=tuple(notes))
     unseen = [counter.unseen for counter in counters]
-    columns = _columns(source, counters, examples, int(sizes[0]))
+    columns = _columns(source, counters, counted.examples, int(sizes[0]))
     del counters
-    shutil.rmtree(counted, ignore_errors=True)
+    shutil.rmtree(spilled, ignore_errors=True)
     logger.info(f"{source.name}: numbering {rows:,} rows")
-    _number_rows(
-        *(source, folder, seed, unseen, columns, sizes, malformed.rows),
+    numbered = where.numbered(source, seed, folder, sizes)
+    _describe(source, folder, numbered, unseen, columns, sizes, malformed.rows)
+
+
+@dataclass
+class Counted:
+    """Sizes and findings of the counting pass.
+
+    Attributes:
+        sizes: Rows of each split.
+        malformed: Those that are none.
+        marks: The rows of texts that stand for no value, by column.
+        examples: A value of each column.
+    """
+
+    sizes: np.ndarray = field(
+        default_factory=lambda: np.zeros(len(SPLITS), dtype=np.int64)
     )
+    malformed: Malformed = field(default_factory=Malformed)
+    marks: dict[str, Counter[str]] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: "Counted") -> None:
+        """Add what the files after these have."""
+        self.sizes += other.sizes
+        self.malformed.rows += other.malformed.rows
+        self.malformed.first = self.malformed.first or other.malformed.first
+        for column, found in other.marks.items():
+            self.marks.setdefault(column, Counter()).update(found)
+        for column, example in other.examples.items():
+            self.examples[column] = self.examples.get(column) or example
+
+
+def counters_of(fields: Sequence[Field], folder: Path) -> list[ValueCounter]:
+    """Make a counter for each field, with files in a folder."""
+    return [
+        ValueCounter(folder / str(place), each.kind != "text")
+        for place, each in enumerate(fields)
+    ]
+
+
+def count_rows(
+    source: Source,
+    random: np.random.Generator,
+    counters: Sequence[ValueCounter],
+    only: int | None = None,
+) -> Counted:
+    """Count the values of rows.
+
+    Args:
+        source: Files and fields.
+        random: What rows are split by at random.
+        counters: Of each field.
+        only: Place of the one file to read.
+    """
+    counted = Counted()
+    for each in _rows(source, random, counted, only):
+        counted.sizes += np.bincount(each.split, minlength=len(SPLITS))
+        for counter, made in zip(counters, each.columns, strict=True):
+            _count(counter, made, each.split)
+        shrink(counters)
+    return counted
 
 
 def _add_earlier(
@@ -332,23 +410,20 @@ class _Rows(NamedTuple):
 
 def _rows(
     source: Source,
-    seed: int,
-    malformed: Malformed,
-    marks: dict[str, Counter[str]] | None = None,
-    examples: dict[str, str] | None = None,
+    random: np.random.Generator,
+    counted: Counted | None,
+    only: int | None,
 ) -> Iterator[_Rows]:
     """Read the well-formed rows of every block, the same in every pass.
 
     Args:
         source: Files and fields.
-        seed: Of the split.
-        malformed: Where malformed rows are counted.
-        marks: Where the rows of texts are counted that stand for no value, by
-            column.
-        examples: Where a value of each column is left.
+        random: What rows are split by at random.
+        counted: Where all but the sizes is left, in the first pass.
+        only: Place of the one file to read.
     """
-    random = np.random.default_rng(seed)
-    for block in raw.blocks(source.files, source.columns, malformed):
+    malformed = counted.malformed if counted else Malformed()
+    for block in raw.blocks(source.files, source.columns, malformed, only):
         split, misplaced = source.split.split(block, random)
         label = block.columns[source.label]
         positive, bad = read_labels(label.values, source.positive)
@@ -371,9 +446,9 @@ def _rows(
             name = source.split.column
             wrong |= _wrong(block, name, misplaced, wanted, malformed)
         for name, column in block.columns.items():
-            if examples is not None and not examples.get(name):
+            if counted and not counted.examples.get(name):
                 first = column.values.slice(0, _LOOKED_AT).to_pylist()
-                examples[name] = next(filter(None, first), "")
+                counted.examples[name] = next(filter(None, first), "")
             lines = block.lines(name)
             bad = lines > 0
             malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
@@ -392,12 +467,14 @@ def _rows(
                 wanted += _ADVICE.get(each.kind, "")
             bad = new.malformed
             wrong |= _wrong(block, each.column, bad, wanted, malformed)
-            if marks is not None and each.column not in marked:
+            if counted and each.column not in marked:
                 marked.add(each.column)
                 times = np.bincount(column.codes, minlength=bad.size)
                 for place in np.flatnonzero(new.missing).tolist():
                     if text := column.values[place].as_py():
-                        counter = marks.setdefault(each.column, Counter())
+                        counter = counted.marks.setdefault(
+                            each.column, Counter()
+                        )
                         counter[text] += int(times[place])
             made.append(Column(new.values, new.places[column.codes]))
         if wrong.any():
@@ -513,24 +590,58 @@ class Encoder:
         return places
 
 
-def _number_rows(
-    source: Source,
-    folder: Path,
-    seed: int,
-    unseen: Sequence[Unseen],
-    columns: list[Parsed],
-    sizes: np.ndarray,
-    malformed: int,
-) -> None:
-    """Writes a file for every column of every split, and what they hold."""
-    described = [
+@dataclass
+class Numbered:
+    """Findings of the numbering pass.
+
+    Attributes:
+        unknown: In each split, how many values of each field have the id of
+            unknown ones, `(splits, fields)`.
+        known: How many have one of their own, likewise.
+        first: Values of the first block, by field.
+    """
+
+    unknown: np.ndarray
+    known: np.ndarray
+    first: list[Any]
+
+    def add(self, other: "Numbered") -> None:
+        """Add what was found in the files after these."""
+        self.unknown += other.unknown
+        self.known += other.known
+        self.first = self.first or other.first
+
+
+def _described(source: Source) -> list[dict[str, Any]]:
+    """Describe all vocabularies but for their values, which are in a file."""
+    return [
         {
             **Vocabulary(each, [], unknown=each.kind != "hash").described,
             "values": place,
         }
         for place, each in enumerate(source.fields)
     ]
-    vocabularies = stored.vocabularies(folder, described)
+
+
+def number_rows(
+    source: Source,
+    random: np.random.Generator,
+    values: Path,
+    folder: Path,
+    sizes: np.ndarray,
+    only: int | None = None,
+) -> Numbered:
+    """Write a file for every column of every split.
+
+    Args:
+        source: Files and fields.
+        random: What rows are split by at random.
+        values: Folder with the values of fields.
+        folder: Where to.
+        sizes: Rows of each split.
+        only: Place of the one file to read.
+    """
+    vocabularies = stored.vocabularies(values, _described(source))
     encoders = [Encoder(vocabulary) for vocabulary in vocabularies]
     unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
     known = np.zeros_like(unknown)
@@ -542,9 +653,9 @@ def _number_rows(
         ColumnWriter(folder, f"{place}", each.dtype, sizes, each.length)
         for place, each in enumerate(encoders)
     ]
-    first: list[Column] = []
-    for split, label, weight, made_columns in _rows(source, seed, Malformed()):
-        first = first or made_columns
+    first: list[Any] = []
+    for split, label, weight, made_columns in _rows(source, random, None, only):
+        first = first or [made.values for made in made_columns]
         parts = [split == n for n in range(len(SPLITS))]
         labels.write([label[part] for part in parts])
         if weights is not None and weight is not None:
@@ -561,16 +672,32 @@ def _number_rows(
     every = (labels, *writers, *filter(None, [weights]))
     if not all(writer.complete for writer in every):
         raise DataError(f"{source.name}: a file has changed while it was read.")
+    return Numbered(unknown, known, first)
+
+
+def _describe(
+    source: Source,
+    folder: Path,
+    numbered: Numbered,
+    unseen: Sequence[Unseen],
+    columns: list[Parsed],
+    sizes: np.ndarray,
+    malformed: int,
+) -> None:
+    """Leave out fields of no use, and write what the columns hold."""
+    described = _described(source)
+    vocabularies = stored.vocabularies(folder, described)
+    unknown, known = numbered.unknown, numbered.known
     shares = unknown / np.maximum(unknown + known, 1)
     useless = _useless(source, vocabularies, shares)
-    leave_out = source.guessed and len(useless) < len(encoders)
+    leave_out = source.guessed and len(useless) < len(described)
     notes = [*source.notes]
     for place, why in useless.items():
         of = source.fields[place]
         what = "is kept" + ", as --fields names it" * (not source.guessed)
         if leave_out:
             what = f"is left out; {of.column}:{of.kind} in --fields keeps it"
-            if of.kind == "category" and _are_numbers(first[place].values):
+            if of.kind == "category" and _are_numbers(numbered.first[place]):
                 what += f", and {of.column}:number bins its numbers"
             columns[place] = columns[place]._replace(
                 kind="left out", why=f"of no use: {why}"
@@ -578,10 +705,10 @@ def _number_rows(
         notes.append(f"{of.name}: of no use, {why}. It {what}.")
     kept = [
         place
-        for place in range(len(encoders))
+        for place in range(len(described))
         if not (leave_out and place in useless)
     ]
-    stored.keep_fields(folder, kept, len(encoders))
+    stored.keep_fields(folder, kept, len(described))
     stored.write_description(
         folder,
         {

@@ -7,9 +7,10 @@ variables of the environment.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -71,6 +72,26 @@ def copied(uri: str, folder: Path) -> Path:
             f"{copy}: cannot be written: {error.strerror or error}."
         ) from error
     return copy
+
+
+def uris_below(uri: str, copy: Path, paths: Iterable[Path]) -> dict[Path, str]:
+    """Find the URIs of files that `copied` has copied.
+
+    Args:
+        uri: Of all of them.
+        copy: Its copy.
+        paths: The files.
+    """
+    found = urlsplit(uri)
+    return {
+        path: found._replace(
+            path="/".join(
+                [found.path.rstrip("/"), *path.relative_to(copy).parts]
+            )
+        ).geturl()
+        for path in paths
+        if path.is_relative_to(copy)
+    }
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -405,7 +405,10 @@ def _no_header(columns: Sequence[str]) -> str:
 
 
 def blocks(
-    files: Files, columns: Sequence[str], malformed: Malformed
+    files: Files,
+    columns: Sequence[str],
+    malformed: Malformed,
+    only: int | None = None,
 ) -> Iterator[Block]:
     """Reads the files from beginning to end.
 
@@ -413,11 +416,14 @@ def blocks(
         files: What to read.
         columns: Of which columns the values are wanted.
         malformed: Where rows with too few or too many columns are counted.
+        only: Place of the one file to read; by default all are read.
 
     Raises:
         DataError: If a file cannot be read to its end.
     """
     for file, path in enumerate(files.paths):
+        if only not in (None, file):
+            continue
         first = 0
         part, names = files.part(file), columns
         if part:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -112,27 +113,38 @@ class Rule:
         Raises:
             DataError: If some times are numbers, and others are not.
         """
-        if self.by == "order":
-            every = sum(map(len, blocks(files, (label,), Malformed())))
-            return replace(self, cuts=tuple(int(end * every) for end in ENDS))
-        times, rows = [np.empty(0)], [np.empty(0, np.int64)]
-        kinds = set()
-        for block in blocks(files, (self.column,), Malformed()):
-            column = block.columns[self.column]
+        return self.cut(self.times(files, label))
+
+    def times(
+        self, files: Files, label: str, only: int | None = None
+    ) -> "Times":
+        """Count the rows, and those of each time if they are split by it.
+
+        Args:
+            files: All rows.
+            label: A column that they have.
+            only: Place of the one file to read.
+        """
+        times = Times(self.column)
+        name = self.column if self.by == "time" else label
+        for block in blocks(files, (name,), Malformed(), only):
+            times.every += len(block)
+            if self.by != "time":
+                continue
+            column = block.columns[name]
             found, written = instants(column.values, self.time_format)
             valid = ~np.isnan(found)
-            kinds |= {*written[valid].tolist()}
-            if len(kinds) > 1:
-                raise DataError(
-                    f"{block.path}: found numbers and written times in column "
-                    f"{self.column!r}, expected one or the other to split by."
-                )
-            times.append(found[valid])
-            rows.append(np.bincount(column.codes, minlength=valid.size)[valid])
-            if sum(map(len, times[1:])) > max(_PENDING, len(times[0])):
-                each, sums = _sum(times, rows)
-                times, rows = [each], [sums]
-        each, sums = _sum(times, rows)
+            rows = np.bincount(column.codes, minlength=valid.size)
+            kinds = {*written[valid].tolist()}
+            times.add(found[valid], rows[valid], kinds, block.path)
+        return times
+
+    def cut(self, times: "Times") -> "Rule":
+        """Complete the rule by all that `times` has found."""
+        if self.by == "order":
+            rows = (int(end * times.every) for end in ENDS)
+            return replace(self, cuts=tuple(rows))
+        each, sums = times.sum()
         before = first_shares(sums)
         starts = np.searchsorted(before, ENDS)
         shares = np.zeros(len(ENDS))
@@ -142,6 +154,49 @@ class Rule:
             shares = (np.asarray(ENDS) - before[starts]) / sizes
         cuts = np.append(each, np.inf)[starts]
         return replace(self, cuts=tuple(cuts), shares=tuple(shares))
+
+
+@dataclass
+class Times:
+    """How many rows there are, and how many of each time.
+
+    Attributes:
+        column: Of the times.
+        every: Rows.
+        kinds: Whether times are written out, or numbers.
+    """
+
+    column: str
+    every: int = 0
+    kinds: set[bool] = field(default_factory=set)
+    _times: list[np.ndarray] = field(default_factory=list)
+    _rows: list[np.ndarray] = field(default_factory=list)
+
+    def add(
+        self, times: np.ndarray, rows: np.ndarray, kinds: set[bool], path: Path
+    ) -> None:
+        """Count some more rows of a file.
+
+        Raises:
+            DataError: If some times are numbers, and others are not.
+        """
+        self.kinds |= kinds
+        if len(self.kinds) > 1:
+            raise DataError(
+                f"{path}: found numbers and written times in column "
+                f"{self.column!r}, expected one or the other to split by."
+            )
+        self._times.append(times)
+        self._rows.append(rows)
+        if sum(map(len, self._times[1:])) > max(_PENDING, len(self._times[0])):
+            each, sums = self.sum()
+            self._times, self._rows = [each], [sums]
+
+    def sum(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return each time once, ascending, and its rows."""
+        return _sum(
+            [np.empty(0), *self._times], [np.empty(0, np.int64), *self._rows]
+        )
 
 
 def _sum(

@@ -15,6 +15,7 @@
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ FORMAT = 4
 
 SPLITS = ("train", "validation", "test")
 _DESCRIPTION = "dataset.json"
-_VALUES = "values.arrow"
+VALUES = "values.arrow"
 _VALUES_SCHEMA = pa.schema({"value": pa.large_string()})
 _COPIED = 65_536  # rows that are gathered at once
 
@@ -141,7 +142,7 @@ class StoredColumns:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        parts = (np.memmap(**each)[rows] for each in self._maps)
+        parts = (_rows_of(each, rows) for each in self._maps)
         first = next(parts)
         made = np.empty((len(first), self.shape[1]), dtype=np.int32)
         place = 0
@@ -172,10 +173,29 @@ def _map_of(path: Path) -> dict[str, Any]:
     }
 
 
+def _rows_of(each: dict[str, Any], rows: slice | np.ndarray) -> np.ndarray:
+    """Read some rows of an `.npy` file that `_map_of` describes."""
+    if not isinstance(rows, slice) or rows.step not in (None, 1):
+        found: np.ndarray = np.memmap(**each)[rows]
+        return found
+    # The system would read neighbours of what a map or a buffer needs.
+    first, end, _ = rows.indices(each["shape"][0])
+    dtype, width = each["dtype"], each["shape"][1]
+    size = width * dtype.itemsize
+    content = bytearray(max(end - first, 0) * size)
+    with Path(each["filename"]).open("rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        file.seek(each["offset"] + first * size)
+        if file.readinto(content) != len(content):
+            raise OSError(f"{each['filename']}: is shorter than it was")
+    return np.frombuffer(content, dtype).reshape(-1, width)
+
+
 def write_values(folder: Path, values: Iterable[Any]) -> None:
     """Write the values of each field, PyArrow arrays of text."""
     with (
-        (folder / _VALUES).open("wb") as file,
+        (folder / VALUES).open("wb") as file,
         pa.ipc.new_file(file, _VALUES_SCHEMA) as writer,
     ):
         for each in values:
@@ -193,7 +213,7 @@ def vocabularies(
         fields: Vocabularies as `to_dict` describes them, where `"values"` is
             the number of a field when they were written.
     """
-    reader = pa.ipc.open_file(pa.memory_map(str(folder / _VALUES)))
+    reader = pa.ipc.open_file(pa.memory_map(str(folder / VALUES)))
     return [
         Vocabulary.from_dict(
             {**each, "values": reader.get_batch(each["values"]).column(0)}

@@ -223,6 +223,26 @@ def worker_count(strategy: Any) -> int:
     return int(strategy.num_replicas_in_sync) // local
 
 
+def share_of(strategy: Any, batch_size: int) -> tuple[int, int]:
+    """Tell which rows of each batch the replicas of this process take.
+
+    Args:
+        strategy: That of the training, or None.
+        batch_size: Of all replicas together.
+
+    Returns:
+        A number and a count, as `keras_pep.data.batches` has them; `(0, 1)`,
+        all rows, where a batch cannot be divided equally.
+    """
+    workers = worker_count(strategy)
+    if workers == 1 or batch_size % strategy.num_replicas_in_sync:
+        return 0, 1
+    resolver = strategy.cluster_resolver
+    chiefs = resolver.cluster_spec().as_dict().get("chief", ())
+    before = len(chiefs) if resolver.task_type == "worker" else 0
+    return resolver.task_id + before, workers
+
+
 def agree(strategy: Any, what: str, *results: Any) -> None:
     """Make sure that all workers have the same results; wait for them.
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from keras_pep.serving.sizes import (
     field_sizes,
     table_sizes,
 )
+from keras_pep.serving.store import is_uri, names_in, sent
 
 if TYPE_CHECKING:
     from keras_pep.data import Dataset
@@ -63,7 +64,7 @@ class Export:
     """A SavedModel that has been written, and its sizes.
 
     Attributes:
-        path: The version's directory.
+        path: The version's directory; text if it is a URI.
         report: What it holds, by tables, fields and bytes. It is in the
             directory too, as `assets.extra/keras_pep.json`.
 
@@ -75,7 +76,7 @@ class Export:
     ```
     """
 
-    path: Path
+    path: Path | str
     report: Mapping[str, Any]
 
 
@@ -109,7 +110,8 @@ def export_saved_model(
         model: What to export; it is left as it is. Logits come out of it, if
             it is one of `keras_pep.models`.
         path: The version's directory, such as `saved_models/clicks/1`. It
-            appears when it is complete.
+            appears when it is complete. In an object store,
+            `"s3://bucket/clicks/1"`, `saved_model.pb` comes last.
         dataset: Whose fields the model takes, or their vocabularies.
         quantize: Type of the tables' values: None for float32, `"float16"`, or
             `"int8"` with one scale for a table, or one for each row where
@@ -136,6 +138,19 @@ def export_saved_model(
     print(made.report["table_bytes"])
     ```
     """
+    if is_uri(path):
+        try:
+            with sent(str(path)) as local:
+                made = export_saved_model(
+                    *(model, local, dataset, quantize),
+                    keep_vocabulary=keep_vocabulary,
+                    more=more,
+                )
+        except FileExistsError as error:
+            raise _existing(path) from error
+        except OSError as error:
+            raise ExportError(f"{path}: cannot be written: {error}") from error
+        return replace(made, path=str(path))
     path = Path(path)
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
@@ -180,7 +195,7 @@ def _is_of_tfrs(model: keras.Model, name: str) -> bool:
     return tfrs is not None and isinstance(model, getattr(tfrs, name))
 
 
-def next_version(folder: Path) -> int:
+def next_version(folder: Path | str) -> int:
     """Return the version after the last in a model's folder, from 1 on.
 
     Example:
@@ -189,7 +204,14 @@ def next_version(folder: Path) -> int:
     keras_pep.serving.next_version(Path("saved_models/new"))  # 1
     ```
     """
-    names = [each.name for each in folder.glob("*")] if folder.is_dir() else []
+    names: list[str] = []
+    if is_uri(folder):
+        try:
+            names = names_in(str(folder))
+        except OSError as error:
+            raise ExportError(f"{folder}: cannot be read: {error}") from error
+    elif Path(folder).is_dir():
+        names = [each.name for each in Path(folder).iterdir()]
     return max((int(name) for name in names if name.isdecimal()), default=0) + 1
 
 
@@ -200,9 +222,11 @@ def files_bytes(path: Path) -> int:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists() or path.is_symlink():
-        raise ExportError(
-            f"{path} exists: choose another version, or remove it."
-        )
+        raise _existing(path)
+
+
+def _existing(path: Path | str) -> ExportError:
+    return ExportError(f"{path} exists: choose another version, or remove it.")
 
 
 def check_fields(

@@ -236,3 +236,63 @@ def test_on_disk_a_window_is_of_blocks_from_anywhere(on_disk):
     assert np.ptp(blocks) > 3
     correlation = np.corrcoef(ids, np.arange(50_000))[0, 1]
     assert abs(correlation) < 4 / np.sqrt(100)  # of 100 blocks
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Rows that are read from disk, each time it is asked for some."""
+    monkeypatch.setattr(pipeline, "_BLOCK", 400)
+    monkeypatch.setattr(pipeline, "_WINDOW", 16)
+    rows, read = [], StoredColumns.__getitem__
+
+    def noted(self, part):
+        found = read(self, part)
+        rows.append(len(found))
+        return found
+
+    monkeypatch.setattr(StoredColumns, "__getitem__", noted)
+    return rows
+
+
+@pytest.mark.parametrize("position", [0, 137])
+@pytest.mark.parametrize("workers", [2, 4, 8])
+def test_workers_read_their_share_of_the_same_batches(
+    on_disk, told, workers, position
+):
+    """Of 125 blocks 112 are in whole windows, 13 in the last."""
+    expected = epoch(batches(on_disk, 80, 3, position))
+    everything = sum(told)
+    for number in range(workers):
+        told.clear()
+        found = epoch(batches(on_disk, 80, 3, position, (number, workers)))
+        rows = slice(number * 80 // workers, (number + 1) * 80 // workers)
+        for (ids, labels), (all_ids, all_labels) in zip(
+            found, expected, strict=True
+        ):
+            own = rows if len(all_ids) == 80 else slice(None)
+            np.testing.assert_array_equal(ids[own], all_ids[own])
+            np.testing.assert_array_equal(labels, all_labels)
+        if not position:
+            assert everything == 50_000
+            assert sum(told) == 112 * 400 // workers + 13 * 400
+        assert sum(told) < everything / workers + 2 * 13 * 400
+
+
+def test_an_epoch_by_parts_of_blocks_has_every_row_once(on_disk, told):
+    ids = np.concatenate([x[:, 0] for x, _ in Batches(on_disk, 80, seed=0)])
+    assert sorted(ids) == list(range(50_000))
+    first = np.unique(ids[: 16 * 400] // 400, return_counts=True)[1]
+    assert first.tolist() == [400] * 16
+    of_one = ids[:6400].reshape(80, 8, 10)[:, 0]  # an eighth of each batch
+    assert len({*(of_one.ravel() // 400)}) == 2
+    assert len({*(ids[:80] // 400)}) > 12
+    assert sum(told) == 50_000
+
+
+def test_a_share_that_is_no_number_of_eighths_is_read_and_more(on_disk, told):
+    expected = epoch(batches(on_disk, 240, 3))
+    told.clear()
+    found = epoch(batches(on_disk, 240, 3, 0, (1, 3)))
+    for (ids, _), (every, _) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ids[80:160], every[80:160])
+    assert sum(told) < 0.7 * 50_000  # four of eight, and the last window

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from keras_pep import data
 from keras_pep.data import DataError
 from keras_pep.lab.cli import main
+from keras_pep.lab.cli.dataset import short_name
+from tests.lab.cli.test_cli import QUICK
 
 DAYS = ("day=2026-11-21", "day=2026-11-22")
 
@@ -192,6 +194,27 @@ def test_the_command_takes_files_of_a_store(files, tmp_path):
     assert not found.exit_code, found.output
     assert "part, features own" in found.output
     assert ", test 350 (" in found.output
+
+
+@pytest.mark.slow
+@pytest.mark.requires_tensorflow
+def test_a_model_is_trained_from_a_store_and_exported_to_it(files, tmp_path):
+    run = tmp_path / "run"
+    with moto_server(files) as server:
+        options = ["--dataset", uri(server), "--label", "clicked"]
+        options += ["--cache-dir", tmp_path / "cache", "--run-dir", run]
+        for command in (
+            ["train", *options, *QUICK, "--budget", 60, "--no-baseline"],
+            ["export", run, "--output", uri(server, "models")],
+            ["export", run, "--output", uri(server, "models")],
+        ):
+            done = CliRunner().invoke(main, [*map(str, command)])
+            assert not done.exit_code, done.output
+        assert f"SavedModel: {uri(server, 'models/2')}" in done.output
+
+
+def test_a_run_is_named_by_the_path_of_a_uri():
+    assert short_name("s3://rows/a/clicks.csv?scheme=http&x=a.b") == "clicks"
 
 
 def test_what_is_not_there_is_an_error(files, tmp_path):

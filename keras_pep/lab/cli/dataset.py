@@ -4,6 +4,7 @@ import csv
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -144,4 +145,5 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 def short_name(dataset: str) -> str:
     """Name a run of a dataset, by default."""
-    return dataset if dataset in NAMES else Path(dataset).name.split(".")[0]
+    path = urlsplit(dataset).path if "://" in dataset else dataset
+    return dataset if dataset in NAMES else Path(path).name.split(".")[0]

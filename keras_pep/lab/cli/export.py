@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from keras_pep.lab.cli.common import FOLDER, FiniteFloat, command
+from keras_pep.lab.cli.common import FOLDER, FiniteFloat, Text, command
 
 
 @command
@@ -38,8 +38,9 @@ from keras_pep.lab.cli.common import FOLDER, FiniteFloat, command
 )
 @click.option(
     "--output",
-    type=FOLDER,
-    help="Directory of the model's versions.  [default: saved_models/<run "
+    type=Text("DIRECTORY|URI"),
+    help="Directory of the model's versions, which may be in an object store, "
+    "s3://bucket/clicks.  [default: saved_models/<run "
     "name>, or beside the version of the run before]",
 )
 @click.option(
@@ -55,7 +56,7 @@ def export(
     quantize: str,
     keep_vocabulary: bool | None,
     unless_worse: float | None,
-    output: Path | None,
+    output: str | None,
     version: int | None,
     quiet: bool,
 ) -> None:

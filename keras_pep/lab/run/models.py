@@ -16,6 +16,7 @@ from keras_pep.serving import (
     tables_of,
 )
 from keras_pep.serving.compact import layout_of
+from keras_pep.serving.store import folder_of, joined
 
 # What of an export's report is kept with the metrics of a run.
 _SIZES = (
@@ -30,7 +31,7 @@ _SIZES = (
 def export_run(
     directory: RunDirectory,
     budget: int | None = None,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     version: int | None = None,
     quantize: str | None = "int8",
     *,
@@ -67,7 +68,7 @@ def export_run(
             version = next_version(folder)
         export = export_saved_model(
             directory.load_model(name),
-            folder / str(version),
+            joined(folder, str(version)),
             vocabularies,
             quantize,
             keep_vocabulary=keep_vocabulary,
@@ -84,7 +85,7 @@ def export_run(
 
 def _folder_of_exports(
     directory: RunDirectory, metrics: Mapping[str, Any]
-) -> Path:
+) -> Path | str:
     """Find where the last exported run is, of those that a run goes on from."""
     earlier = metrics
     while found := earlier.get("continued"):
@@ -94,7 +95,8 @@ def _folder_of_exports(
             break
         for entry in (*earlier["budgets"], earlier["dense"] or {}):
             if "export" in entry:
-                return Path(entry["export"]["path"]).parent
+                path = entry["export"]["path"]
+                return folder_of(path)
     return Path("saved_models", directory.path.resolve().name)
 
 

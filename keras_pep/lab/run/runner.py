@@ -10,7 +10,11 @@ import keras
 
 from keras_pep import data
 from keras_pep.callbacks import ExactValidation
-from keras_pep.distribution.replicas import WorkersDisagreeError, prepare
+from keras_pep.distribution.replicas import (
+    WorkersDisagreeError,
+    prepare,
+    share_of,
+)
 from keras_pep.lab.run.checkpoint import Checkpoint, Part, Saved
 from keras_pep.lab.run.config import Config
 from keras_pep.lab.run.directory import RunDirectory, RunError, Stage
@@ -246,7 +250,11 @@ class Run:
         saved = found if found is not None and found.stage == name else None
         done = 0 if saved is None else saved.epoch
         seen = done * -(-len(rows) // size)
-        batches = data.batches(rows, size, self.config.seed, position=seen)
+        batches = data.batches(
+            *(rows, size, self.config.seed),
+            position=seen,
+            share=share_of(self.workers.strategy, size),
+        )
         on_terminal = logger.isEnabledFor(logging.INFO) and sys.stdout.isatty()
         log = EpochLog(
             *(name, self.stage.history, self.parameters, kept),

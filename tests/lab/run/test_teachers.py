@@ -62,3 +62,16 @@ def test_labels_are_mixed_with_the_mean_of_the_teachers(made):
         run.rows.labels, 0.5 * labels + 0.5 * taught[:, None], rtol=1e-5
     )
     assert run.rows.labels.dtype == np.float32
+
+
+def test_a_single_teacher_is_taken_as_it_was_validated(made):
+    run, tuning, logits, labels = made
+    tuning.best = {8: tuning.winner}
+    told = {}
+    run.do = lambda name, stage: told.setdefault(name, stage())
+    learn_from(run, tuning)
+    assert told == {"teachers": {"columns": [8], "auc": 0.8}}
+    taught = 1 / (1 + np.exp(-logits[8]))
+    np.testing.assert_allclose(
+        run.rows.labels, 0.5 * labels + 0.5 * taught[:, None], rtol=1e-5
+    )

@@ -176,7 +176,7 @@ class Candidates:
     def _of_searched(
         self, method: str, tried: Collection[str]
     ) -> Iterator[tuple[str, Callable[[str], Any]]]:
-        """What retrains the ticket of a search for several sizes, if any."""
+        """Retrain the ticket of a search for several sizes, if there is one."""
         if method in tried and (found := self.searched(method, self.size)):
             yield method, partial(self._of_search, *found)
 

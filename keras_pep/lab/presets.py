@@ -128,7 +128,7 @@ PRESETS: Sequence[Preset] = (
             "quick": ("warm-uniform", "one-shot"),
             "normal": (
                 *("warm-uniform", "mixed-dimension", "one-shot"),
-                *("wide-one-shot", "prefix-search"),
+                *("wide-one-shot", "prefix-search", "gradual-magnitude"),
             ),
             "thorough": (
                 *("uniform", "warm-uniform", "mixed-dimension", "one-shot"),

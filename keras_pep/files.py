@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _PARTIAL = ".partial"
 _TRIES, _PAUSE = 50, 0.1  # seconds: longer than a file is read for
@@ -222,3 +223,24 @@ def _lock(path: Path, wait: bool) -> int:
                 if os.path.samestat(os.fstat(number), path.stat()):
                     stack.pop_all()
                     return number
+
+
+def is_uri(path: str | Path) -> bool:
+    """Tell whether a path is the URI of an object store."""
+    return "://" in str(path)
+
+
+def joined(folder: Path | str, name: str) -> Path | str:
+    """Return the path or URI of something in a folder."""
+    if not is_uri(folder):
+        return Path(folder, name)
+    found = urlsplit(str(folder))
+    return found._replace(path=f"{found.path.rstrip('/')}/{name}").geturl()
+
+
+def folder_of(path: str) -> Path | str:
+    """Return the path or URI of the folder that something is in."""
+    if not is_uri(path):
+        return Path(path).parent
+    found = urlsplit(path)
+    return found._replace(path=found.path.rpartition("/")[0]).geturl()

@@ -117,11 +117,10 @@ def _sizes(
         own: list[Metrics] = []
         rivals: dict[str, list[Metrics]] = {}
         for run, most in zip(runs, allowed, strict=True):
-            own += _best(run["budgets"], most).values()
-            for method, entry in _best(
-                run["baselines"], most, "method"
-            ).items():
-                rivals.setdefault(method, []).append(entry)
+            own.append(_rising(run["budgets"], most)[-1])
+            rising = _rising(run["baselines"], most)
+            for method, best in {e["method"]: e for e in rising}.items():
+                rivals.setdefault(method, []).append(best)
         share = statistics.mean(
             most / _size(run["dense"])
             for most, run in zip(allowed, runs, strict=True)
@@ -129,13 +128,10 @@ def _sizes(
         yield f"1/{1 / share:.0f}", own, rivals
 
 
-def _best(
-    entries: Sequence[Metrics], most: int, by: str = ""
-) -> dict[Any, Metrics]:
-    """The best of each kind, by validation, that has no more bytes."""
+def _rising(entries: Sequence[Metrics], most: int) -> list[Metrics]:
+    """Models that have no more bytes, by rising validation AUC."""
     fitting = [_exported(each) for each in entries if _size(each) <= most]
-    rising = sorted(fitting, key=lambda e: e["validation"]["auc"])
-    return {each.get(by): each for each in rising}
+    return sorted(fitting, key=lambda e: e["validation"]["auc"])
 
 
 def _size(entry: Metrics) -> int:

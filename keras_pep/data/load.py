@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_pep.data import movielens, synthetic
 from keras_pep.data.dataset import DataError, Dataset
+from keras_pep.files import is_uri
 
 if TYPE_CHECKING:
     from keras_pep.data.growth import Earlier
@@ -255,7 +256,7 @@ def _cache(cache_dir: str | Path | None) -> Path:
 
 def _local(name: Any, cache: Path) -> Any:
     """Copy files that are in an object store."""
-    if not (isinstance(name, str) and "://" in name):
+    if not (isinstance(name, str) and is_uri(name)):
         return name
     from keras_pep.data.remote import copied
 

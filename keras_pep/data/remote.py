@@ -10,13 +10,12 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
 
 from keras_pep.data.dataset import DataError
-from keras_pep.files import whole
+from keras_pep.files import joined, whole
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +81,10 @@ def uris_below(uri: str, copy: Path, paths: Iterable[Path]) -> dict[Path, str]:
         copy: Its copy.
         paths: The files.
     """
-    found = urlsplit(uri)
     return {
-        path: found._replace(
-            path="/".join(
-                [found.path.rstrip("/"), *path.relative_to(copy).parts]
-            )
-        ).geturl()
+        path: uri
+        if path == copy
+        else str(joined(uri, path.relative_to(copy).as_posix()))
         for path in paths
         if path.is_relative_to(copy)
     }

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_pep._keras_compat import layers_within
 from keras_pep.data.fields import Vocabulary
-from keras_pep.files import whole_folder
+from keras_pep.files import is_uri, whole_folder
 from keras_pep.layers.pruned_embedding import PrunedEmbeddingMixin
 from keras_pep.layers.storage import QUANTIZED
 from keras_pep.layers.variables import native
@@ -31,7 +31,7 @@ from keras_pep.serving.sizes import (
     field_sizes,
     table_sizes,
 )
-from keras_pep.serving.store import is_uri, names_in, sent
+from keras_pep.serving.store import names_in, sent
 
 if TYPE_CHECKING:
     from keras_pep.data import Dataset

@@ -9,30 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 _LAST = "saved_model.pb"
-
-
-def is_uri(path: str | Path) -> bool:
-    """Tell whether a path is the URI of a store."""
-    return "://" in str(path)
-
-
-def joined(folder: Path | str, name: str) -> Path | str:
-    """Return the path or URI of something in a folder."""
-    if not is_uri(folder):
-        return Path(folder, name)
-    found = urlsplit(str(folder))
-    return found._replace(path=f"{found.path.rstrip('/')}/{name}").geturl()
-
-
-def folder_of(path: str) -> Path | str:
-    """Return the path or URI of the folder that something is in."""
-    if not is_uri(path):
-        return Path(path).parent
-    found = urlsplit(path)
-    return found._replace(path=found.path.rpartition("/")[0]).geturl()
 
 
 @contextlib.contextmanager

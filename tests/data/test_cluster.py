@@ -1,4 +1,4 @@
-"""What a pipeline of Apache Beam prepares is what is prepared without it."""
+"""Apache Beam prepares the same files as the local way."""
 
 import numpy as np
 import pandas as pd

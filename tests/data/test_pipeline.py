@@ -259,7 +259,7 @@ def told(monkeypatch):
 def test_workers_read_their_share_of_the_same_batches(
     on_disk, told, workers, position
 ):
-    """Of 125 blocks 112 are in whole windows, 13 in the last."""
+    """The last window has 13 of the 125 blocks, and is not divided."""
     expected = epoch(batches(on_disk, 80, 3, position))
     everything = sum(told)
     for number in range(workers):

@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import urllib.request
 from contextlib import contextmanager
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -92,6 +93,9 @@ def moto_server(files):
     server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     server.address = "{}:{}".format(*server.get_host_and_port())
+    # What another test has left, in the same process, is still there.
+    reset = f"http://{server.address}/moto-api/reset"
+    urllib.request.urlopen(reset, data=b"").close()
     store = pyarrow.fs.S3FileSystem(
         endpoint_override=server.address,
         scheme="http",

@@ -6,6 +6,7 @@ import pyarrow.fs
 import pytest
 
 import keras_pep
+from keras_pep import files
 from keras_pep.serving import ExportError, next_version, store
 from tests.serving.serving import in_c_runtime
 
@@ -86,9 +87,9 @@ def test_nothing_is_left_of_a_model_that_was_not_sent(
 
 def test_names_are_joined_before_what_follows_a_question_mark():
     uri = "s3://models/clicks?scheme=http"
-    version = store.joined(uri, "3")
+    version = files.joined(uri, "3")
     assert version == "s3://models/clicks/3?scheme=http"
-    assert store.folder_of(version) == uri
+    assert files.folder_of(version) == uri
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_an_export_to_s3_is_served(model, tmp_path, s3):
     _, address, client = s3
     folder = f"s3://models/fm?scheme=http&endpoint_override={address}"
     assert next_version(folder) == 1
-    uri = store.joined(folder, "1")
+    uri = files.joined(folder, "1")
     keras_pep.export_saved_model(model, uri)
     assert next_version(folder) == 2
     with pytest.raises(ExportError, match="exists: choose another"):

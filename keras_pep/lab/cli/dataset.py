@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from keras_pep.files import is_uri
 from keras_pep.lab.cli.common import (
     FOLDER,
     FiniteFloat,
@@ -24,7 +25,7 @@ NAMES = ("movielens", "movielens-100k", "criteo", "avazu", "synthetic")
 
 def _rows(text: str) -> str:
     """Read a URI, or the path of a file or folder that is there."""
-    if "://" in text:
+    if is_uri(text):
         return text
     path = Path(text)
     if not path.exists():
@@ -145,5 +146,5 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 def short_name(dataset: str) -> str:
     """Name a run of a dataset, by default."""
-    path = urlsplit(dataset).path if "://" in dataset else dataset
+    path = urlsplit(dataset).path if is_uri(dataset) else dataset
     return dataset if dataset in NAMES else Path(path).name.split(".")[0]

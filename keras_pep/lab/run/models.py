@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_pep.files import folder_of, joined
 from keras_pep.lab.run.directory import RunDirectory, RunError
 from keras_pep.lab.scoring import Score, scorer_of_model
 from keras_pep.serving import (
@@ -16,7 +17,6 @@ from keras_pep.serving import (
     tables_of,
 )
 from keras_pep.serving.compact import layout_of
-from keras_pep.serving.store import folder_of, joined
 
 # What of an export's report is kept with the metrics of a run.
 _SIZES = (
@@ -95,8 +95,7 @@ def _folder_of_exports(
             break
         for entry in (*earlier["budgets"], earlier["dense"] or {}):
             if "export" in entry:
-                path = entry["export"]["path"]
-                return folder_of(path)
+                return folder_of(entry["export"]["path"])
     return Path("saved_models", directory.path.resolve().name)
 
 

@@ -49,6 +49,19 @@ def scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
     return own
 
 
+def build_slots(model: keras.Model) -> None:
+    """Make the slots of a model's optimizer, before its first step does.
+
+    A step that makes them is traced twice, and they take twice their memory.
+
+    Args:
+        model: A compiled model that is built.
+    """
+    if not model.optimizer.built:
+        with scope_of(model):
+            model.optimizer.build(model.trainable_variables)
+
+
 def prepare(model: keras.Model) -> None:
     """Let `fit` train a model on all replicas that its strategy has.
 
@@ -63,8 +76,8 @@ def prepare(model: keras.Model) -> None:
     and other metrics do. `evaluate` is done by all workers together, `predict`
     by each for itself; what callbacks decide should be the same on all of them.
 
-    `keras_pep.search` and `retrain` call it. Without a strategy it does
-    nothing.
+    `keras_pep.search` and `retrain` call it. Without a strategy it does no more
+    than `build_slots`.
 
     Args:
         model: A compiled model.
@@ -73,7 +86,10 @@ def prepare(model: keras.Model) -> None:
         ValueError: If a loss is not the mean over a batch.
     """
     strategy = strategy_of(model)
-    if strategy is None or isinstance(model.train_function, _Steps):
+    if strategy is None:
+        build_slots(model)
+        return
+    if isinstance(model.train_function, _Steps):
         return
     for loss in keras.tree.flatten(model.loss):
         if isinstance(loss, keras.Loss) and loss.reduction not in _MEANS:
@@ -81,8 +97,7 @@ def prepare(model: keras.Model) -> None:
                 "The loss must be a mean over the batch, to which replicas add "
                 f"up. Received: reduction={loss.reduction!r} of {loss.name!r}"
             )
-    with strategy.scope():  # where its slots belong
-        model.optimizer.build(model.trainable_variables)
+    build_slots(model)
     # Keras would distribute the data, and look at a batch beforehand, by means
     # that it does not have between workers.
     model._distribute_strategy = None

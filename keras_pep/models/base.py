@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep.distribution import replicas
 from keras_pep.layers.embedding import lengths_of_fields, positive_integer
 from keras_pep.layers.ids import (
     Bounds,
@@ -342,7 +343,11 @@ def _batches_of_any_width(kind: str) -> Callable[..., None]:
         before = getattr(self, f"{kind}_function")
         method(self, force)
         made = getattr(self, f"{kind}_function")
-        if keras.backend.backend() != "jax" or made is before:
+        if made is before:
+            return
+        if kind == "train" and self.built:
+            replicas.build_slots(self)
+        if keras.backend.backend() != "jax":
             return
 
         def on_narrowed(state: Any, batches: Iterator[Any]) -> Any:

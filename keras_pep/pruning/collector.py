@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pep.distribution.replicas import agree, strategy_of
+from keras_pep.distribution.replicas import agree, build_slots, strategy_of
 from keras_pep.layers import PEPEmbedding
 from keras_pep.optimizers import catch_up
 from keras_pep.pruning.clock import set_clock
@@ -95,9 +95,7 @@ class TicketCollector(keras.callbacks.Callback):
         self._weights = values_of(
             other_weights(self.model, [layer.name for layer in layers])
         )
-        # Left to the first step, its slots would be made while a graph is
-        # traced, and take twice their memory.
-        self.model.optimizer.build(self.model.trainable_variables)
+        build_slots(self.model)
 
     def state(self) -> dict[str, Any]:
         """The state that an interrupted search resumes from, as JSON.

@@ -31,7 +31,7 @@ from tests.said import saying
 
 SHORT = {
     "dataset": "synthetic",
-    "batch_size": 512,
+    "batch_size": 1024,
     "max_epochs": 2,
     "optimizer": "adam",
     "tolerance": 0.0,

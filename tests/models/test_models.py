@@ -16,6 +16,7 @@ from keras_pep.models import (
     FvFM,
     LogisticRegression,
 )
+from keras_pep.optimizers import AdamL2
 from keras_pep.sparse import SparseTable
 
 SIZES = [4, 3, 5]
@@ -230,6 +231,24 @@ def test_fm_learns_who_likes_what():
     linear.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
     linear.fit(ids, labels[:, None], batch_size=128, epochs=5, verbose=0)
     assert keras_pep.metrics.evaluate(linear, ids, labels)["auc"] < 0.7
+
+
+@pytest.mark.requires_tensorflow
+@pytest.mark.parametrize("optimizer", [keras.optimizers.Adam, AdamL2])
+def test_a_step_is_traced_once(optimizer):
+    class Counted(FM):
+        def call(self, ids):
+            calls.append(ids.shape)
+            return super().call(ids)
+
+    calls = []
+    model = Counted(SIZES, 2, "pep")
+    model.compile(
+        optimizer(), keras.losses.BinaryCrossentropy(from_logits=True)
+    )
+    calls.clear()
+    model.fit(IDS, np.ones(3, np.float32), verbose=0)
+    assert len(calls) == 1
 
 
 def test_first_order_weights_can_be_pruned_too():

@@ -191,12 +191,7 @@ def _write(
     counted = where.counted(source, seed, counters)
     sizes, malformed = counted.sizes, counted.malformed
     rows = int(sizes.sum())
-    every = rows + malformed.rows
-    if malformed.first and malformed.rows > max_bad_rows * every:
-        raise DataError(
-            f"{malformed.first()}. {malformed.rows:,} of {every:,} rows are "
-            f"malformed; --max-bad-rows allows {max_bad_rows:.2%}."
-        )
+    malformed.check(rows, max_bad_rows)
     if not rows:
         raise raw.no_rows(source.files, malformed)
     notes = [*source.notes]
@@ -432,27 +427,24 @@ def _rows(
         if bad.any():
             own = source.features == OWN
             wanted = expected_labels(label, source.positive, own=own)
-            wrong |= _wrong(block, source.label, bad, wanted, malformed)
+            wrong |= wrong_rows(block, source.label, bad, wanted, malformed)
         weights = None
         if source.weight:
             column = block.columns[source.weight]
             with np.errstate(over="ignore"):
                 found = numbers(column.values).astype(np.float32)
             bad = ~np.isfinite(found) | (found < 0)
-            wrong |= _wrong(block, source.weight, bad, _WEIGHT, malformed)
+            wrong |= wrong_rows(block, source.weight, bad, _WEIGHT, malformed)
             weights = found[column.codes]
         if misplaced is not None:
             wanted = source.split.expected
             name = source.split.column
-            wrong |= _wrong(block, name, misplaced, wanted, malformed)
+            wrong |= wrong_rows(block, name, misplaced, wanted, malformed)
         for name, column in block.columns.items():
             if counted and not counted.examples.get(name):
                 first = column.values.slice(0, _LOOKED_AT).to_pylist()
                 counted.examples[name] = next(filter(None, first), "")
-            lines = block.lines(name)
-            bad = lines > 0
-            malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
-            wrong |= _wrong(block, name, bad, FEWER_LINES, malformed)
+        wrong |= torn_rows(block, malformed)
         made: list[Column] = []
         parsed: dict[Any, Any] = {}
         marked = set()  # columns, of which there may be several fields
@@ -466,7 +458,7 @@ def _rows(
             if not each.time_format:
                 wanted += _ADVICE.get(each.kind, "")
             bad = new.malformed
-            wrong |= _wrong(block, each.column, bad, wanted, malformed)
+            wrong |= wrong_rows(block, each.column, bad, wanted, malformed)
             if counted and each.column not in marked:
                 marked.add(each.column)
                 times = np.bincount(column.codes, minlength=bad.size)
@@ -507,7 +499,18 @@ def expected(field: Field) -> str:
     return f"a time: {FORMS}"
 
 
-def _wrong(
+def torn_rows(block: Block, malformed: Malformed) -> np.ndarray:
+    """Tell which rows have swallowed others for want of a quote."""
+    torn = np.zeros(len(block), dtype=bool)
+    for name, column in block.columns.items():
+        lines = block.lines(name)
+        bad = lines > 0
+        malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
+        torn |= wrong_rows(block, name, bad, FEWER_LINES, malformed)
+    return torn
+
+
+def wrong_rows(
     block: Block,
     name: str,
     bad: np.ndarray,

@@ -147,6 +147,23 @@ class Malformed:
         self.rows += rows
         self.first = self.first or what
 
+    def check(self, rows: int, share: float) -> None:
+        """Refuse files with too many malformed rows.
+
+        Args:
+            rows: How many are well-formed.
+            share: The largest share of malformed ones.
+
+        Raises:
+            DataError: If there are more.
+        """
+        every = rows + self.rows
+        if self.first and self.rows > share * every:
+            raise DataError(
+                f"{self.first()}. {self.rows:,} of {every:,} rows are "
+                f"malformed; --max-bad-rows allows {share:.2%}."
+            )
+
 
 def files_of(
     source: Path,

@@ -23,12 +23,14 @@ import pyarrow.parquet
 
 from keras_pep.data import DataError, movielens_files
 from keras_pep.data import rows as raw
-from keras_pep.data.labels import read_labels
+from keras_pep.data.labels import expected_labels, read_labels
+from keras_pep.data.prepare import torn_rows, wrong_rows
 from keras_pep.data.rows import Malformed
 from keras_pep.data.splits import rule_of
-from keras_pep.data.times import instants, numbers
+from keras_pep.data.times import FORMS, instants, numbers
 from keras_pep.files import whole
 from keras_pep.lab.run import Config, RunDirectory, scorer_of_run, train
+from keras_pep.lab.run.checked_json import finite
 from keras_pep.lab.run.models import chosen_model
 from keras_pep.lab.text import aligned, figure
 from keras_pep.metrics import auc
@@ -141,27 +143,37 @@ def replay(
             if last == len(names) - 1:
                 break
             now, seconds[NEVER] = names[last], 0.0
-            at[NOTHING], seconds[NOTHING] = _train(
-                started, paths[: last + 1], runs / f"from-nothing-{now}"
-            )
             days = paths[: last + 1][-(window or last + 1) :]
-            at[CONTINUED], seconds[CONTINUED] = _train(
-                replace(
-                    started,
-                    search="auto",
-                    continued=str(at[CONTINUED].path.resolve()),
-                    # Counts of all these rows are those of the last ones alone.
-                    decay=config.decay if len(days) == 1 else 0.0,
-                ),
-                *(days, runs / f"continued-{now}"),
+            on = replace(
+                started,
+                search="auto",
+                continued=str(at[CONTINUED].path.resolve()),
+                # Counts of all these rows are those of the last ones alone.
+                decay=config.decay if len(days) == 1 else 0.0,
             )
+            for policy, settings, rows in (
+                (NOTHING, started, paths[: last + 1]),
+                (CONTINUED, on, days),
+            ):
+                to = runs / f"{policy.replace(' ', '-')}-{now}"
+                try:
+                    at[policy], seconds[policy] = _train(settings, rows, to)
+                except DataError as error:  # such as rows of one class
+                    seconds[policy] = 0.0
+                    logger.warning(
+                        f"{now}, seed {seed}: {policy} keeps its last model: "
+                        f"{error}"
+                    )
     return found
 
 
 def replay_table(found: Sequence[Scored]) -> str:
     """AUC of each policy in each period, and means below, as text."""
     scored = pd.DataFrame(map(asdict, found))
-    by_period = scored.pivot_table("auc", "scored", "policy", sort=False)
+    # A period of one class has no AUC, and stays.
+    by_period = scored.pivot_table(
+        "auc", "scored", "policy", sort=False, dropna=False
+    )
     # The first model is the same for all.
     later = scored[scored["scored"] != by_period.index[0]]
     seconds = later.groupby("policy")["seconds"].mean().reindex(POLICIES)
@@ -169,7 +181,7 @@ def replay_table(found: Sequence[Scored]) -> str:
     rows = [
         *by_period.map(figure)[[*POLICIES]].itertuples(),
         ("mean AUC", *(figure(by_period[p].mean()) for p in POLICIES)),
-        ("seconds a training", *(f"{seconds[p]:.1f}" for p in POLICIES)),
+        ("seconds a training", *(figure(seconds[p], 1) for p in POLICIES)),
         ("largest table, bytes", *(f"{largest[p]:,}" for p in POLICIES)),
     ]
     return aligned([("rows of", *POLICIES), *rows])
@@ -177,7 +189,7 @@ def replay_table(found: Sequence[Scored]) -> str:
 
 def _line(scored: Sequence[Scored]) -> str:
     aucs = ", ".join(
-        f"{each.policy} {each.auc:.4f} ({each.seconds:.0f} s)"
+        f"{each.policy} {figure(each.auc)} ({each.seconds:.0f} s)"
         for each in scored
     )
     return f"{scored[0].scored}, seed {scored[0].seed}: AUC {aucs}"
@@ -192,7 +204,9 @@ def _write(
         "scored": [asdict(each) for each in found],
     }
     with whole(folder / "replay.json") as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        partial.write_text(
+            json.dumps(finite(content), indent=1) + "\n", "utf-8"
+        )
 
 
 def _train(
@@ -260,39 +274,51 @@ def _divide(
         for name in columns
         if name not in (label, rule.column, config.weight)
     )
+    a_time = (
+        f"a time as {rule.time_format} has it"
+        if rule.time_format
+        else f"a time: {FORMS}; for others a format, as in --time "
+        f"'{rule.column}(%m/%d/%Y %H:%M)'"
+    )
     folder.mkdir(parents=True)
     writers: dict[str, Any] = {}
-    left_out = 0
+    rows, malformed = 0, Malformed()
     with contextlib.ExitStack() as stack:
-        for block in raw.blocks(files, columns, Malformed()):
+        for block in raw.blocks(files, columns, malformed):
             table = pa.table(
                 {
                     name: each.values.take(pa.array(each.codes))  # noqa: PD011
                     for name, each in block.columns.items()
                 }
             )
-            of = block.columns[rule.column]
-            names = _periods(of.values, rule.time_format, by)[of.codes]
-            of = block.columns[label]
-            positive, wrong = (
-                each[of.codes]
-                for each in read_labels(of.values, config.positive or "")
+            when, of = block.columns[rule.column], block.columns[label]
+            names = _periods(when.values, rule.time_format, by)
+            positive, bad = read_labels(of.values, config.positive or "")
+            wrong = torn_rows(block, malformed)
+            wrong |= wrong_rows(
+                block, rule.column, names == "", a_time, malformed
             )
-            right = ~wrong
-            left_out += int((~right | (names == "")).sum())
+            if bad.any():
+                a_label = expected_labels(of, config.positive or "", own=True)
+                wrong |= wrong_rows(block, label, bad, a_label, malformed)
+            malformed.rows += int(wrong.sum())
+            rows += int((~wrong).sum())
+            names = names[when.codes]
             place = table.schema.get_field_index(label)
-            table = table.set_column(place, label, pa.array(positive))
-            for name in np.unique(names[right & (names != "")]):
+            labels = pa.array(positive[of.codes])
+            table = table.set_column(place, label, labels)
+            for name in np.unique(names[~wrong]):
                 if name not in writers:
                     path = folder / f"{name}.parquet"
                     writer = pa.parquet.ParquetWriter(path, table.schema)
                     writers[name] = stack.enter_context(writer)
-                rows = pa.array(right & (names == name))
-                writers[name].write_table(table.filter(rows))
-    if left_out:
+                these = pa.array(~wrong & (names == name))
+                writers[name].write_table(table.filter(these))
+    malformed.check(rows, config.max_bad_rows)
+    if malformed.first:
         logger.info(
-            f"left out: {left_out:,} rows whose {rule.column!r} is no time, or "
-            f"whose {label!r} is no label"
+            f"left out: {malformed.rows:,} malformed rows, the first: "
+            f"{malformed.first()}"
         )
     parts = {name: folder / f"{name}.parquet" for name in sorted(writers)}
     return parts, replace(config, fields=fields, delimiter=None, positive=None)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 UNKNOWN = "–"  # noqa: RUF001
 
 
-def figure(value: float | None) -> str:
+def figure(value: float | None, digits: int = 4) -> str:
     """An AUC or log-loss as text; unknown if there is none."""
     known = value is not None and math.isfinite(value)
-    return f"{value:.4f}" if known else UNKNOWN
+    return f"{value:.{digits}f}" if known else UNKNOWN
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,8 @@ from keras_pep.data import DataError
 from keras_pep.lab import replay as module
 from keras_pep.lab.cli import main
 from keras_pep.lab.replay import CONTINUED, NEVER, NOTHING, Scored, replay_table
-from keras_pep.lab.run import Config
+from keras_pep.lab.run import Config, RunDirectory
+from keras_pep.lab.text import UNKNOWN
 from tests.lab.run.test_continued_run import TASTE
 
 DAY = 86_400
@@ -69,12 +70,27 @@ def test_rows_go_to_the_file_of_their_period(tmp_path, caplog):
         parts, made = module._divide(
             *(config, "when", "day", tmp_path / "parts")
         )
-    assert [line[:18] for line in caplog.messages] == ["left out: 2 rows w"]
+    (said,) = caplog.messages
+    assert said.startswith("left out: 2 malformed rows, the first: ")
+    assert "row 4501: found 'nothing' in column 'when', expected a time" in said
     assert [*parts] == ["2023-11-14", "2023-11-15", "2023-11-16"]
     tables = [pa.parquet.read_table(each) for each in parts.values()]
     assert [table.num_rows for table in tables] == [1500] * 3
     assert {*tables[2]["user"].to_pylist()} == {f"u{n}" for n in range(40)}
     assert made.fields == ("user", "item")  # the time is none
+
+
+def test_rows_that_are_none_are_counted_and_refused(tmp_path):
+    """As train does: one too short, one that lacks a quote."""
+    path = write_days(tmp_path / "clicks.csv", days=1, rows=97)
+    torn = "\n".join(f"u{n},i1,1700000000,1" for n in range(30))
+    with path.open("a") as file:
+        file.write(f'u1,i1\nu1,"i1{torn}",1700000000,1\n')
+    config = Config(dataset=str(path), label="clicked", max_bad_rows=0.2)
+    # Of 128 rows 31 are malformed: the short one and, for 30 rows, a torn one.
+    found = r"line 99: found 2 columns .* 31 of 128 rows are malformed; "
+    with pytest.raises(DataError, match=found):
+        module._divide(config, "when", "day", tmp_path / "parts")
 
 
 def test_too_few_periods_are_refused(tmp_path):
@@ -99,6 +115,24 @@ def test_the_table_has_means_and_the_time_of_later_trainings():
     assert lines[3] == ["mean", "AUC", "0.7000", "0.7500", "0.7600"]
     assert lines[4] == ["seconds", "a", "training", "0.0", "40.0", "4.0"]
     assert lines[5][-3:] == ["1,000", "1,200", "1,100"]
+
+
+def test_a_period_of_one_class_stays_in_the_table():
+    """Its AUC is unknown, and the mean is of the others."""
+    found = [
+        Scored(0, policy, "1", period, auc, seconds, 1000)
+        for policy in module.POLICIES
+        for period, auc, seconds in (("2", float("nan"), 60.0), ("3", 0.7, 4.0))
+    ]
+    lines = [line.split() for line in replay_table(found).splitlines()]
+    assert lines[1] == ["2", *[UNKNOWN] * 3]
+    assert lines[2:4] == [
+        ["3", *["0.7000"] * 3],
+        ["mean", "AUC", *["0.7000"] * 3],
+    ]
+    assert lines[4] == ["seconds", "a", "training", *["4.0"] * 3]
+    alone = replay_table(found[::2]).splitlines()  # no training after the first
+    assert alone[3].split() == ["seconds", "a", "training", *[UNKNOWN] * 3]
 
 
 @pytest.mark.parametrize(
@@ -146,3 +180,41 @@ def test_new_users_are_known_the_day_after(tmp_path):
     assert aucs[CONTINUED][1] > aucs[NOTHING][1] - 0.01
     written = json.loads((tmp_path / "out" / "replay.json").read_text())
     assert [Scored(**each) for each in written["scored"]] == found
+
+
+def test_what_cannot_be_trained_on_a_period_keeps_its_model(
+    tmp_path, monkeypatch, caplog
+):
+    """On the third day nobody clicks: it has no AUC, and nothing to learn."""
+    path = write_days(tmp_path / "clicks.csv", days=5, rows=100)
+    trained = []
+
+    def train(_, parts, folder):
+        if [part.stem for part in parts] == ["2023-11-16"]:
+            raise DataError("0 of them positive")
+        trained.append(folder.name)
+        return RunDirectory(folder), 1.0
+
+    def auc(run, part, *_):  # it tells which model has scored
+        ending = run.path.name[-2:].replace("st", "14")
+        return np.nan if part.stem == "2023-11-16" else int(ending) / 100
+
+    entry = {"exported_bytes": {"int8": {"table": 1}}}
+    monkeypatch.setattr(module, "_train", train)
+    monkeypatch.setattr(module, "_auc", auc)
+    monkeypatch.setattr(module, "chosen_model", lambda *_: ("", entry))
+    monkeypatch.setattr(RunDirectory, "read_json", lambda *_: {})
+    config = Config(dataset=str(path), label="clicked")
+    out = tmp_path / "out"
+    found = module.replay(config, "when", "day", out, first=1, window=1)
+    continued = [each for each in found if each.policy == CONTINUED]
+    assert [each.period[-2:] for each in continued] == ["14", "15", "16", "17"]
+    # The model of the 15th scores the 17th too: none is trained on the 16th.
+    assert [each.auc for each in continued[2:]] == [0.15, 0.17]
+    assert [each.seconds for each in continued] == [1.0, 1.0, 0.0, 1.0]
+    assert "continued keeps its last model: 0 of them pos" in caplog.text
+    assert "from-nothing-2023-11-16" in trained
+    written = json.loads(
+        (out / "replay.json").read_text(), parse_constant=pytest.fail
+    )
+    assert written["scored"][3]["auc"] is None

@@ -130,10 +130,7 @@ class _Before:
         if self.whole and self.metrics["dense"]:
             self.model = directory.load_model("dense")
         self.vocabularies = directory.read_vocabularies()
-        self.rows = [
-            vocabulary.ids_in(self.vocabularies[name])
-            for name, vocabulary in run.dataset.vocabularies.items()
-        ]
+        self.rows = self.rows_of(run.dataset.vocabularies)
         embedding = self.model.embedding
         kinds = PEPEmbedding, PrunedEmbedding, RowEmbedding
         if not isinstance(embedding, kinds):
@@ -148,6 +145,20 @@ class _Before:
             entries = run.dataset.feature_count * embedding.output_dim
         size = Size(entries=None if asked else entries, bytes=asked)
         self.size = size.of(run.dataset)
+
+    def rows_of(
+        self, vocabularies: Mapping[str, Vocabulary]
+    ) -> list[np.ndarray]:
+        """Find the earlier id of each value of each field; below 0 of none."""
+        return [
+            vocabulary.ids_in(self.vocabularies[name])
+            for name, vocabulary in vocabularies.items()
+        ]
+
+    def gone(self, vocabulary: Vocabulary) -> int:
+        """Count the values of a field that have lost their id."""
+        before = self.vocabularies[vocabulary.field.name]
+        return int((before.ids_in(vocabulary) == -1).sum())
 
     def training(self, run: "Run", epochs: int) -> Training:
         """How its model was trained; the rate to begin with, the length not."""
@@ -174,16 +185,23 @@ class _Before:
 
     def figures(self, run: "Run") -> dict[str, Any]:
         """AUC and log-loss on today's rows, where new values are unknown."""
+        dataset, all_rows = run.dataset, self.rows
+        if any(map(self.gone, dataset.vocabularies.values())):
+            # Its model knows values that have no id any more.
+            config = replace(run.config, **run.moved, evict_below=0.0)
+            with run.workers.chief_first():
+                dataset = config.load_data()
+            all_rows = self.rows_of(dataset.vocabularies)
         columns = [
             each
             for each, length in zip(
-                self.rows, run.dataset.field_lengths, strict=True
+                all_rows, dataset.field_lengths, strict=True
             )
             for _ in range(length)
         ]
         found = {}
         for name in ("validation", "test"):
-            split = run.dataset.splits[name]
+            split = dataset.splits[name]
             ids = split.ids[:].copy()
             for column, known in zip(ids.T, columns, strict=True):
                 there = column >= 0
@@ -213,9 +231,7 @@ class _Before:
             name: {
                 "known": int((rows >= 0).sum()),
                 "added": int((rows == -1).sum()),
-                "gone": int(
-                    (self.vocabularies[name].ids_in(vocabulary) == -1).sum()
-                ),
+                "gone": self.gone(vocabulary),
             }
             for (name, vocabulary), rows in zip(
                 vocabularies.items(), self.rows, strict=True

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -49,6 +49,7 @@ class Run:
         saved: The training that was going on when the run was interrupted.
         failures: Why parts have failed without which the run goes on, by the
             names of their stages.
+        moved: Settings that say where the data are now.
         parameters: Entries of the dense model's table.
         budgets: Those asked for, falling, where there is one search.
         sizes: Those of the small models, where several methods are tried.
@@ -68,6 +69,7 @@ class Run:
     stages: dict[str, Stage] = field(default_factory=dict)
     saved: Saved | None = None
     failures: dict[str, str] = field(default_factory=dict)
+    moved: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         config, dataset = self.config, self.dataset

@@ -168,7 +168,7 @@ def _run(
     """Load the data of a run, and compute its budgets."""
     with workers.chief_first():
         dataset = replace(config, **(moved or {})).load_data()
-    return Run(config, dataset, files, workers)
+    return Run(config, dataset, files, workers, moved=moved or {})
 
 
 def _agree(run: Run, environment: Mapping[str, str]) -> None:

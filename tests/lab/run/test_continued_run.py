@@ -26,7 +26,11 @@ from keras_pep.lab.run import (
     scorer_of_run,
     train,
 )
+from keras_pep.lab.run.continuing import _Before
+from keras_pep.lab.run.train import _run as run_of
+from keras_pep.lab.run.workers import Workers
 from keras_pep.lab.scoring import scorer_of_saved_model
+from keras_pep.metrics import auc
 from keras_pep.serving import describe
 from tests.backends import eagerly
 from tests.commands import Command, leave_graphs_alone
@@ -250,6 +254,31 @@ def test_the_next_version_is_exported_beside_the_last(days, later, tmp_path):
     np.testing.assert_allclose(served, keras, atol=1e-6)
     assert served[2] == served[3]
     assert len({*served.tolist()}) == 3
+
+
+def test_the_model_before_is_judged_with_the_values_it_knows(days, tmp_path):
+    """Users who come back in test rows alone have lost their ids today."""
+    today = pd.read_csv(days / "second.csv")
+    back = pd.DataFrame({"user": [f"u{n}" for n in range(20)] * 5})
+    back["item"] = [f"i{n % ITEMS}" for n in back.index]
+    back["clicked"] = back.index % 2
+    today = pd.concat([today, back], ignore_index=True)
+    parts = np.array(["train", "validation", "test"])
+    today["part"] = parts[np.minimum(today.index // 800, 2)]
+    today.to_csv(tmp_path / "today.csv", index=False)
+    there = {"dataset": str(tmp_path / "today.csv")}
+    config = replace(second(days, "nowhere.csv"), split="column:part")
+    files = RunDirectory(tmp_path / "run")
+    # As of a run that is resumed elsewhere.
+    run = run_of(config, files, Workers.of("none"), there)
+    assert "u0" not in run.dataset.vocabularies["user"].texts().to_pylist()
+    test = today[today["part"] == "test"]
+    test.to_csv(tmp_path / "rows.csv", index=False)
+    score, _ = scorer_of_run(RunDirectory(days / "first"))
+    expected = auc(test["clicked"].to_numpy(), scores(score, tmp_path))
+    found = _Before(run).figures(run)["test"]["auc"]
+    # Of 500 rows a pair of another order, by rounding, is 2e-5.
+    assert found == pytest.approx(expected, abs=5e-5)
 
 
 def test_a_worse_model_is_refused(days, later):

@@ -11,9 +11,10 @@ import numpy as np
 from keras_pep._keras_compat import layers_within
 from keras_pep.data import Earlier
 from keras_pep.data.fields import Vocabulary
+from keras_pep.lab.baselines import MixedDimensionEmbedding
 from keras_pep.lab.presets import preset
 from keras_pep.lab.run.automatic import take_best
-from keras_pep.lab.run.directory import RunDirectory, RunError
+from keras_pep.lab.run.directory import RunDirectory
 from keras_pep.lab.run.models import chosen_model
 from keras_pep.lab.run.results import (
     exported_bytes,
@@ -23,12 +24,7 @@ from keras_pep.lab.run.results import (
 )
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tuning import Training, Tuning, compile_again
-from keras_pep.layers import (
-    PEPEmbedding,
-    PrunedEmbedding,
-    RowEmbedding,
-    variables,
-)
+from keras_pep.layers import RowEmbedding, variables
 from keras_pep.layers.prefixes import fits_prefixes
 from keras_pep.layers.rounding import clipped
 from keras_pep.metrics import evaluate
@@ -80,7 +76,7 @@ def continue_run(run: "Run") -> dict[str, Any]:
         Of `metrics.json`, what this finds.
 
     Raises:
-        RunError: If the earlier run has no model that can go on.
+        RunError: If the earlier run has no model of a budget.
     """
     before = _Before(run)
     columns = before.model.embedding.output_dim
@@ -117,7 +113,8 @@ class _Before:
     Attributes:
         name: Of the small model, which was chosen.
         small: That model.
-        model: What goes on: the full table where `whole`, if there is one.
+        model: What goes on: the full table, if there is one, where `whole`, or
+            where the small one has mixed dimensions.
         whole: Whether today's rows have the earlier ones too.
     """
 
@@ -127,22 +124,16 @@ class _Before:
         self.name, self.entry = chosen_model(directory, self.metrics)
         self.small = self.model = directory.load_model(self.name)
         self.whole = not run.config.decay
-        if self.whole and self.metrics["dense"]:
+        mixed = isinstance(self.model.embedding, MixedDimensionEmbedding)
+        if (self.whole or mixed) and self.metrics["dense"]:
             self.model = directory.load_model("dense")
         self.vocabularies = directory.read_vocabularies()
         self.rows = self.rows_of(run.dataset.vocabularies)
-        embedding = self.model.embedding
-        kinds = PEPEmbedding, PrunedEmbedding, RowEmbedding
-        if not isinstance(embedding, kinds):
-            raise RunError(
-                f"{directory.path}: a table of mixed dimensions cannot be "
-                "continued. Expected: a model of another method. Train again, "
-                "without --effort thorough."
-            )
         asked = self.entry.get("max_bytes")
         entries = self.entry.get("target")
         if self.name == "dense":  # nothing was asked for
-            entries = run.dataset.feature_count * embedding.output_dim
+            columns = self.model.embedding.output_dim
+            entries = run.dataset.feature_count * columns
         size = Size(entries=None if asked else entries, bytes=asked)
         self.size = size.of(run.dataset)
 

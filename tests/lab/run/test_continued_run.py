@@ -16,6 +16,7 @@ from keras_pep.data import DataError, load
 from keras_pep.data import rows as raw
 from keras_pep.data.rows import Malformed
 from keras_pep.lab.cli import main
+from keras_pep.lab.presets import _VALUES
 from keras_pep.lab.run import (
     Config,
     RunDirectory,
@@ -159,6 +160,21 @@ def test_with_all_rows_the_full_table_goes_on(days, tmp_path, dense):
     assert "20 new values" in continued_line({**metrics, "budgets": []})
     # The next one goes on from this one's.
     assert (tmp_path / "second" / "dense.keras").exists()
+
+
+def test_of_mixed_dimensions_the_full_table_goes_on(
+    days, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(_VALUES, "candidates", {"normal": ("mixed-dimension",)})
+    first = Config(**settings(days, "first.csv"), sparsity=(0.5,), max_epochs=2)
+    config = replace(second(days), continued=str(tmp_path / "first"))
+    with eagerly():
+        before = train(first, RunDirectory(tmp_path / "first"))
+        now = train(config, RunDirectory(tmp_path / "second"))
+    assert before["budgets"][0]["method"] == "mixed-dimension"
+    (entry,) = now["budgets"]
+    assert 0 < entry["embedding_parameters"] <= entry["target"]
+    assert entry["test"]["auc"] > now["continued"]["before"]["test"]["auc"]
 
 
 def test_the_size_stays_and_new_features_have_their_part(days, later):

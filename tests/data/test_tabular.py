@@ -412,6 +412,10 @@ def test_bad_bytes(tmp_path, table):
     path.write_bytes(b"PAR1 is how it begins")
     with pytest.raises(DataError, match=r"own\.parquet: cannot be read"):
         data.load(path, label="clicked")
+    rows = {"clicked": [0, 1], "user": [1, 2], "tags": [["a"], ["b", "c"]]}
+    pq.write_table(pa.table(rows), path)
+    with pytest.raises(DataError, match=r"column 'tags' holds list<.*--fields"):
+        data.load(path, label="clicked")
 
 
 def test_nothing_to_read(tmp_path):

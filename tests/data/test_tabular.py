@@ -1,6 +1,7 @@
 import csv
 import gzip
 import logging
+import re
 
 import numpy as np
 import pandas as pd
@@ -390,6 +391,21 @@ def test_names_with_colons_commas_and_capitals(tmp_path):
     assert dataset.fields == ("a,b", "c:id")
     with pytest.raises(DataError, match=r"ends in \.csv, \.tsv"):
         data.load(path.rename(tmp_path / "own.pq"), label="clicked")
+
+
+def test_two_fields_of_one_name(tmp_path):
+    path = tmp_path / "own.csv"
+    rows = [f"2026-11-22 9:30,{n},{n % 2}" for n in range(500)]
+    path.write_text("\n".join(["when,when_hour,clicked", *rows]))
+    found = "'when_hour', of the columns 'when' and 'when_hour'. Expected: --f"
+    with pytest.raises(DataError, match=re.escape(found)):
+        data.load(path, label="clicked", cache_dir=tmp_path)
+    fields = ["when:weekday", "when_hour"]
+    made = data.load(
+        path,
+        **{"label": "clicked", "fields": fields, "cache_dir": tmp_path},
+    )
+    assert made.fields == ("when", "when_hour")
 
 
 def test_bad_bytes(tmp_path, table):

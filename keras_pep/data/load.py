@@ -191,7 +191,7 @@ def load(
                 f"{dataset.name}: found {len(labels):,} rows {of}for "
                 f"{split_name}, {int(labels.sum()):,} of them positive, "
                 "expected some of either kind: there is nothing to learn or to "
-                "measure."
+                "measure. Take more rows, or another split or seed."
             )
     return dataset
 

@@ -430,12 +430,8 @@ def _rows(
             wrong |= wrong_rows(block, source.label, bad, wanted, malformed)
         weights = None
         if source.weight:
-            column = block.columns[source.weight]
-            with np.errstate(over="ignore"):
-                found = numbers(column.values).astype(np.float32)
-            bad = ~np.isfinite(found) | (found < 0)
-            wrong |= wrong_rows(block, source.weight, bad, _WEIGHT, malformed)
-            weights = found[column.codes]
+            weights, bad = read_weights(block.columns[source.weight])
+            wrong |= wrong_rows(block, source.weight, bad, A_WEIGHT, malformed)
         if misplaced is not None:
             wanted = source.split.expected
             name = source.split.column
@@ -477,7 +473,7 @@ def _rows(
         yield _Rows(split, labels, weights, made)
 
 
-_WEIGHT = "a weight: a number of 0 or more"
+A_WEIGHT = "a weight: a number of 0 or more"
 
 FEWER_LINES = "fewer lines: is a quote missing?"
 _ADVICE = {
@@ -497,6 +493,13 @@ def expected(field: Field) -> str:
     if field.time_format:
         return f"a time as {field.time_format} has it"
     return f"a time: {FORMS}"
+
+
+def read_weights(column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Read the weight of each row, and say which values are none."""
+    with np.errstate(over="ignore"):
+        found = numbers(column.values).astype(np.float32)
+    return found[column.codes], ~np.isfinite(found) | (found < 0)
 
 
 def torn_rows(block: Block, malformed: Malformed) -> np.ndarray:

@@ -498,10 +498,6 @@ def _has_nul(values: Any) -> bool:
 def _text(array: Any) -> Any:
     """Convert values to text, as a file of text has them."""
     kind = array.type
-    if pa.types.is_nested(kind):
-        raise pa.ArrowInvalid(
-            f"a column of {kind}; write lists as text divided by |"
-        )
     if pa.types.is_float16(kind):  # PyArrow would write more digits
         halves = array.to_numpy(zero_copy_only=False)
         return pa.array(halves.astype(str), mask=np.isnan(halves))
@@ -557,6 +553,15 @@ def _open(
     """Open the schema and the batches of a file; of all columns if none."""
     if is_parquet(path):
         with pa.parquet.ParquetFile(path) as file:
+            for each in file.schema_arrow:
+                if each.name in (columns or ()) and pa.types.is_nested(
+                    each.type
+                ):
+                    raise pa.ArrowInvalid(
+                        f"column {each.name!r} holds {each.type}; write lists "
+                        "as text divided by |, or name other columns in "
+                        "--fields"
+                    )
             batches = file.iter_batches(_BLOCK_ROWS, columns=columns)
             yield file.schema_arrow, batches
         return

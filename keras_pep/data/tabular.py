@@ -286,7 +286,13 @@ def _fields(
             say(note)
     for name, times in Counter(field.name for field in fields).items():
         if times > 1:
-            raise DataError(f"two fields would be called {name!r}.")
+            of = [each.column for each in fields if each.name == name]
+            raise DataError(
+                f"two fields would be called {name!r}, of the columns "
+                f"{' and '.join(map(repr, of))}. Expected: --fields without "
+                "one of them, or with another kind, such as "
+                f"{of[0]}:weekday for a time."
+            )
     return tuple(fields), tuple(why)
 
 

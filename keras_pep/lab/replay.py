@@ -24,10 +24,15 @@ import pyarrow.parquet
 from keras_pep.data import DataError, movielens_files
 from keras_pep.data import rows as raw
 from keras_pep.data.labels import expected_labels, read_labels
-from keras_pep.data.prepare import torn_rows, wrong_rows
+from keras_pep.data.prepare import (
+    A_WEIGHT,
+    read_weights,
+    torn_rows,
+    wrong_rows,
+)
 from keras_pep.data.rows import Malformed
 from keras_pep.data.splits import rule_of
-from keras_pep.data.times import FORMS, instants, numbers
+from keras_pep.data.times import FORMS, instants
 from keras_pep.files import whole
 from keras_pep.lab.run import Config, RunDirectory, scorer_of_run, train
 from keras_pep.lab.run.checked_json import finite
@@ -245,8 +250,7 @@ def _auc(
         labels.append(read_labels(of.values)[0][of.codes])
         scores.append(score(block))
         if weight:
-            of = block.columns[weight]
-            weights.append(numbers(of.values)[of.codes])
+            weights.append(read_weights(block.columns[weight])[0])
     return auc(
         *(np.concatenate(labels), np.concatenate(scores)),
         np.concatenate(weights) if weight else None,
@@ -266,7 +270,8 @@ def _divide(
     columns = raw.header(files)
     label = config.label or ""
     rule = rule_of(f"time:{column}", columns, label, ())
-    missing = [name for name in (label, rule.column) if name not in columns]
+    needed = (label, rule.column, *filter(None, [config.weight]))
+    missing = [name for name in needed if name not in columns]
     if missing:
         raise raw.no_column(files, missing, columns)
     fields = config.fields or tuple(
@@ -301,6 +306,9 @@ def _divide(
             if bad.any():
                 a_label = expected_labels(of, config.positive or "", own=True)
                 wrong |= wrong_rows(block, label, bad, a_label, malformed)
+            if name := config.weight:
+                _, bad = read_weights(block.columns[name])
+                wrong |= wrong_rows(block, name, bad, A_WEIGHT, malformed)
             malformed.rows += int(wrong.sum())
             rows += int((~wrong).sum())
             names = names[when.codes]

@@ -515,7 +515,8 @@ class PrunedEmbeddingMixin(TableMixin):
             splits=splits,
             values=self._columns(position, octets),
             size=self.output_dim,
-            weights=self._values(position),
+            # Or a tape asks for its gradient.
+            weights=tf.stop_gradient(self._values(position)),
         )
         vectors = tf.ensure_shape(vectors, (None, self.output_dim))
         return self._scaled(vectors, stored)

@@ -134,6 +134,7 @@ def pruned_model(
             f"`start` must be one of {', '.join(STARTS)}. "
             f"Received: start={start!r}"
         )
+    refuse_constraints(model)
     if ticket is None:
         ticket, start = Ticket.from_model(model, (), 0, 0), "finetune"
     with scope_of(model):
@@ -161,6 +162,21 @@ def pruned_model(
         _assign(other_weights(small, ticket.tables), weights, model)
     finalize(small)
     return small
+
+
+def refuse_constraints(model: keras.Model) -> None:
+    """Refuse a model whose tables could be searched, but not retrained.
+
+    Raises:
+        ValueError: If a `PEPEmbedding` has a constraint.
+    """
+    for layer in pep_layers(model):
+        if layer.embeddings_constraint is not None:
+            raise ValueError(
+                "`PrunedEmbedding` has no constraints: train the model "
+                "without. "
+                f"Received: embeddings_constraint of {layer.name!r}"
+            )
 
 
 def _assign(
@@ -195,13 +211,11 @@ def _pruned(
             f"layer {layer['name']!r}. Its tables: "
             f"{ {name: t.shape for name, t in ticket.tables.items()} }"
         )
-    if layer["embeddings_constraint"] is not None:
-        raise ValueError(
-            "`PrunedEmbedding` has no constraints. "
-            f"Received: embeddings_constraint of {layer['name']!r}"
-        )
     pruned = layers_of(model).PrunedEmbedding
-    alike = ("embeddings_regularizer", "mask_zero", "combiner", "name", "dtype")
+    alike = (
+        *("name", "trainable", "dtype", "mask_zero", "combiner"),
+        "embeddings_regularizer",
+    )
     made = pruned(
         **asdict(pruned.layout_of(table)),
         **{name: layer.get(name) for name in alike},

@@ -13,7 +13,7 @@ from keras_pep.pruning.convert import convert
 from keras_pep.pruning.fitting import fit
 from keras_pep.pruning.magnitude import LargestEntries
 from keras_pep.pruning.paper import RisingThresholds
-from keras_pep.pruning.retraining import retrain
+from keras_pep.pruning.retraining import refuse_constraints, retrain
 from keras_pep.pruning.sizes import entries_of
 from keras_pep.pruning.ticket import Ticket, pep_layers
 from keras_pep.runtime import refuse_legacy
@@ -188,6 +188,7 @@ def prune(
         isinstance(layer, PEPEmbeddingMixin) for layer in layers_within(model)
     ):
         model = convert(model)
+    refuse_constraints(model)
     (ticket,) = search(
         model,
         train,
@@ -209,7 +210,7 @@ def prune(
         validation,
         start=start,
         optimizer=optimizer,
-        epochs=retrain_epochs or epochs,
+        epochs=epochs if retrain_epochs is None else retrain_epochs,
         callbacks=[*([] if validation is None else [best]), *callbacks],
         **fit_arguments,
     )

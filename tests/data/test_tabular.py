@@ -1,6 +1,7 @@
 import csv
 import gzip
 import logging
+import re
 
 import numpy as np
 import pandas as pd
@@ -392,6 +393,21 @@ def test_names_with_colons_commas_and_capitals(tmp_path):
         data.load(path.rename(tmp_path / "own.pq"), label="clicked")
 
 
+def test_two_fields_of_one_name(tmp_path):
+    path = tmp_path / "own.csv"
+    rows = [f"2026-11-22 9:30,{n},{n % 2}" for n in range(500)]
+    path.write_text("\n".join(["when,when_hour,clicked", *rows]))
+    found = "'when_hour', of the columns 'when' and 'when_hour'. Expected: --f"
+    with pytest.raises(DataError, match=re.escape(found)):
+        data.load(path, label="clicked", cache_dir=tmp_path)
+    fields = ["when:weekday", "when_hour"]
+    made = data.load(
+        path,
+        **{"label": "clicked", "fields": fields, "cache_dir": tmp_path},
+    )
+    assert made.fields == ("when", "when_hour")
+
+
 def test_bad_bytes(tmp_path, table):
     path = write(table, tmp_path / "own.csv")
     path.write_bytes(path.read_bytes().replace(b"the same", b"\xff\xfe", 1))
@@ -411,6 +427,10 @@ def test_bad_bytes(tmp_path, table):
     path = tmp_path / "own.parquet"
     path.write_bytes(b"PAR1 is how it begins")
     with pytest.raises(DataError, match=r"own\.parquet: cannot be read"):
+        data.load(path, label="clicked")
+    rows = {"clicked": [0, 1], "user": [1, 2], "tags": [["a"], ["b", "c"]]}
+    pq.write_table(pa.table(rows), path)
+    with pytest.raises(DataError, match=r"column 'tags' holds list<.*--fields"):
         data.load(path, label="clicked")
 
 

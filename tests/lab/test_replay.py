@@ -1,6 +1,7 @@
 """A data set in time order, played by every policy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +92,28 @@ def test_rows_that_are_none_are_counted_and_refused(tmp_path):
     found = r"line 99: found 2 columns .* 31 of 128 rows are malformed; "
     with pytest.raises(DataError, match=found):
         module._divide(config, "when", "day", tmp_path / "parts")
+
+
+def test_weights_that_are_none_are_counted_too(tmp_path):
+    path = tmp_path / "clicks.csv"
+    rows = [f"u1,1700000000,1,{weight}" for weight in (1, 0.5, -1, "much")]
+    path.write_text("\n".join(["user,when,clicked,share", *rows]))
+    config = Config(
+        dataset=str(path), label="clicked", weight="share", max_bad_rows=0.5
+    )
+    parts, _ = module._divide(config, "when", "day", tmp_path / "parts")
+    table = pa.parquet.read_table(parts["2023-11-14"])
+    assert table["share"].to_pylist() == ["1", "0.5"]
+    with pytest.raises(DataError, match="2 of 4 rows are malformed"):
+        module._divide(
+            *(replace(config, max_bad_rows=0.4), "when", "day"),
+            tmp_path / "again",
+        )
+    with pytest.raises(DataError, match="found no column 'wight'"):
+        module._divide(
+            *(replace(config, weight="wight"), "when", "day"),
+            tmp_path / "more",
+        )
 
 
 def test_too_few_periods_are_refused(tmp_path):

@@ -181,3 +181,17 @@ def test_a_table_of_another_size_is_refused():
     other = SparseTable.from_dense(sparse_table(columns=5))
     with pytest.raises(ValueError, match=r"of 24 entries.*of 30 entries"):
         layer.assign_sparse(other)
+
+
+@pytest.mark.parametrize("storage", ["csr", "bitmask"])
+def test_frozen_in_a_model_that_is_trained(storage):
+    table = sparse_table()
+    layer = keras_pep.PrunedEmbedding.from_dense(table, storage=storage)
+    ids = keras.Input((), dtype="int32")
+    top = keras.layers.Dense(1, kernel_initializer="zeros")
+    model = keras.Model(ids, top(layer(ids)))
+    layer.trainable = False
+    model.compile("sgd", "mse")
+    model.fit(np.arange(6), np.ones((6, 1)), verbose=0)
+    assert np.all(top.kernel.numpy() != 0)
+    np.testing.assert_array_equal(layer(np.arange(6)), table)

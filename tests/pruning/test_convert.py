@@ -107,6 +107,42 @@ def test_pruned_in_one_call(trained, rows, tmp_path):
     assert isinstance(trained.get_layer("user_table"), keras.layers.Embedding)
 
 
+def test_a_frozen_table_is_pruned_and_not_trained(trained, rows):
+    model = keras.models.clone_model(trained)
+    model.set_weights(trained.get_weights())
+    model.get_layer("user_table").trainable = False
+    model.compile(keras.optimizers.Adam(0.01), trained.loss)
+    small = keras_pep.prune(model, rows, sparsity=0.3, epochs=1)
+    kept = small.get_layer("user_table").sparse()
+    table = np.asarray(trained.get_layer("user_table").embeddings)
+    assert kept.values.size >= 40  # of 280, and the other table has 240
+    np.testing.assert_array_equal(
+        kept.to_dense(), np.where(kept.mask(), table, 0)
+    )
+    assert not small.get_layer("user_table").trainable
+    assert small.get_layer("item_table").trainable
+
+
+def test_without_epochs_of_retraining_there_is_none(trained, rows):
+    small = keras_pep.prune(
+        trained, rows, sparsity=0.5, epochs=1, retrain_epochs=0
+    )
+    np.testing.assert_array_equal(
+        small.get_layer("user_tower").kernel,
+        trained.get_layer("user_tower").kernel,
+    )
+
+
+def test_a_constraint_is_refused_before_the_search():
+    ids = keras.Input((), dtype="int32")
+    norm = keras.constraints.MaxNorm(1.0)
+    table = keras.layers.Embedding(20, 4, embeddings_constraint=norm, name="t")
+    model = keras.Model(ids, keras.layers.Dense(1)(table(ids)))
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"has no constraints.* of 't'"):
+        keras_pep.prune(model, "nothing to train on", sparsity=0.5)
+
+
 def test_some_layers_alone(trained):
     made = keras_pep.convert(trained, ["item_table"], granularity="feature")
     assert type(made.get_layer("user_table")) is keras.layers.Embedding

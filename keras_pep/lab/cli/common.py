@@ -35,7 +35,7 @@ def command(
     @functools.wraps(function)
     def wrapped(*args: Any, debug: bool, **kwargs: Any) -> None:
         if not debug:
-            _load_silently()
+            load_silently()
         with _logged(quiet=not progress or kwargs["quiet"]):
             function(*args, **kwargs)
 
@@ -181,7 +181,7 @@ def _is_of_a_check(error: Exception) -> bool:
     return raised and name.partition(".")[0] in ours
 
 
-def _load_silently() -> None:
+def load_silently() -> None:
     """Load TensorFlow with what it logs meanwhile kept off the terminal.
 
     Its first lines come from C++, before any setting of its own is read.

@@ -25,6 +25,7 @@ from keras_pep.lab.cli.common import (
     command_line,
     explained,
     flag_of,
+    load_silently,
     options,
     refuse,
     tell_failure,
@@ -107,6 +108,7 @@ def _settings_in(path: Path) -> dict[str, Any]:
 
 def _bytes(text: str) -> str:
     """Check a number of bytes, such as `100kB`."""
+    load_silently()  # as the import would load TensorFlow
     from keras_pep.pruning.sizes import number_of_bytes
 
     number_of_bytes(text)

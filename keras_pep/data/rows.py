@@ -302,7 +302,7 @@ def header(
         if columns and found != columns:
             raise DataError(
                 f"{path}: found the columns {listed(found)}, expected those of "
-                f"{files.paths[0].name}, {listed(columns)}."
+                f"{files.paths[0]}, {listed(columns)}."
                 f"{_no_header(found)}"
             )
         columns = found

@@ -452,6 +452,16 @@ def test_parts_of_other_columns(tmp_path, table):
         data.load(tmp_path, label="clicked")
 
 
+def test_parts_of_one_name_are_told_apart_by_their_folders(tmp_path, table):
+    for day, shop in (("day=1", "shop"), ("day=2", "store")):
+        (tmp_path / day).mkdir()
+        part = table.rename(columns={"shop": shop})
+        write(part, tmp_path / day / "part.csv")
+    found = r"day=2.part\.csv: .* expected those of .*day=1.part\.csv, shop"
+    with pytest.raises(DataError, match=found):
+        data.load(tmp_path, label="clicked")
+
+
 def test_the_label_has_to_be_named(tmp_path, table):
     path = write(table, tmp_path / "own.csv")
     with pytest.raises(DataError, match=r"--label.*shop, place.*clicked"):

@@ -174,7 +174,8 @@ def prune(
         A new compiled model with a `PrunedEmbedding` for every table.
 
     Raises:
-        ValueError: As `convert`, `search` and `retrain` do.
+        ValueError: As `convert`, `search` and `retrain` do, or if the search
+            does not reach the size.
 
     Example:
 
@@ -189,7 +190,7 @@ def prune(
     ):
         model = convert(model)
     refuse_constraints(model)
-    (ticket,) = search(
+    tickets = search(
         model,
         train,
         validation,
@@ -200,12 +201,17 @@ def prune(
         epochs=epochs,
         **fit_arguments,
     )
+    if not tickets:
+        raise ValueError(
+            "The search has not reached the size. Expected: more `epochs`. "
+            f"Received: epochs={epochs}"
+        )
     best = keras.callbacks.EarlyStopping(
         "val_loss", patience=epochs, restore_best_weights=True
     )
     return retrain(
         model,
-        ticket,
+        tickets[0],
         train,
         validation,
         start=start,

@@ -133,6 +133,12 @@ def test_without_epochs_of_retraining_there_is_none(trained, rows):
     )
 
 
+@pytest.mark.filterwarnings("ignore::keras_pep.pruning.BudgetNotReachedWarning")
+def test_a_size_that_is_not_reached_is_an_error(trained, rows):
+    with pytest.raises(ValueError, match="more `epochs`"):
+        keras_pep.prune(trained, rows, sparsity=0.5, epochs=0)
+
+
 def test_a_constraint_is_refused_before_the_search():
     ids = keras.Input((), dtype="int32")
     norm = keras.constraints.MaxNorm(1.0)

@@ -42,7 +42,8 @@ def convert(
         model: A built model, trained or not, whose layers are part of its
             configuration, as those of a functional model are. It is left as
             it is.
-        layers: Embedding layers, or their names; by default all.
+        layers: Embedding layers, or their names; by default all that are
+            trained. A frozen one stays as it is unless it is named.
         **settings: Arguments of `PEPEmbedding`, such as `granularity`.
 
     Returns:
@@ -68,9 +69,10 @@ def convert(
         for layer in layers_within(model)
         if isinstance(layer, own)
     }
+    if layers is None:
+        layers = [layer for layer in there.values() if layer.trainable]
     names = [
-        layer if isinstance(layer, str) else layer.name
-        for layer in (there if layers is None else layers)
+        layer if isinstance(layer, str) else layer.name for layer in layers
     ]
     for name in names or [None]:
         _check(model, name, there)
@@ -107,8 +109,9 @@ def _check(
         what = "no layer" if name is None else f"no layer {name!r}"
         raise ValueError(
             f"{model.name!r} has {what} to convert. Expected: "
-            "`keras.layers.Embedding`, as a layer of the model or of its parts."
-            f" Found: {sorted(there) or 'none'}."
+            "`keras.layers.Embedding`, as a layer of the model or of its "
+            "parts; a frozen one has to be named in `layers`. "
+            f"Found: {sorted(there) or 'none'}."
         )
     layer = there[name]
     if not layer.built:

@@ -107,11 +107,30 @@ def test_pruned_in_one_call(trained, rows, tmp_path):
     assert isinstance(trained.get_layer("user_table"), keras.layers.Embedding)
 
 
-def test_a_frozen_table_is_pruned_and_not_trained(trained, rows):
+@pytest.fixture
+def frozen(trained):
+    """The trained model, of which one table is frozen."""
     model = keras.models.clone_model(trained)
     model.set_weights(trained.get_weights())
     model.get_layer("user_table").trainable = False
     model.compile(keras.optimizers.Adam(0.01), trained.loss)
+    return model
+
+
+def test_a_frozen_table_is_left_alone(frozen, rows):
+    small = keras_pep.prune(frozen, rows, sparsity=0.3, epochs=1)
+    layer = small.get_layer("user_table")
+    assert isinstance(layer, keras.layers.Embedding)
+    np.testing.assert_array_equal(
+        layer.embeddings, frozen.get_layer("user_table").embeddings
+    )
+    frozen.get_layer("item_table").trainable = False
+    with pytest.raises(ValueError, match="frozen one has to be named"):
+        keras_pep.prune(frozen, rows, sparsity=0.3, epochs=1)
+
+
+def test_a_frozen_table_is_pruned_and_not_trained(trained, frozen, rows):
+    model = keras_pep.convert(frozen, ["user_table", "item_table"])
     small = keras_pep.prune(model, rows, sparsity=0.3, epochs=1)
     kept = small.get_layer("user_table").sparse()
     table = np.asarray(trained.get_layer("user_table").embeddings)

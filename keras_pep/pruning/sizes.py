@@ -57,6 +57,12 @@ def entries_of(
         budgets = [_of_sparsity(size, total) for size in sizes]
     elif name == "max_bytes":
         budgets = [entries_in_bytes(size, shapes, quantize) for size in sizes]
+        if max(budgets, default=0) >= total:
+            raise ValueError(
+                f"`max_bytes` has room for all {total:,} entries of the "
+                "tables: nothing is to be pruned. Expected: fewer bytes. "
+                f"Received: max_bytes={max_bytes!r}"
+            )
     else:
         budgets = [whole(size) for size in sizes]
     check_budgets(budgets, total)

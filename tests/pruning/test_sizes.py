@@ -74,6 +74,7 @@ def _layout(places, quantize):
         ({"budget": 16_000}, "less than the 16,000"),
         ({"max_bytes": "10"}, "No entry fits into 10 bytes"),
         ({"max_bytes": "1 cm"}, "such as 100kB"),
+        ({"max_bytes": "1 GB"}, "room for all"),
     ],
 )
 def test_what_is_no_size_is_refused(sizes, message):

@@ -85,11 +85,9 @@ def prepare(model: keras.Model) -> None:
     Raises:
         ValueError: If a loss is not the mean over a batch.
     """
+    build_slots(model)
     strategy = strategy_of(model)
-    if strategy is None:
-        build_slots(model)
-        return
-    if isinstance(model.train_function, _Steps):
+    if strategy is None or isinstance(model.train_function, _Steps):
         return
     for loss in keras.tree.flatten(model.loss):
         if isinstance(loss, keras.Loss) and loss.reduction not in _MEANS:
@@ -97,7 +95,6 @@ def prepare(model: keras.Model) -> None:
                 "The loss must be a mean over the batch, to which replicas add "
                 f"up. Received: reduction={loss.reduction!r} of {loss.name!r}"
             )
-    build_slots(model)
     # Keras would distribute the data, and look at a batch beforehand, by means
     # that it does not have between workers.
     model._distribute_strategy = None

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_pep._keras_compat import layers_within
-from keras_pep.distribution.replicas import scope_of
+from keras_pep.distribution.replicas import build_slots, scope_of
 from keras_pep.layers import Linear, PEPEmbedding, PrunedEmbedding, variables
 from keras_pep.layers.embedding import TableMixin
 from keras_pep.layers.exchange import (
@@ -364,7 +364,7 @@ def _copy_state(
     """
     if not (model.optimizer and model.optimizer.built):
         return
-    made.optimizer.build(made.trainable_variables)
+    build_slots(made)
     state = {v.name: v for v in model.optimizer.variables}
     slots = {v.name: v for v in made.optimizer.variables}
     own, layers = (

@@ -171,7 +171,8 @@ def prune(
         **fit_arguments: Further arguments for `model.fit`, in both.
 
     Returns:
-        A new compiled model with a `PrunedEmbedding` for every table.
+        A new compiled model with a `PrunedEmbedding` for every table but those
+        that `convert` has left alone.
 
     Raises:
         ValueError: As `convert`, `search` and `retrain` do, or if the search

@@ -12,6 +12,7 @@ import numpy as np
 from keras_pep.callbacks import ExactValidation
 from keras_pep.data import Dataset, Split, batches, load
 from keras_pep.data.fields import Field, Vocabulary
+from keras_pep.distribution.replicas import build_slots
 from keras_pep.lab.benchmark.turns import Measured
 from keras_pep.lab.run.checkpoint import Checkpoint
 from keras_pep.lab.run.config import Config
@@ -133,7 +134,7 @@ class _BareStep(keras.callbacks.Callback):
 
         self.milliseconds: list[float] = []
         self._batch = next(iter(batches(train, batch_size, seed=1)))
-        other.optimizer.build(other.trainable_variables)
+        build_slots(other)
         self._step = tf.function(other.train_step)
         self._step(self._batch)
 

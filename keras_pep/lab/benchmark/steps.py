@@ -228,6 +228,7 @@ def fm(
     import keras
 
     import keras_pep
+    from keras_pep.distribution.replicas import build_slots
 
     size = rows // FIELDS
     kind, optimizer, l2 = _MODELS[name]
@@ -247,9 +248,7 @@ def fm(
         keras.losses.BinaryCrossentropy(from_logits=True),
         steps_per_execution=steps_per_execution,
     )
-    # While `fit` traces its graph, slots would be made twice over in memory.
-    model.build()
-    model.optimizer.build(model.trainable_variables)
+    build_slots(model)
     return model
 
 

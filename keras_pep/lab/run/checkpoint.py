@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pep.distribution.replicas import build_slots
 from keras_pep.files import check_archive
 
 _FORMAT = 3  # another one where optimizers or callbacks remember other things
@@ -125,12 +126,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Give model, optimizer and callbacks what they had."""
-        optimizer = self.model.optimizer
-        optimizer.build(self.model.trainable_variables)
+        build_slots(self.model)
         if self.saved is None:
             return
         _assign(self.model.variables, self.saved.variables)
-        _assign(optimizer.variables, self.saved.optimizer)
+        _assign(self.model.optimizer.variables, self.saved.optimizer)
         *parts, best = self.saved.parts
         for part, state in zip(self.parts, parts, strict=True):
             part.restore(state)

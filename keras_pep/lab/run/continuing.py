@@ -146,11 +146,6 @@ class _Before:
             for name, vocabulary in vocabularies.items()
         ]
 
-    def gone(self, vocabulary: Vocabulary) -> int:
-        """Count the values of a field that have lost their id."""
-        before = self.vocabularies[vocabulary.field.name]
-        return int((before.ids_in(vocabulary) == -1).sum())
-
     def training(self, run: "Run", epochs: int) -> Training:
         """How its model was trained; the rate to begin with, the length not."""
         columns = self.model.embedding.output_dim
@@ -174,11 +169,15 @@ class _Before:
         l2 *= self.metrics["feature_count"] / run.dataset.feature_count
         return Training(columns, l2, rate, epochs)
 
-    def figures(self, run: "Run") -> dict[str, Any]:
-        """AUC and log-loss on today's rows, where new values are unknown."""
+    def figures(self, run: "Run", *, gone: bool) -> dict[str, Any]:
+        """AUC and log-loss on today's rows, where new values are unknown.
+
+        Args:
+            run: The run.
+            gone: Whether its model knows values that have no id any more.
+        """
         dataset, all_rows = run.dataset, self.rows
-        if any(map(self.gone, dataset.vocabularies.values())):
-            # Its model knows values that have no id any more.
+        if gone:
             config = replace(run.config, **run.moved, evict_below=0.0)
             with run.workers.chief_first():
                 dataset = config.load_data()
@@ -205,12 +204,14 @@ class _Before:
     def described(self, run: "Run") -> dict[str, Any]:
         """Describe how its model is trained on, and how good it is today."""
         training = self.training(run, 0)
+        fields = self.changes(run.dataset.vocabularies)
+        gone = any(counts["gone"] for counts in fields.values())
         return {
             "from": str(run.config.continued),
             "rate": training.rate,
             "l2": training.l2,
-            "fields": self.changes(run.dataset.vocabularies),
-            "before": self.figures(run),
+            "fields": fields,
+            "before": self.figures(run, gone=gone),
             "exported_bytes_before": self.entry["exported_bytes"],
         }
 
@@ -222,7 +223,9 @@ class _Before:
             name: {
                 "known": int((rows >= 0).sum()),
                 "added": int((rows == -1).sum()),
-                "gone": self.gone(vocabulary),
+                "gone": int(
+                    (self.vocabularies[name].ids_in(vocabulary) == -1).sum()
+                ),
             }
             for (name, vocabulary), rows in zip(
                 vocabularies.items(), self.rows, strict=True

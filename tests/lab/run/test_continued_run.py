@@ -292,7 +292,7 @@ def test_the_model_before_is_judged_with_the_values_it_knows(days, tmp_path):
     test.to_csv(tmp_path / "rows.csv", index=False)
     score, _ = scorer_of_run(RunDirectory(days / "first"))
     expected = auc(test["clicked"].to_numpy(), scores(score, tmp_path))
-    found = _Before(run).figures(run)["test"]["auc"]
+    found = _Before(run).described(run)["before"]["test"]["auc"]
     # Of 500 rows a pair of another order, by rounding, is 2e-5.
     assert found == pytest.approx(expected, abs=5e-5)
 

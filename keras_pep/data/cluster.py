@@ -27,20 +27,15 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
+from keras_pep.data.checked import Counted
 from keras_pep.data.counting import ValueCounter, added, shrink
 from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import Field
 from keras_pep.data.fitting import Look, completed, look
-from keras_pep.data.prepare import (
-    Counted,
-    Here,
-    Numbered,
-    Source,
-    count_rows,
-    counters_of,
-    number_rows,
-)
+from keras_pep.data.numbering import Numbered, number_rows
+from keras_pep.data.prepare import Here, count_rows, counters_of
 from keras_pep.data.remote import copied
+from keras_pep.data.source import Source
 from keras_pep.data.splits import Rule, Times
 from keras_pep.data.stored import SPLITS, VALUES, ColumnWriter
 

@@ -13,7 +13,7 @@ from keras_pep.data.rows import Malformed
 from keras_pep.data.times import numbers
 
 if TYPE_CHECKING:
-    from keras_pep.data.prepare import Source
+    from keras_pep.data.source import Source
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import Vocabulary
 
 if TYPE_CHECKING:
-    from keras_pep.data.prepare import Source
+    from keras_pep.data.source import Source
 
 
 SEEN = "seen.parquet"

@@ -13,8 +13,8 @@ from pathlib import Path
 from keras_pep.data import rows
 from keras_pep.data.dataset import DataError, features_of
 from keras_pep.data.fields import Field
-from keras_pep.data.prepare import Source
 from keras_pep.data.rows import Files
+from keras_pep.data.source import Source
 from keras_pep.data.splits import Rule
 
 _KAGGLE = "https://www.kaggle.com/c"

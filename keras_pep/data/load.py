@@ -14,8 +14,9 @@ from keras_pep.files import is_uri
 
 if TYPE_CHECKING:
     from keras_pep.data.growth import Earlier
-    from keras_pep.data.prepare import Here, Source
+    from keras_pep.data.prepare import Here
     from keras_pep.data.rows import Files
+    from keras_pep.data.source import Source
 
 logger = logging.getLogger(__name__)
 

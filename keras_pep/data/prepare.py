@@ -11,11 +11,10 @@ import itertools
 import logging
 import math
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,22 +22,18 @@ import pyarrow.compute
 
 from keras_pep.data import rows as raw
 from keras_pep.data import stored
+from keras_pep.data.checked import Counted, checked_rows, texts_of
 from keras_pep.data.counting import ValueCounter, shrink
 from keras_pep.data.dataset import DataError, Parsed, Unseen
-from keras_pep.data.fields import (
-    Field,
-    Vocabulary,
-    is_missing,
-)
+from keras_pep.data.fields import Field, Vocabulary, is_missing
 from keras_pep.data.fitting import fitted
 from keras_pep.data.growth import SeenWriter
-from keras_pep.data.labels import expected_labels, read_labels
-from keras_pep.data.places import Places
-from keras_pep.data.rows import Block, Column, Files, Malformed
-from keras_pep.data.spelling import spelled
+from keras_pep.data.numbering import Numbered, described, number_rows
+from keras_pep.data.rows import Column
+from keras_pep.data.source import Source
 from keras_pep.data.splits import Rule
-from keras_pep.data.stored import SPLITS, ColumnWriter
-from keras_pep.data.times import FORMS, numbers
+from keras_pep.data.stored import SPLITS
+from keras_pep.data.times import numbers
 from keras_pep.data.vocabularies import read_values
 from keras_pep.files import whole_folder
 
@@ -47,62 +42,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OWN = "own"  # the feature set of files that have none by name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Files, and what is to be made of them.
-
-    Attributes:
-        name: Of the dataset.
-        features: Which of its feature sets.
-        files: The rows.
-        label: The column of labels.
-        fields: The fields.
-        positive: Which labels are positive; see `labels.parsed`.
-        weight: The column of weights, if examples have some.
-        min_count: Values that occur in fewer training rows share one id; below
-            1 it is a share of these rows.
-        max_values: How many values of a field have an id, the most frequent.
-        vocabularies: Names of fields, and the files of their values.
-        split: Which rows are for training, validation and test.
-        guessed: Whether the columns were not named, so that those of no use
-            are left out.
-        notes: What somebody might not expect of how columns are taken.
-        why: Of each field why it is of its kind.
-        left_out: Columns that are not read, and why.
-        earlier: The data that these go on from.
-    """
-
-    name: str
-    features: str
-    files: Files
-    label: str
-    fields: tuple[Field, ...]
-    positive: str = ""
-    weight: str = ""
-    min_count: float = 10
-    max_values: int | None = None
-    vocabularies: tuple[tuple[str, Path], ...] = ()
-    split: Rule = field(default_factory=Rule)
-    guessed: bool = False
-    notes: tuple[str, ...] = ()
-    why: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, str], ...] = ()
-    earlier: "Earlier | None" = None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are read, each once."""
-        names = (self.label, *(field.column for field in self.fields))
-        weight = filter(None, [self.weight])
-        return tuple(dict.fromkeys((*names, *weight, *self.split_columns)))
-
-    @property
-    def split_columns(self) -> tuple[str, ...]:
-        """The column that rows are split by, if there is one."""
-        return (self.split.column,) if self.split.column else ()
+_BY_NAME = "as this dataset has it"
+_UNSEEN = 0.95  # share of validation's values from which a field is of no use
 
 
 class Here:
@@ -224,35 +165,6 @@ def _write(
     _describe(source, folder, numbered, unseen, columns, sizes, malformed.rows)
 
 
-@dataclass
-class Counted:
-    """Sizes and findings of the counting pass.
-
-    Attributes:
-        sizes: Rows of each split.
-        malformed: Those that are none.
-        marks: The rows of texts that stand for no value, by column.
-        examples: A value of each column.
-    """
-
-    sizes: np.ndarray = field(
-        default_factory=lambda: np.zeros(len(SPLITS), dtype=np.int64)
-    )
-    malformed: Malformed = field(default_factory=Malformed)
-    marks: dict[str, Counter[str]] = field(default_factory=dict)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def add(self, other: "Counted") -> None:
-        """Add what the files after these have."""
-        self.sizes += other.sizes
-        self.malformed.rows += other.malformed.rows
-        self.malformed.first = self.malformed.first or other.malformed.first
-        for column, found in other.marks.items():
-            self.marks.setdefault(column, Counter()).update(found)
-        for column, example in other.examples.items():
-            self.examples[column] = self.examples.get(column) or example
-
-
 def counters_of(fields: Sequence[Field], folder: Path) -> list[ValueCounter]:
     """Make a counter for each field, with files in a folder."""
     return [
@@ -276,7 +188,7 @@ def count_rows(
         only: Place of the one file to read.
     """
     counted = Counted()
-    for each in _rows(source, random, counted, only):
+    for each in checked_rows(source, random, counted, only):
         counted.sizes += np.bincount(each.split, minlength=len(SPLITS))
         for counter, made in zip(counters, each.columns, strict=True):
             _count(counter, made, each.split)
@@ -299,7 +211,7 @@ def _add_earlier(
 
 def _count(counter: ValueCounter, made: Column, split: np.ndarray) -> None:
     """Count the rows of a block."""
-    texts = _texts(made.values)
+    texts = texts_of(made.values)
     size = len(made.values)
     times, tested = (
         np.bincount(
@@ -383,304 +295,6 @@ def _columns(
     ]
 
 
-_BY_NAME = "as this dataset has it"
-_LOOKED_AT = 1000  # values of a block among which one is an example
-
-
-class _Rows(NamedTuple):
-    """Well-formed rows of a block.
-
-    Attributes:
-        split: Places in `SPLITS`, int8.
-        labels: bool.
-        weights: float32, if there are weights.
-        columns: Every field.
-    """
-
-    split: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray | None
-    columns: list[Column]
-
-
-def _rows(
-    source: Source,
-    random: np.random.Generator,
-    counted: Counted | None,
-    only: int | None,
-) -> Iterator[_Rows]:
-    """Read the well-formed rows of every block, the same in every pass.
-
-    Args:
-        source: Files and fields.
-        random: What rows are split by at random.
-        counted: Where all but the sizes is left, in the first pass.
-        only: Place of the one file to read.
-    """
-    malformed = counted.malformed if counted else Malformed()
-    for block in raw.blocks(source.files, source.columns, malformed, only):
-        split, misplaced = source.split.split(block, random)
-        label = block.columns[source.label]
-        positive, bad = read_labels(label.values, source.positive)
-        labels = positive[label.codes]
-        wrong = np.zeros(len(block), dtype=bool)
-        if bad.any():
-            own = source.features == OWN
-            wanted = expected_labels(label, source.positive, own=own)
-            wrong |= wrong_rows(block, source.label, bad, wanted, malformed)
-        weights = None
-        if source.weight:
-            weights, bad = read_weights(block.columns[source.weight])
-            wrong |= wrong_rows(block, source.weight, bad, A_WEIGHT, malformed)
-        if misplaced is not None:
-            wanted = source.split.expected
-            name = source.split.column
-            wrong |= wrong_rows(block, name, misplaced, wanted, malformed)
-        for name, column in block.columns.items():
-            if counted and not counted.examples.get(name):
-                first = column.values.slice(0, _LOOKED_AT).to_pylist()
-                counted.examples[name] = next(filter(None, first), "")
-        wrong |= torn_rows(block, malformed)
-        made: list[Column] = []
-        parsed: dict[Any, Any] = {}
-        marked = set()  # columns, of which there may be several fields
-        for each in source.fields:
-            column = block.columns[each.column]
-            if each.kind in ("category", "text"):
-                made.append(column)
-                continue
-            new = each.made(column.values, parsed)
-            wanted = expected(each)
-            if not each.time_format:
-                wanted += _ADVICE.get(each.kind, "")
-            bad = new.malformed
-            wrong |= wrong_rows(block, each.column, bad, wanted, malformed)
-            if counted and each.column not in marked:
-                marked.add(each.column)
-                times = np.bincount(column.codes, minlength=bad.size)
-                for place in np.flatnonzero(new.missing).tolist():
-                    if text := column.values[place].as_py():
-                        counter = counted.marks.setdefault(
-                            each.column, Counter()
-                        )
-                        counter[text] += int(times[place])
-            made.append(Column(new.values, new.places[column.codes]))
-        if wrong.any():
-            malformed.rows += int(wrong.sum())
-            split, labels = split[~wrong], labels[~wrong]
-            weights = None if weights is None else weights[~wrong]
-            made = [Column(each.values, each.codes[~wrong]) for each in made]
-        yield _Rows(split, labels, weights, made)
-
-
-A_WEIGHT = "a weight: a number of 0 or more"
-
-FEWER_LINES = "fewer lines: is a quote missing?"
-_ADVICE = {
-    "number": "; the kind category takes values as they are",
-    "hour": "; for others --fields takes a format, as in "
-    "when:time(%m/%d/%Y %H:%M)",
-}
-_ADVICE["weekday"] = _ADVICE["hour"]
-
-
-def expected(field: Field) -> str:
-    """Say what raw values of a field have to be, for an error."""
-    if field.kind == "log":
-        return "an integer"
-    if field.kind == "number":
-        return "a number"
-    if field.time_format:
-        return f"a time as {field.time_format} has it"
-    return f"a time: {FORMS}"
-
-
-def read_weights(column: Column) -> tuple[np.ndarray, np.ndarray]:
-    """Read the weight of each row, and say which values are none."""
-    with np.errstate(over="ignore"):
-        found = numbers(column.values).astype(np.float32)
-    return found[column.codes], ~np.isfinite(found) | (found < 0)
-
-
-def torn_rows(block: Block, malformed: Malformed) -> np.ndarray:
-    """Tell which rows have swallowed others for want of a quote."""
-    torn = np.zeros(len(block), dtype=bool)
-    for name, column in block.columns.items():
-        lines = block.lines(name)
-        bad = lines > 0
-        malformed.rows += int(lines[column.codes[bad[column.codes]]].sum())
-        torn |= wrong_rows(block, name, bad, FEWER_LINES, malformed)
-    return torn
-
-
-def wrong_rows(
-    block: Block,
-    name: str,
-    bad: np.ndarray,
-    expected: str,
-    malformed: Malformed,
-) -> np.ndarray | bool:
-    """Tell which rows have a malformed value, and keep the first."""
-    if not bad.any():
-        return False
-    column = block.columns[name]
-    rows = np.asarray(bad[column.codes])
-    row = int(rows.argmax())
-    found = column.values[int(column.codes[row])].as_py()[:80]
-    malformed.add(
-        0,
-        lambda: (
-            f"{block.path}, row {block.first + row + 1}: found {found!r} in "
-            f"column {name!r}, expected {expected}"
-        ),
-    )
-    return rows
-
-
-def _texts(values: Any) -> Any:
-    """Flatten the values of a block into a PyArrow array."""
-    if isinstance(values, np.ndarray):
-        values = pa.array(values.ravel(), pa.string())
-    return values
-
-
-class Encoder:
-    """Numbers the values of a field.
-
-    Args:
-        vocabulary: The values.
-        unknown: Id of others.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, unknown: int = 0) -> None:
-        self.length = vocabulary.field.length
-        self.dtype = stored.narrowest(
-            max(len(vocabulary), unknown + 1), negative=self.length > 1
-        )
-        self._unknown, self._first = unknown, int(vocabulary.unknown)
-        self._by_hash = vocabulary.field.kind == "hash"
-        if self._by_hash:
-            return
-        texts = vocabulary.texts()
-        self._places, self._spelled = Places(texts), None
-        self._by_text = vocabulary.field.kind == "text"
-        # Vocabularies of an earlier version have other spellings.
-        if not self._by_text and not (made := spelled(texts)).equals(texts):
-            self._spelled = Places(made)
-
-    def ids(self, values: Any) -> np.ndarray:
-        """Ids `(n, length)`, -1 where a list has ended."""
-        text = _texts(values)
-        if self._by_hash:  # "" is a value of no row
-            number = pa.compute.if_else(pa.compute.equal(text, ""), "0", text)
-            return np.asarray(number.cast(pa.int64()), self.dtype)[:, None]
-        ids = np.full(len(text), -1, dtype=np.int64)
-        some = text.is_valid().to_numpy(False)
-        places = self._found(text.drop_null())
-        ids[some] = np.where(places < 0, self._unknown, places + self._first)
-        return ids.astype(self.dtype).reshape(-1, self.length)
-
-    def _found(self, texts: Any) -> np.ndarray:
-        """Find places of values, also of those that are spelled otherwise."""
-        places = self._places.of(texts)
-        left = np.flatnonzero(places < 0)
-        if self._by_text or not left.size:
-            return places
-        others = texts.take(pa.array(left))
-        made = spelled(others)
-        if made is not others:
-            places[left] = self._places.of(made)
-        if self._spelled:
-            other = self._spelled.of(made)
-            places[left] = np.where(places[left] < 0, other, places[left])
-        return places
-
-
-@dataclass
-class Numbered:
-    """Findings of the numbering pass.
-
-    Attributes:
-        unknown: In each split, how many values of each field have the id of
-            unknown ones, `(splits, fields)`.
-        known: How many have one of their own, likewise.
-        first: Values of the first block, by field.
-    """
-
-    unknown: np.ndarray
-    known: np.ndarray
-    first: list[Any]
-
-    def add(self, other: "Numbered") -> None:
-        """Add what was found in the files after these."""
-        self.unknown += other.unknown
-        self.known += other.known
-        self.first = self.first or other.first
-
-
-def _described(source: Source) -> list[dict[str, Any]]:
-    """Describe all vocabularies but for their values, which are in a file."""
-    return [
-        {
-            **Vocabulary(each, [], unknown=each.kind != "hash").described,
-            "values": place,
-        }
-        for place, each in enumerate(source.fields)
-    ]
-
-
-def number_rows(
-    source: Source,
-    random: np.random.Generator,
-    values: Path,
-    folder: Path,
-    sizes: np.ndarray,
-    only: int | None = None,
-) -> Numbered:
-    """Write a file for every column of every split.
-
-    Args:
-        source: Files and fields.
-        random: What rows are split by at random.
-        values: Folder with the values of fields.
-        folder: Where to.
-        sizes: Rows of each split.
-        only: Place of the one file to read.
-    """
-    vocabularies = stored.vocabularies(values, _described(source))
-    encoders = [Encoder(vocabulary) for vocabulary in vocabularies]
-    unknown = np.zeros((len(SPLITS), len(encoders)), dtype=np.int64)
-    known = np.zeros_like(unknown)
-    labels = ColumnWriter(folder, "label", np.dtype(np.uint8), sizes)
-    weights = None
-    if source.weight:
-        weights = ColumnWriter(folder, "weight", np.dtype(np.float32), sizes)
-    writers = [
-        ColumnWriter(folder, f"{place}", each.dtype, sizes, each.length)
-        for place, each in enumerate(encoders)
-    ]
-    first: list[Any] = []
-    for split, label, weight, made_columns in _rows(source, random, None, only):
-        first = first or [made.values for made in made_columns]
-        parts = [split == n for n in range(len(SPLITS))]
-        labels.write([label[part] for part in parts])
-        if weights is not None and weight is not None:
-            weights.write([weight[part] for part in parts])
-        for place, made in enumerate(made_columns):
-            ids = encoders[place].ids(made.values)
-            rows = [ids[made.codes[part]] for part in parts]
-            writers[place].write(rows)
-            least = int(vocabularies[place].unknown)
-            some = [np.count_nonzero(each >= 0) for each in rows]
-            seen = [np.count_nonzero(each >= least) for each in rows]
-            unknown[:, place] += np.subtract(some, seen)
-            known[:, place] += seen
-    every = (labels, *writers, *filter(None, [weights]))
-    if not all(writer.complete for writer in every):
-        raise DataError(f"{source.name}: a file has changed while it was read.")
-    return Numbered(unknown, known, first)
-
-
 def _describe(
     source: Source,
     folder: Path,
@@ -691,12 +305,12 @@ def _describe(
     malformed: int,
 ) -> None:
     """Leave out fields of no use, and write what the columns hold."""
-    described = _described(source)
-    vocabularies = stored.vocabularies(folder, described)
+    fields = described(source)
+    vocabularies = stored.vocabularies(folder, fields)
     unknown, known = numbered.unknown, numbered.known
     shares = unknown / np.maximum(unknown + known, 1)
     useless = _useless(source, vocabularies, shares)
-    leave_out = source.guessed and len(useless) < len(described)
+    leave_out = source.guessed and len(useless) < len(fields)
     notes = [*source.notes]
     for place, why in useless.items():
         of = source.fields[place]
@@ -711,10 +325,10 @@ def _describe(
         notes.append(f"{of.name}: of no use, {why}. It {what}.")
     kept = [
         place
-        for place in range(len(described))
+        for place in range(len(fields))
         if not (leave_out and place in useless)
     ]
-    stored.keep_fields(folder, kept, len(described))
+    stored.keep_fields(folder, kept, len(fields))
     stored.write_description(
         folder,
         {
@@ -724,7 +338,7 @@ def _describe(
             "malformed": malformed,
             "rows": dict(zip(SPLITS, sizes.tolist(), strict=True)),
             "unknown": dict(zip(SPLITS, shares[:, kept].tolist(), strict=True)),
-            "fields": [described[place] for place in kept],
+            "fields": [fields[place] for place in kept],
             "unseen": {
                 source.fields[place].name: unseen[place] for place in kept
             },
@@ -738,9 +352,6 @@ def _are_numbers(values: Any) -> bool:
     """Tell whether values are several numbers, some of them missing."""
     found = numbers(values.filter(pa.array(~is_missing(values))))
     return found.size > 1 and not np.isnan(found).any()
-
-
-_UNSEEN = 0.95  # share of validation's values from which a field is of no use
 
 
 def _useless(

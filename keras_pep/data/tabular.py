@@ -15,8 +15,8 @@ from keras_pep.data.dataset import DataError
 from keras_pep.data.fields import KINDS, Field, of_kind
 from keras_pep.data.guess import check_times, guess
 from keras_pep.data.labels import parsed
-from keras_pep.data.prepare import OWN, Source
 from keras_pep.data.rows import Column, Files, Malformed
+from keras_pep.data.source import OWN, Source
 from keras_pep.data.splits import Rule, rule_of
 from keras_pep.data.stored import SPLITS
 from keras_pep.data.times import pattern_of

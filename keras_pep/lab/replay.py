@@ -23,13 +23,13 @@ import pyarrow.parquet
 
 from keras_pep.data import DataError, movielens_files
 from keras_pep.data import rows as raw
-from keras_pep.data.labels import expected_labels, read_labels
-from keras_pep.data.prepare import (
+from keras_pep.data.checked import (
     A_WEIGHT,
     read_weights,
     torn_rows,
     wrong_rows,
 )
+from keras_pep.data.labels import expected_labels, read_labels
 from keras_pep.data.rows import Malformed
 from keras_pep.data.splits import rule_of
 from keras_pep.data.times import FORMS, instants

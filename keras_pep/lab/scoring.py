@@ -15,8 +15,9 @@ import pyarrow.parquet
 from keras_pep import metrics
 from keras_pep.data import DataError
 from keras_pep.data import rows as raw
+from keras_pep.data.checked import FEWER_LINES, expected
 from keras_pep.data.fields import LONGEST_LIST, Field, Vocabulary
-from keras_pep.data.prepare import FEWER_LINES, Encoder, expected
+from keras_pep.data.numbering import Encoder
 from keras_pep.data.rows import Block, Files, Malformed
 from keras_pep.data.spelling import spelled
 from keras_pep.data.times import as_texts, numbers

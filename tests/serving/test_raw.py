@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_pep.data.fields import Field, Vocabulary
-from keras_pep.data.prepare import Encoder
+from keras_pep.data.numbering import Encoder
 from keras_pep.data.spelling import spelled
 from keras_pep.data.times import as_texts
 from keras_pep.serving.raw import (

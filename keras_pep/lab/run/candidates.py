@@ -100,6 +100,12 @@ class Candidates:
             columns = max(columns, preset("searched_columns"))
         return int(min(self.dense.columns, columns))
 
+    @property
+    def overfits(self) -> bool:
+        """Whether the dense table is trained for half as long, or less."""
+        longest = max(training.epochs for training in self.tuning.tried)
+        return 2 * self.dense.epochs <= longest
+
     def best(self) -> dict[str, Any] | None:
         """Train them all, and take the best: figures of `budget-<N>.keras`.
 
@@ -114,8 +120,7 @@ class Candidates:
         for method, train in found:
             trainings[method] = train
             self._try(method, f"try-{method}", train)
-        longest = max(training.epochs for training in self.tuning.tried)
-        while self.found and 2 * self.dense.epochs <= longest:
+        while self.found and self.overfits:
             best = max(self.found, key=lambda method: self.found[method]["auc"])
             if not self._grows_to_its_end(best):
                 break
@@ -162,7 +167,8 @@ class Candidates:
             yield "mixed-dimension", self._mixed_dimension
         if self.run.config.effort == "quick" and self._full_is_as_good():
             return  # little can be gained by pruning
-        yield from self._of_searched("gradual-magnitude", tried)
+        if self.run.config.effort == "thorough" or self.overfits:
+            yield from self._of_searched("gradual-magnitude", tried)
         narrow, wide = "one-shot", "wide-one-shot"
         for method in (narrow, wide):
             same = method == wide and self._source(wide) == self._source(narrow)

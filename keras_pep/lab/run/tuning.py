@@ -337,7 +337,8 @@ class DroppedIfBehind(keras.callbacks.Callback):
     """Ends a training that is behind another one for two epochs.
 
     Only from its half on: what learns faster is not always what ends higher.
-    From a quarter on if it is far behind.
+    From a quarter on if it is far behind, from an eighth on if three times as
+    far.
 
     Args:
         rivals: Validation AUC after each epoch, of others of the same length.
@@ -363,9 +364,10 @@ class DroppedIfBehind(keras.callbacks.Callback):
         aucs = [row["val_auc"] for row in self.history][:epoch]
         aucs.append((logs or {})["val_auc"])
         done = (epoch + 1) / self.params["epochs"]
-        if not epoch or done < 1 / 4:
+        if not epoch or done < 1 / 8:
             return
-        least = 0.0 if done >= 1 / 2 else self.far
+        early = self.far if done >= 1 / 4 else 3 * self.far
+        least = 0.0 if done >= 1 / 2 else early
         if any(
             len(rival) > epoch
             and all(rival[n] - aucs[n] > least for n in (epoch - 1, epoch))

@@ -271,18 +271,20 @@ class Model:
 
 
 @pytest.mark.parametrize(
-    ("aucs", "far", "stopped"),
+    ("aucs", "far", "epochs", "stopped"),
     [
-        ([0.5, 0.6, 0.6, 0.6], 0.2, 3),
-        ([0.5, 0.6, 0.6, 0.6], 0.09, 2),
-        ([0.5, 0.6, 0.8, 0.6], 0.2, None),
+        ([0.5, 0.6, 0.6, 0.6], 0.2, 6, 3),
+        ([0.5, 0.6, 0.6, 0.6], 0.09, 6, 2),
+        ([0.5, 0.6, 0.8, 0.6], 0.2, 6, None),
+        ([0.2, 0.3, 0.6, 0.6], 0.1, 12, 2),
+        ([0.2, 0.3, 0.6, 0.6], 0.2, 12, None),
     ],
 )
-def test_what_is_behind_for_two_epochs_is_dropped(aucs, far, stopped):
+def test_what_is_behind_for_two_epochs_is_dropped(aucs, far, epochs, stopped):
     history = []
     rival = [0.6, 0.7, 0.7, 0.7, 0.7, 0.7]
     callback = DroppedIfBehind([rival], history, far)
-    callback.set_params({"epochs": 6})
+    callback.set_params({"epochs": epochs})
     callback.set_model(Model())
     ended = None
     for epoch, auc in enumerate(aucs):
@@ -291,6 +293,30 @@ def test_what_is_behind_for_two_epochs_is_dropped(aucs, far, stopped):
         if callback.model.stop_training and ended is None:
             ended = epoch + 1
     assert ended == stopped
+
+
+@pytest.mark.parametrize(
+    ("effort", "epochs", "is_tried"),
+    [("normal", 8, False), ("normal", 4, True), ("thorough", 8, True)],
+)
+def test_gradual_pruning_is_tried_where_full_tables_overfit(
+    effort, epochs, is_tried
+):
+    dense = Training(8, 0.0, 0.01, epochs)
+    tried = {dense: {}, Training(8, 0.0, 0.01, 8): {}}
+    tuning = SimpleNamespace(
+        tried=tried, winner=dense, auc=lambda _: 0.8, best={}
+    )
+    run = SimpleNamespace(
+        config=SimpleNamespace(effort=effort),
+        dataset=SimpleNamespace(feature_count=100),
+    )
+    candidates = Candidates(
+        *(run, tuning, dense, Size(entries=400), lambda *_: (None, None)),
+        methods=("gradual-magnitude", "search"),
+    )
+    found = [method for method, _ in candidates._trainings()]
+    assert found == ["gradual-magnitude"] * is_tried + ["search"]
 
 
 def test_a_gain_that_is_next_to_nothing_ends_a_climb():

@@ -14,9 +14,6 @@ from keras_pep.layers import variables
 from keras_pep.layers.embedding import TableMixin, positive_integer
 from keras_pep.layers.lookup import distinct, take
 
-_MIX = (0x85EBCA6B, 0xC2B2AE35)  # of Murmur3's finalizer
-_LARGEST = 2**31 - 1
-
 
 class CompressedEmbedding(TableMixin, keras.layers.Layer):
     """Base class of tables whose rows are made from a few parameters.
@@ -141,37 +138,29 @@ class CompressedEmbedding(TableMixin, keras.layers.Layer):
             raise BudgetTooSmallError(self.parameters)
         return found
 
-    def _hashes(self, rows: Any, count: int, first: int = 0) -> Any:
+    def _hashes(self, rows: Any, count: int, below: int, first: int = 0) -> Any:
         """Hash row numbers `(rows,)` by `count` functions, `(rows, count)`.
+
+        The high bits of `a * row + b` modulo `2**32`, which spread consecutive
+        numbers evenly (Dietzfelbinger et al., 1997).
 
         Args:
             rows: Row numbers.
             count: How many functions.
+            below: Hashes are below it; at most `2**31 - 1`.
             first: Number of the first: others are independent of it.
 
         Returns:
-            int32 in `[0, 2**31)`.
+            int32.
         """
-        keys = np.arange(first, first + count, dtype=np.uint64)
-        keys = (keys + 1) * 0x9E3779B9 + self.seed * 0x7FEB352D
-        words = (keys & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-        mixed = ops.cast(rows, "int32")[:, None]
-        mixed = ops.bitwise_xor(_mixed(mixed), words[None])
-        return ops.bitwise_and(_mixed(mixed), _LARGEST)
-
-
-def _mixed(words: Any) -> Any:
-    """Mix the bits of int32, whose products wrap: Murmur3's finalizer."""
-    for shift, factor in zip((16, 13), _MIX, strict=True):
-        words = ops.bitwise_xor(words, _shifted(words, shift))
-        words = words * (factor - 2**32)
-    return ops.bitwise_xor(words, _shifted(words, 16))
-
-
-def _shifted(words: Any, bits: int) -> Any:
-    """Shift right, zeros from the left."""
-    mask = 2 ** (32 - bits) - 1
-    return ops.bitwise_and(ops.right_shift(words, bits), mask)
+        random = np.random.default_rng([self.seed, first])
+        drawn = random.integers(2**32, size=(2, count), dtype=np.uint32)
+        factors, terms = drawn.view(np.int32)
+        words = ops.cast(rows, "int32")[:, None] * (factors | 1) + terms
+        # Low bits are worse, and repeat in all functions at once.
+        bits = min(below.bit_length() + 8, 31)
+        words = ops.right_shift(words, 32 - bits)
+        return ops.bitwise_and(words, 2**bits - 1) % below
 
 
 def chunk_width(output_dim: int, chunks: int) -> int:

@@ -51,7 +51,7 @@ class DeepHashEmbedding(CompressedEmbedding):
         return (units + 1) * outputs
 
     def _vectors(self, rows: Any) -> Any:
-        hashes = ops.cast(self._hashes(rows, self.units), "float32")
+        hashes = ops.cast(self._hashes(rows, self.units, 2**31 - 1), "float32")
         values = (hashes * 2.0**-30 - 1) / math.sqrt(self.units)
         values = ops.cast(values, self.compute_dtype)
         for number, (kernel, bias) in enumerate(

@@ -44,10 +44,9 @@ class HashEmbedding(CompressedEmbedding):
 
     def _vectors(self, rows: Any) -> Any:
         dim = self.output_dim
-        vectors = self._read(
-            self.table, self._hashes(rows, _HASHES) % self.rows
-        )
-        places = self._hashes(rows, _HASHES, _HASHES) % (self.rows * dim)
+        places = self._hashes(rows, _HASHES, self.rows)
+        vectors = self._read(self.table, places)
+        places = self._hashes(rows, _HASHES, self.rows * dim, first=_HASHES)
         weights = ops.take(ops.reshape(self.table, (-1,)), places)
         scale = math.sqrt(_HASHES * dim)
         return scale * ops.mean(vectors * weights[..., None], axis=1)

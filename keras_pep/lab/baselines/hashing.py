@@ -37,7 +37,7 @@ class HashingEmbedding(CompressedEmbedding):
         self.built = True
 
     def _vectors(self, rows: Any) -> Any:
-        places = self._hashes(rows, self.chunks) % self.rows
+        places = self._hashes(rows, self.chunks, self.rows)
         places += self.rows * ops.arange(self.chunks, dtype="int32")
         width = self.chunks * self.table.shape[1]
         parts = ops.reshape(self._read(self.table, places), (-1, width))

@@ -38,7 +38,7 @@ class RobeEmbedding(CompressedEmbedding):
 
     def _vectors(self, rows: Any) -> Any:
         width = chunk_width(self.output_dim, _CHUNKS)
-        offsets = self._hashes(rows, _CHUNKS) % self.parameters
+        offsets = self._hashes(rows, _CHUNKS, self.parameters)
         places = offsets[..., None] + ops.arange(width, dtype="int32")
         places = ops.reshape(places, (-1, _CHUNKS * width))
         places = places[:, : self.output_dim] % self.parameters

@@ -24,31 +24,25 @@ FEATURES, DIM, PARAMETERS, SEED = 50, 6, 400, 3
 ROWS = np.array([[0, 7, 49], [7, 7, 13]])
 
 
-def hashes(row, count, first=0):
-    """Murmur3's finalizer of the id, a key added, and mixed again."""
-
-    def mixed(word):
-        word ^= word >> 16
-        word = word * 0x85EBCA6B % 2**32
-        word ^= word >> 13
-        word = word * 0xC2B2AE35 % 2**32
-        return word ^ word >> 16
-
-    keys = [
-        (0x9E3779B9 * (n + 1) + 0x7FEB352D * SEED) % 2**32
-        for n in range(first, first + count)
+def hashes(row, count, below, first=0):
+    """The high bits of an odd number times the id, and another."""
+    random = np.random.default_rng([SEED, first])
+    drawn = random.integers(2**32, size=(2, count), dtype=np.uint32)
+    bits = min(len(f"{below:b}") + 8, 31)
+    return [
+        ((a | 1) * int(row) + b) % 2**32 // 2 ** (32 - bits) % below
+        for a, b in drawn.T.tolist()
     ]
-    return [mixed(mixed(int(row)) ^ key) % 2**31 for key in keys]
 
 
 def hashing(row, table):
-    return table[hashes(row, 1)[0] % len(table)]
+    return table[hashes(row, 1, len(table))[0]]
 
 
 def compositional(row, tables):
     books = np.split(tables, 4)
-    parts = zip(books, hashes(row, 4), strict=True)
-    return np.concatenate([book[h % len(book)] for book, h in parts])[:DIM]
+    parts = zip(books, hashes(row, 4, len(books[0])), strict=True)
+    return np.concatenate([book[h] for book, h in parts])[:DIM]
 
 
 def qr(row, remainders, quotients):
@@ -58,13 +52,14 @@ def qr(row, remainders, quotients):
 
 def hash_embedding(row, table):
     found = np.zeros(DIM)
-    for h, w in zip(hashes(row, 4), hashes(row, 4, 4), strict=True):
-        found += table.ravel()[w % table.size] * table[h % len(table)]
+    places = hashes(row, 4, len(table)), hashes(row, 4, table.size, 4)
+    for h, w in zip(*places, strict=True):
+        found += table.ravel()[w] * table[h]
     return found / 4 * np.sqrt(4 * DIM)
 
 
 def robe(row, array):
-    places = [h + j for h in hashes(row, 4) for j in range(2)]
+    places = [h + j for h in hashes(row, 4, array.size) for j in range(2)]
     return array[np.array(places[:DIM]) % array.size]
 
 
@@ -85,7 +80,7 @@ def tensor_train(row, first, *cores):
 
 def dhe(row, *weights):
     kernels = weights[: len(weights) // 2]
-    values = np.array(hashes(row, len(kernels[0]))) / 2**30 - 1
+    values = np.array(hashes(row, len(kernels[0]), 2**31 - 1)) / 2**30 - 1
     values /= np.sqrt(len(values))
     biases = weights[len(kernels) :]
     for n, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
@@ -229,15 +224,23 @@ def test_too_few_parameters_are_refused(name):
 
 
 def test_hashes_spread_ids_evenly():
-    """Chi-squared of 10,000 ids in 100 cells, each by four functions."""
-    found = ops.convert_to_numpy(made("robe")._hashes(np.arange(10_000), 4))
-    for column in found.T % 100:
-        counts = np.bincount(column, minlength=100)
-        # 99 degrees of freedom: 99 +- 14, five standard deviations.
-        assert 29 < np.square(counts - 100).sum() / 100 < 169
-    # Any two of them agree on about 1 % of the cells.
-    agree = np.mean(found[:, 0] % 100 == found[:, 1] % 100)
-    assert 0.006 < agree < 0.014
+    """Chi-squared of 10,000 ids in 100 and 128 cells, by four functions."""
+    for cells in (100, 128):
+        found = made("robe")._hashes(np.arange(10_000), 4, cells)
+        found = ops.convert_to_numpy(found)
+        mean = 10_000 / cells
+        for column in found.T:
+            counts = np.bincount(column, minlength=cells)
+            # One less degrees of freedom: five standard deviations above.
+            found_by_chance = cells + 5 * np.sqrt(2 * cells)
+            assert np.square(counts - mean).sum() / mean < found_by_chance
+        # Two of them agree on as many cells as chance has it, and do not put
+        # the same ids together.
+        agree = np.mean(found[:, 0] == found[:, 1])
+        assert 0.5 / cells < agree < 1.5 / cells
+        together = found[:, 0] == found[0, 0]
+        again = np.mean(found[together, 1] == found[0, 1])
+        assert again < 5 / cells
 
 
 def test_clustering_finds_groups_and_keeps_vectors():

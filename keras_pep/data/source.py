@@ -1,4 +1,4 @@
-"""What is prepared: files, fields, and how their rows are taken."""
+"""Files and fields to prepare, and how their rows are taken."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -55,15 +55,16 @@ def needs_row_scales(table: SparseTable, by_column: bool = False) -> bool:
 
 def clipped(table: SparseTable) -> SparseTable:
     """Clip the few values for which a scale for each column is too rough."""
-    squares, counts = (
-        np.bincount(table.columns, weights, table.output_dim)
-        for weights in (np.square(table.values, dtype=np.float64), None)
-    )
-    root = np.sqrt(squares / np.maximum(counts, 1))
-    # An error of a scale's twelfth, as `needs_row_scales` has it, and a margin.
-    limits = 0.9 * _LARGEST_INT8 * np.sqrt(12) * _ONE_SCALE * root
-    most = limits[table.columns].astype(table.values.dtype)
-    return table.with_values(np.clip(table.values, -most, most))
+    counts = np.maximum(np.bincount(table.columns), 1)
+    while needs_row_scales(table, by_column=True):
+        squares = np.square(table.values, dtype=np.float64)
+        root = np.sqrt(np.bincount(table.columns, squares) / counts)
+        # An error of a scale's twelfth, as `needs_row_scales` has it, and a
+        # margin: what is clipped makes the root smaller.
+        limits = 0.9 * _LARGEST_INT8 * np.sqrt(12) * _ONE_SCALE * root
+        most = limits[table.columns].astype(table.values.dtype)
+        table = table.with_values(np.clip(table.values, -most, most))
+    return table
 
 
 def int8_of_rows(

@@ -41,7 +41,9 @@ from keras_pep.lab.run.tuning import (
     compile_again,
     tell,
 )
-from keras_pep.layers import PEPEmbedding, variables
+from keras_pep.layers import PEPEmbedding, RowEmbedding, variables
+from keras_pep.layers.prefixes import fits_prefixes
+from keras_pep.layers.rounding import clipped
 from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
 from keras_pep.pruning import Ticket, pruned_model
 from keras_pep.pruning.continuing import norms_of
@@ -337,6 +339,8 @@ class Candidates:
             kept=kept,
             patience=training.patience,
         )
+        if self.size.bytes is not None and not self.size.row_bytes:
+            _clip(model.embedding)
         if isinstance(model.embedding, PEPEmbedding):
             model = pruned_model(model)
         run.directory.save_model(name, model)
@@ -453,6 +457,17 @@ class Candidates:
             **results(run, f"budget-{target}", model, kept, history),
             "int8": figures(run, served_model(model, _QUANTIZED)),
         }
+
+
+def _clip(layer: Any) -> None:
+    """Clip few values, if rows needed scales of their own for their sake."""
+    if isinstance(layer, PEPEmbedding):
+        table = layer.sparse()
+        if fits_prefixes(table, None):
+            layer.assign_sparse(clipped(table))
+    elif isinstance(layer, RowEmbedding):
+        table = SparseTable.from_dense(variables.values_of(layer.embeddings))
+        variables.assign(layer.embeddings, clipped(table).to_dense())
 
 
 def search_table(

@@ -108,10 +108,17 @@ class Tuning:
         self.auc(training)
         return self.winner == training
 
-    def climb(self, step: Any) -> bool:
+    def climb(self, step: Any, *, once: bool = False) -> bool:
         """Take steps from the best training, as long as they improve it.
 
         A gain that is next to nothing is taken, but no further step.
+
+        Args:
+            step: Makes another training of the best one, or None.
+            once: Whether one step is all that is taken.
+
+        Returns:
+            Whether there is a better training.
         """
         moved, rows = False, self.run.dataset.validation
         while (training := step(self.winner)) is not None:
@@ -120,7 +127,8 @@ class Tuning:
                 break
             moved = True
             least = auc_error(rows.labels, before, rows.weights)
-            if self.auc(training) - before < preset("worth_a_step") * least:
+            gain = self.auc(training) - before
+            if once or gain < preset("worth_a_step") * least:
                 break
         return moved
 
@@ -256,17 +264,29 @@ def _shorten(tuning: Tuning) -> bool:
 
 
 def _tune_columns(tuning: Tuning) -> None:
-    """Double the columns, or halve them, as long as that is better."""
+    """Double the columns, or halve them, as long as that is better.
+
+    A wide table can overfit in an epoch or two, though at its best in the last,
+    to which the rate falls: so it is trained for half as long too.
+    """
 
     def double(best: Training) -> Training | None:
         columns = 2 * best.columns
         return best.narrowed(columns) if columns <= tuning.largest else None
 
+    def double_for_half(best: Training) -> Training | None:
+        wider, epochs = double(best), math.ceil(best.epochs / 2)
+        return replace(wider, epochs=epochs) if wider and epochs > 1 else None
+
     def halve(best: Training) -> Training | None:
         columns = best.columns // 2
         return best.narrowed(columns) if columns else None
 
-    if not tuning.climb(double):
+    wider = tuning.climb(double)
+    while tuning.climb(double_for_half, once=True):
+        wider = True
+        tuning.climb(double)
+    if not wider:
         tuning.climb(halve)
 
 

@@ -21,7 +21,12 @@ from keras_pep.lab.run.models import chosen_model
 from keras_pep.lab.run.progress import DivergedError
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.table import advice
-from keras_pep.lab.run.tuning import DroppedIfBehind, Training, Tuning
+from keras_pep.lab.run.tuning import (
+    DroppedIfBehind,
+    Training,
+    Tuning,
+    _tune_columns,
+)
 from keras_pep.sparse import SparseTable
 from tests.backends import eagerly
 from tests.few_rows import have_rows
@@ -319,23 +324,63 @@ def test_gradual_pruning_is_tried_where_full_tables_overfit(
     assert found == ["gradual-magnitude"] * is_tried + ["search"]
 
 
-def test_a_gain_that_is_next_to_nothing_ends_a_climb():
+def known(first, auc_of):
+    """A tuning whose trainings end with an AUC that is known.
+
+    A standard error is about 0.016.
+    """
     labels = np.array([0, 1] * 500, np.float32)
     rows = Split(np.zeros((1000, 1), np.int32), labels)
     run = SimpleNamespace(dataset=SimpleNamespace(validation=rows))
-    trainings = [Training(8, 0.5**n, 0.01, 4) for n in range(4)]
-    # A standard error is about 0.016.
-    aucs = dict(zip(trainings, (0.7, 0.75, 0.7501, 0.8), strict=True))
 
     class Known(Tuning):
         def auc(self, training):
-            self.tried[training] = {"auc": aucs[training]}
-            if aucs[training] > max([0.0, *map(aucs.get, self.best.values())]):
+            found = auc_of(training)
+            self.tried[training] = {"auc": found}
+            best = self.best.get(training.columns)
+            if best is None or found > auc_of(best):
                 self.best[training.columns] = training
-            return aucs[training]
+            return found
 
-    tuning = Known(run, 8)
-    tuning.auc(trainings[0])
+    tuning = Known(run, 64)
+    tuning.auc(first)
+    return tuning
+
+
+@pytest.mark.parametrize(
+    ("aucs", "columns", "epochs"),
+    [
+        # Wider is better, at last if it is trained for half as long.
+        (
+            [
+                *((8, 16, 0.70), (16, 16, 0.75), (32, 16, 0.74)),
+                *((32, 8, 0.78), (64, 8, 0.77), (64, 4, 0.76)),
+            ],
+            *(32, 8),
+        ),
+        ([(8, 16, 0.7), (16, 16, 0.6), (16, 8, 0.71), (32, 8, 0.75)], 64, 8),
+        # It is not: then narrower is tried.
+        ([(8, 16, 0.7), (16, 16, 0.6), (16, 8, 0.6), (4, 16, 0.75)], 4, 16),
+    ],
+)
+def test_columns_are_doubled_also_for_half_as_long(aucs, columns, epochs):
+    known_aucs = {(c, e): auc for c, e, auc in aucs}
+
+    def auc_of(training):
+        default = 0.8 if training.columns == 64 and columns == 64 else 0.1
+        return known_aucs.get((training.columns, training.epochs), default)
+
+    tuning = known(Training(8, 1.0, 0.01, 16), auc_of)
+    _tune_columns(tuning)
+    assert (tuning.winner.columns, tuning.winner.epochs) == (columns, epochs)
+    tried = [(each.columns, each.epochs) for each in tuning.tried]
+    assert tried[: len(aucs)] == [(c, e) for c, e, _ in aucs]
+
+
+def test_a_gain_that_is_next_to_nothing_ends_a_climb():
+    trainings = [Training(8, 0.5**n, 0.01, 4) for n in range(4)]
+    aucs = dict(zip(trainings, (0.7, 0.75, 0.7501, 0.8), strict=True))
+    tuning = known(trainings[0], aucs.get)
     assert tuning.climb(lambda best: replace(best, l2=best.l2 / 2))
     assert [*tuning.tried] == trainings[:3]
     assert tuning.winner == trainings[2]

@@ -32,7 +32,7 @@ from keras_pep.lab.run.results import (
 )
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.searching import search_by_stage
-from keras_pep.lab.run.size import Size
+from keras_pep.lab.run.size import Size, clip
 from keras_pep.lab.run.tuning import (
     DroppedIfBehind,
     Training,
@@ -41,9 +41,7 @@ from keras_pep.lab.run.tuning import (
     compile_again,
     tell,
 )
-from keras_pep.layers import PEPEmbedding, RowEmbedding, variables
-from keras_pep.layers.prefixes import fits_prefixes
-from keras_pep.layers.rounding import clipped
+from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
 from keras_pep.pruning import Ticket, pruned_model
 from keras_pep.pruning.continuing import norms_of
@@ -340,7 +338,7 @@ class Candidates:
             patience=training.patience,
         )
         if self.size.bytes is not None and not self.size.row_bytes:
-            _clip(model.embedding)
+            clip(model.embedding)
         if isinstance(model.embedding, PEPEmbedding):
             model = pruned_model(model)
         run.directory.save_model(name, model)
@@ -457,17 +455,6 @@ class Candidates:
             **results(run, f"budget-{target}", model, kept, history),
             "int8": figures(run, served_model(model, _QUANTIZED)),
         }
-
-
-def _clip(layer: Any) -> None:
-    """Clip few values, if rows needed scales of their own for their sake."""
-    if isinstance(layer, PEPEmbedding):
-        table = layer.sparse()
-        if fits_prefixes(table, None):
-            layer.assign_sparse(clipped(table))
-    elif isinstance(layer, RowEmbedding):
-        table = SparseTable.from_dense(variables.values_of(layer.embeddings))
-        variables.assign(layer.embeddings, clipped(table).to_dense())
 
 
 def search_table(

@@ -3,6 +3,7 @@
 import bisect
 import operator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from keras_pep.lab.baselines import (
     mixed_dimensions,
 )
 from keras_pep.lab.baselines.mixed_dimension import parameters_of_mixed
+from keras_pep.layers import PEPEmbedding, RowEmbedding, variables
+from keras_pep.layers.prefixes import fits_prefixes
+from keras_pep.layers.rounding import clipped
 from keras_pep.layers.storage import PREFIX, Layout
 from keras_pep.pruning.sizes import entries_in_bytes
 from keras_pep.serving.renumbering import by_size
@@ -203,3 +207,18 @@ class Size:
         except ValueError:
             return 0
         return min(found, rows * columns - 1)
+
+
+def clip(layer: Any) -> None:
+    """Clip few values, if rows needed scales of their own for their sake.
+
+    Args:
+        layer: A table whose rows keep their first columns; others stay.
+    """
+    if isinstance(layer, PEPEmbedding):
+        table = layer.sparse()
+        if fits_prefixes(table, None):
+            layer.assign_sparse(clipped(table))
+    elif isinstance(layer, RowEmbedding):
+        table = SparseTable.from_dense(variables.values_of(layer.embeddings))
+        variables.assign(layer.embeddings, clipped(table).to_dense())

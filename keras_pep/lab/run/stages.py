@@ -21,6 +21,7 @@ from keras_pep.lab.run.results import (
 )
 from keras_pep.lab.run.runner import Run
 from keras_pep.lab.run.searching import Searched, search_by_stage
+from keras_pep.lab.run.size import clip
 from keras_pep.lab.settings import SEARCHED
 from keras_pep.pruning import Ticket, retrain, soft_labels
 
@@ -308,6 +309,8 @@ def _fit_to(run: Run, method: str, budget: int, name: str) -> dict[str, Any]:
         kept=table,
         patience=_patience(run),
     )
+    if any(size.bytes is not None for size in run.sizes):
+        clip(model.embedding)
     return {
         "method": method,
         "target": budget,

@@ -105,6 +105,7 @@ PRESETS: Sequence[Preset] = (
     Preset("first_columns", 8, f"{_LOG}: the default run"),
     Preset("l2_share", 0.015, f"{_LOG}: the default run"),
     Preset("l2_factor", 3.0, _NOT_VARIED),
+    Preset("l2_between", 0.15, f"{_LOG}: Gowalla; in powers of the factor"),
     Preset("l2_by_width", 0.6, f"{_LOG}: the default run"),
     Preset("l2_by_share", 0.25, f"{_LOG}: the default run"),
     Preset("soft_l2", 0.5, f"{_LOG}: what full tables teach; of the L2"),

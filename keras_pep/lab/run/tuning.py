@@ -98,6 +98,25 @@ class Tuning:
                 self.best[training.columns] = training
         return float(self.tried[training]["auc"])
 
+    def behind(self, training: Training) -> float | None:
+        """How far another L2 was behind the best training when it ended.
+
+        Returns:
+            AUC after the same epoch; None if it was not trained.
+        """
+        for tried, result in self.tried.items():
+            same = replace(tried, l2=training.l2) == training
+            if same and math.isclose(tried.l2, training.l2):
+                if not result["best_epoch"]:
+                    break
+                best, other = (
+                    self.run.stages[each["stage"]].history
+                    for each in (self.tried[self.winner], result)
+                )
+                row = min(len(best), len(other)) - 1
+                return float(best[row]["val_auc"] - other[row]["val_auc"])
+        return None
+
     @property
     def winner(self) -> Training:
         """The best so far."""
@@ -108,17 +127,10 @@ class Tuning:
         self.auc(training)
         return self.winner == training
 
-    def climb(self, step: Any, *, once: bool = False) -> bool:
+    def climb(self, step: Any) -> bool:
         """Take steps from the best training, as long as they improve it.
 
         A gain that is next to nothing is taken, but no further step.
-
-        Args:
-            step: Makes another training of the best one, or None.
-            once: Whether one step is all that is taken.
-
-        Returns:
-            Whether there is a better training.
         """
         moved, rows = False, self.run.dataset.validation
         while (training := step(self.winner)) is not None:
@@ -127,8 +139,7 @@ class Tuning:
                 break
             moved = True
             least = auc_error(rows.labels, before, rows.weights)
-            gain = self.auc(training) - before
-            if once or gain < preset("worth_a_step") * least:
+            if self.auc(training) - before < preset("worth_a_step") * least:
                 break
         return moved
 
@@ -247,10 +258,23 @@ def tune(run: Run) -> Tuning:
 
 
 def _tune_l2(tuning: Tuning, factor: float) -> None:
-    """Multiply L2 by a factor, or divide it, as long as that is better."""
+    """Multiply L2 by a factor, or divide it, as long as that is better.
+
+    Then try the top of a parabola through the best and its neighbors.
+    """
     for by in (factor, 1 / factor):
         if tuning.climb(lambda best, by=by: replace(best, l2=best.l2 * by)):
             break
+    best = tuning.winner
+    above, below = (
+        tuning.behind(replace(best, l2=best.l2 * by))
+        for by in (factor, 1 / factor)
+    )
+    if above is None or below is None or above + below <= 0:
+        return
+    place = max(-0.5, min((below - above) / (2 * (above + below)), 0.5))
+    if abs(place) >= preset("l2_between"):
+        tuning.auc(replace(best, l2=best.l2 * factor**place))
 
 
 def _shorten(tuning: Tuning) -> bool:
@@ -264,29 +288,17 @@ def _shorten(tuning: Tuning) -> bool:
 
 
 def _tune_columns(tuning: Tuning) -> None:
-    """Double the columns, or halve them, as long as that is better.
-
-    A wide table can overfit in an epoch or two, though at its best in the last,
-    to which the rate falls: so it is trained for half as long too.
-    """
+    """Double the columns, or halve them, as long as that is better."""
 
     def double(best: Training) -> Training | None:
         columns = 2 * best.columns
         return best.narrowed(columns) if columns <= tuning.largest else None
 
-    def double_for_half(best: Training) -> Training | None:
-        wider, epochs = double(best), math.ceil(best.epochs / 2)
-        return replace(wider, epochs=epochs) if wider and epochs > 1 else None
-
     def halve(best: Training) -> Training | None:
         columns = best.columns // 2
         return best.narrowed(columns) if columns else None
 
-    wider = tuning.climb(double)
-    while tuning.climb(double_for_half, once=True):
-        wider = True
-        tuning.climb(double)
-    if not wider:
+    if not tuning.climb(double):
         tuning.climb(halve)
 
 

@@ -1,6 +1,7 @@
 """Runs without settings: tuned, several methods for each size, one taken."""
 
 import json
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ from keras_pep.lab.run.tuning import (
     DroppedIfBehind,
     Training,
     Tuning,
-    _tune_columns,
+    _tune_l2,
 )
 from keras_pep.sparse import SparseTable
 from tests.backends import eagerly
@@ -331,12 +332,16 @@ def known(first, auc_of):
     """
     labels = np.array([0, 1] * 500, np.float32)
     rows = Split(np.zeros((1000, 1), np.int32), labels)
-    run = SimpleNamespace(dataset=SimpleNamespace(validation=rows))
+    dataset = SimpleNamespace(validation=rows)
+    run = SimpleNamespace(dataset=dataset, stages={})
 
     class Known(Tuning):
         def auc(self, training):
-            found = auc_of(training)
-            self.tried[training] = {"auc": found}
+            found, name = auc_of(training), f"{training}"
+            result = {"auc": found, "stage": name, "best_epoch": 1}
+            self.tried[training] = result
+            history = [{"val_auc": found}]
+            run.stages[name] = SimpleNamespace(history=history)
             best = self.best.get(training.columns)
             if best is None or found > auc_of(best):
                 self.best[training.columns] = training
@@ -348,33 +353,23 @@ def known(first, auc_of):
 
 
 @pytest.mark.parametrize(
-    ("aucs", "columns", "epochs"),
+    ("peak", "expected"),
     [
-        # Wider is better, at last if it is trained for half as long.
-        (
-            [
-                *((8, 16, 0.70), (16, 16, 0.75), (32, 16, 0.74)),
-                *((32, 8, 0.78), (64, 8, 0.77), (64, 4, 0.76)),
-            ],
-            *(32, 8),
-        ),
-        ([(8, 16, 0.7), (16, 16, 0.6), (16, 8, 0.71), (32, 8, 0.75)], 64, 8),
-        # It is not: then narrower is tried.
-        ([(8, 16, 0.7), (16, 16, 0.6), (16, 8, 0.6), (4, 16, 0.75)], 4, 16),
+        (3**0.4, 3**0.4),  # a bit above the first
+        (3**1.7, 3**1.7),  # above, on the other side of the second step
+        (3**-0.6, 3**-0.6),
+        (3**0.1, 1),  # so near that nothing is to be gained
     ],
 )
-def test_columns_are_doubled_also_for_half_as_long(aucs, columns, epochs):
-    known_aucs = {(c, e): auc for c, e, auc in aucs}
+def test_l2_is_the_top_of_a_parabola(peak, expected):
+    """Of its logarithm, where AUC is a parabola of that."""
 
     def auc_of(training):
-        default = 0.8 if training.columns == 64 and columns == 64 else 0.1
-        return known_aucs.get((training.columns, training.epochs), default)
+        return 0.8 - 0.1 * math.log(training.l2 / peak, 3) ** 2
 
-    tuning = known(Training(8, 1.0, 0.01, 16), auc_of)
-    _tune_columns(tuning)
-    assert (tuning.winner.columns, tuning.winner.epochs) == (columns, epochs)
-    tried = [(each.columns, each.epochs) for each in tuning.tried]
-    assert tried[: len(aucs)] == [(c, e) for c, e, _ in aucs]
+    tuning = known(Training(8, 1.0, 0.01, 4), auc_of)
+    _tune_l2(tuning, 3.0)
+    assert tuning.winner.l2 == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_gain_that_is_next_to_nothing_ends_a_climb():

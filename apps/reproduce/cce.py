@@ -29,6 +29,7 @@ from keras_pep.lab.baselines import (
     CompressedEmbedding,
 )
 from keras_pep.lab.run.candidates import main_columns
+from keras_pep.lab.run.size import Size
 from keras_pep.lab.text import markdown
 from keras_pep.layers import PEPEmbedding, RowEmbedding, variables
 from keras_pep.metrics import auc
@@ -261,8 +262,7 @@ def pruned(
     sizes = [np.sqrt(np.square(part).mean(axis=0)) for part in (users, films)]
     users *= sizes[1]
     films *= sizes[0]
-    norms = norms_of(effects)
-    mask = norms >= np.sort(norms, axis=None)[-min(budget, norms.size)]
+    mask = Size(entries=budget).largest(norms_of(effects))
     model = biased(data, columns, bias=bias)
     start = SparseTable.from_dense(_START * table, mask)
     model.get_layer("table").assign_sparse(start)

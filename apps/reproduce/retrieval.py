@@ -29,6 +29,7 @@ import keras_pep
 from keras_pep.data import movielens_files
 from keras_pep.lab.baselines import COMPRESSED
 from keras_pep.lab.run.candidates import main_columns
+from keras_pep.lab.run.size import Size
 from keras_pep.lab.text import markdown
 from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.optimizers import AdamL2
@@ -263,6 +264,7 @@ class Settings:
     ) -> Retrieval:
         """Make a compiled model; L2 by the share of entries, as in a run."""
         model = Retrieval(ratings, table, self.layers)
+        model(np.zeros((1, 3), np.int32))
         rate: Any = self.rate
         if falls:
             steps = self.epochs * max(1, len(ratings.train) // self.batch)
@@ -295,7 +297,6 @@ def full(
     model = settings.model(
         ratings, pep(ratings, columns), columns / settings.columns
     )
-    model(np.zeros((1, 3), np.int32))
     model.embedding.clock.assign(-np.inf)  # no thresholds
     found = settings.fit(model, ratings)
     return found, variables.values_of(model.embedding.embeddings)
@@ -308,7 +309,6 @@ def small(
     rows, columns = table.shape
     share = table.values.size / (rows * settings.columns)
     model = settings.model(ratings, pep(ratings, columns), share)
-    model(np.zeros((1, 3), np.int32))
     model.embedding.assign_sparse(table)
     return settings.fit(model, ratings)
 
@@ -317,8 +317,7 @@ def cut(table: np.ndarray, budget: int) -> SparseTable:
     """Cut rows of a trained table where little is left, as a run does."""
     columns = min(table.shape[1], 2 * math.ceil(budget / len(table)))
     table = main_columns(table, columns)
-    norms = norms_of(table)
-    mask = norms >= np.sort(norms, axis=None)[-min(budget, norms.size)]
+    mask = Size(entries=budget).largest(norms_of(table))
     return SparseTable.from_dense(_START * table, mask)
 
 
@@ -331,7 +330,6 @@ def searched(
         options = {"granularity": "feature_dimension", "threshold_init": -8.0}
     table = pep(ratings, settings.columns, **options)
     model = settings.model(ratings, table, 1.0, falls=False)
-    model(np.zeros((1, 3), np.int32))
     tickets = keras_pep.search(
         model,
         Triples(ratings, settings.batch, settings.seed),

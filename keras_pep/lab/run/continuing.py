@@ -22,11 +22,10 @@ from keras_pep.lab.run.results import (
     no_single_search,
     results,
 )
-from keras_pep.lab.run.size import Size
+from keras_pep.lab.run.size import Size, clip
 from keras_pep.lab.run.tuning import Training, Tuning, compile_again
 from keras_pep.layers import RowEmbedding, variables
 from keras_pep.layers.prefixes import fits_prefixes
-from keras_pep.layers.rounding import clipped
 from keras_pep.metrics import evaluate
 from keras_pep.pruning import convert, cut, grown, pruned_model
 from keras_pep.pruning.continuing import keep_only, score_of, table_of
@@ -271,10 +270,8 @@ def _cut(run: "Run", before: _Before) -> dict[str, Any]:
     _cut_to(size, model)
     training = before.training(run, preset("continued_epochs"))
     _fit(run, f"budget-{size.name}", model, training)
-    (layer, *_), small = pep_layers(model), pruned_model(model)
-    if not _fits(run, size, small) and fits_prefixes(layer.sparse(), None):
-        # Rows would need scales of their own for the sake of a few values.
-        keep_only(model, layer, clipped(layer.sparse()))
+    if not _fits(run, size, pruned_model(model)):
+        clip(pep_layers(model)[0])
     if not _fits(run, size, pruned_model(model)):
         _cut_to(replace(size, row_bytes=2), model)
     while not _fits(run, size, small := pruned_model(model)):

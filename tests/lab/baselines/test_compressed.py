@@ -231,7 +231,7 @@ def test_hashes_spread_ids_evenly():
         mean = 10_000 / cells
         for column in found.T:
             counts = np.bincount(column, minlength=cells)
-            # One less degrees of freedom: five standard deviations above.
+            # Five standard deviations above what is expected by chance.
             found_by_chance = cells + 5 * np.sqrt(2 * cells)
             assert np.square(counts - mean).sum() / mean < found_by_chance
         # Two of them agree on as many cells as chance has it, and do not put

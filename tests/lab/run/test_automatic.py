@@ -362,7 +362,7 @@ def known(first, auc_of):
     ],
 )
 def test_l2_is_the_top_of_a_parabola(peak, expected):
-    """Of its logarithm, where AUC is a parabola of that."""
+    """AUC is a parabola of the logarithm of L2 here, and its top is found."""
 
     def auc_of(training):
         return 0.8 - 0.1 * math.log(training.l2 / peak, 3) ** 2

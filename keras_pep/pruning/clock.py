@@ -9,9 +9,11 @@ import numpy as np
 from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.optimizers import catch_up, taken_by
 
-# More entries are not sorted at once; between tickets a sample of so many
-# says where the clock should be, and another, of a quarter, what that leaves.
+# More entries are not sorted at once.
 _ENTRIES_AT_ONCE = 2**22
+# Between tickets a sample of so many says where the clock should be, and
+# another, of a quarter, what that leaves.
+_ENTRIES_TO_SAMPLE = 2**18
 _SHARE_TO_COUNT = 0.25
 _BINS = 4096  # of about as many entries each
 
@@ -75,19 +77,19 @@ def approach_clock(
         setting the clock.
     """
     size = _size(layers)
-    if size <= _ENTRIES_AT_ONCE:
+    if size <= _ENTRIES_TO_SAMPLE:
         catch_up(optimizer)
         return set_clock(layers, allowed), 0.0
     take = taken_by(optimizer)
-    sample = np.concatenate(
-        [x.ravel() for x in _sample(layers, random, 1.0, take)]
-    )
+    sampled = _sample(layers, random, _ENTRIES_TO_SAMPLE, take)
+    sample = np.concatenate([x.ravel() for x in sampled])
     clock = np.quantile(sample, 1 - allowed / size, method="nearest")
     for layer in layers:
         layer.clock.assign(clock)
     kept, variance = 0.0, 0.0
+    fewer = round(_SHARE_TO_COUNT * _ENTRIES_TO_SAMPLE)
     for layer, lifetimes in zip(
-        layers, _sample(layers, random, _SHARE_TO_COUNT, take), strict=True
+        layers, _sample(layers, random, fewer, take), strict=True
     ):
         of_rows = np.count_nonzero(lifetimes > clock, axis=1)
         kept += layer.input_dim * of_rows.mean()
@@ -108,9 +110,9 @@ class _Order:
         self._edges = np.array([-np.inf, np.inf])
         self._larger = np.zeros(1, dtype=np.int64)
         if _size(layers) > _ENTRIES_AT_ONCE:
-            sample = np.concatenate(
-                [x.ravel() for x in _sample(layers, np.random.default_rng(0))]
-            )
+            random = np.random.default_rng(0)
+            sampled = _sample(layers, random, _ENTRIES_AT_ONCE)
+            sample = np.concatenate([x.ravel() for x in sampled])
             shares = np.linspace(0, 1, _BINS + 1)[1:-1]
             inner = np.quantile(sample, shares, method="nearest")
             self._edges = np.unique([-np.inf, *inner, np.inf])
@@ -149,7 +151,7 @@ class _Order:
 def _sample(
     layers: Sequence[PEPEmbedding],
     random: np.random.Generator,
-    of_most: float = 1.0,
+    entries: int,
     take: Callable[[Any, Any], Any] = variables.take,
 ) -> Iterator[np.ndarray]:
     """Lifetimes of some rows, as many of each table as its share.
@@ -157,13 +159,13 @@ def _sample(
     Args:
         layers: Whose they are.
         random: Draws the rows.
-        of_most: How many entries, as a share of those that are sorted at once.
+        entries: How many entries, about.
         take: Reads rows of a table.
 
     Yields:
         Arrays of shape `(rows, output_dim)`, one for each layer.
     """
-    share = of_most * _ENTRIES_AT_ONCE / _size(layers)
+    share = entries / _size(layers)
     for layer in layers:
         rows = max(1, round(share * layer.input_dim))
         drawn = random.integers(layer.input_dim, size=rows)

@@ -13,6 +13,7 @@ from keras_pep.pruning.clock import approach_clock, set_clock
 def layers(monkeypatch):
     """Two tables, 30,000 entries, of which 2,048 may be sorted at once."""
     monkeypatch.setattr(clock_module, "_ENTRIES_AT_ONCE", 2048)
+    monkeypatch.setattr(clock_module, "_ENTRIES_TO_SAMPLE", 2048)
     monkeypatch.setattr(clock_module, "_BINS", 64)
     layers = [
         keras_pep.PEPEmbedding(2000, 10, threshold_init=-3.0, name="a"),
@@ -91,7 +92,7 @@ def test_rows_are_judged_by_what_the_optimizer_would_make_of_them(
 
 
 def test_small_tables_are_counted(layers, monkeypatch):
-    monkeypatch.setattr(clock_module, "_ENTRIES_AT_ONCE", 30_000)
+    monkeypatch.setattr(clock_module, "_ENTRIES_TO_SAMPLE", 30_000)
     kept, error = approach_clock(layers, 6_000, np.random.default_rng(1))
     assert error == 0
     assert kept == sum(layer.nonzero_parameters() for layer in layers)

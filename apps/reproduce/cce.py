@@ -28,7 +28,7 @@ from keras_pep.lab.baselines import (
     BudgetTooSmallError,
     CompressedEmbedding,
 )
-from keras_pep.lab.run.candidates import main_columns
+from keras_pep.lab.run.searches import main_columns
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.text import markdown
 from keras_pep.layers import PEPEmbedding, RowEmbedding, variables

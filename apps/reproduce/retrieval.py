@@ -28,7 +28,7 @@ from keras import ops
 import keras_pep
 from keras_pep.data import movielens_files
 from keras_pep.lab.baselines import COMPRESSED
-from keras_pep.lab.run.candidates import main_columns
+from keras_pep.lab.run.searches import main_columns
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.text import markdown
 from keras_pep.layers import PEPEmbedding, variables

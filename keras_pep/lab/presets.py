@@ -109,6 +109,12 @@ PRESETS: Sequence[Preset] = (
     Preset("l2_by_width", 0.6, f"{_LOG}: the default run"),
     Preset("l2_by_share", 0.25, f"{_LOG}: the default run"),
     Preset("soft_l2", 0.5, f"{_LOG}: what full tables teach; of the L2"),
+    Preset(
+        "memorized",
+        0.75,
+        f"{_LOG}: teachers that have memorized; log-loss of training rows in "
+        "that of validation rows, below which a full table teaches nothing",
+    ),
     Preset("warm_share", 0.3, f"{_LOG}: the default run"),
     Preset(
         "source_columns",
@@ -128,13 +134,13 @@ PRESETS: Sequence[Preset] = (
         {
             "quick": ("warm-uniform", "one-shot"),
             "normal": (
-                *("warm-uniform", "mixed-dimension", "one-shot"),
-                *("wide-one-shot", "prefix-search", "gradual-magnitude"),
+                *("warm-uniform", "mixed-dimension", "gradual-magnitude"),
+                *("one-shot", "wide-one-shot", "prefix-search"),
             ),
             "thorough": (
-                *("uniform", "warm-uniform", "mixed-dimension", "one-shot"),
-                *("wide-one-shot", "prefix-search", "warm-search"),
-                *("gradual-magnitude", "search"),
+                *("uniform", "warm-uniform", "mixed-dimension"),
+                *("gradual-magnitude", "one-shot", "wide-one-shot"),
+                *("prefix-search", "warm-search", "search"),
             ),
         },
         f"{_LOG}: the default run",

@@ -3,17 +3,16 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from keras_pep.lab.presets import preset
-from keras_pep.lab.run.candidates import Candidates, search_table
+from keras_pep.lab.run.candidates import Candidates
 from keras_pep.lab.run.results import figures, no_single_search, results
 from keras_pep.lab.run.runner import Run
+from keras_pep.lab.run.searches import Searches
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.teachers import learn_from
-from keras_pep.lab.run.tuning import Training, Tuning, tune
-from keras_pep.pruning import Ticket
+from keras_pep.lab.run.tuning import Tuning, tune
 from keras_pep.pruning.sizes import number_of_bytes
 from keras_pep.serving import served_model
 
@@ -65,14 +64,14 @@ def take_best(
         parts = preset("parts_of_dense")
         sizes = [Size(bytes=whole // part) for part in parts]
     sizes = [size.of(run.dataset) for size in sizes]
-    searched = partial(_searched, run, best, tuple(sizes))
+    searches = Searches(run, best, tuple(sizes))
     budgets: list[dict[str, Any]] = []
     tried, too_small = [], []
     while sizes:
         size = sizes.pop(0)
         taken = [other["target"] for other in budgets]
         entry = Candidates(
-            *(run, tuning, best, size, searched, taken, methods)
+            *(run, tuning, best, size, searches, taken, methods)
         ).best()
         failed = f"budget-{size.name}" in run.failures
         if not (entry or failed or size.row_bytes) and size.bytes is not None:
@@ -148,45 +147,6 @@ def _sizes(run: Run) -> list[Size]:
     asked += [Size(bytes=number_of_bytes(each)) for each in config.max_bytes]
     rows = run.dataset.feature_count
     return sorted({*asked}, key=lambda size: -size.per_row(rows))
-
-
-def _searched(
-    run: Run, training: Training, sizes: Sequence[Size], method: str, size: Size
-) -> tuple[Any, Ticket] | None:
-    """Search the whole dense table, once for all sizes that are known.
-
-    Args:
-        run: The run.
-        training: How the dense table was trained.
-        sizes: Those that are known.
-        method: `"search"` by budget, or `"gradual-magnitude"`.
-        size: One of them, or another.
-
-    Returns:
-        The searched model, and the ticket of the size; None if there is none.
-    """
-    together = size in sizes
-    rows, columns = run.dataset.feature_count, training.columns
-    budgets = {
-        each: each.searched(rows, columns)
-        for each in (sizes if together else [size])
-    }
-    if not budgets[size]:
-        return None
-    stage, kind = "search", "budget"
-    if method != stage:
-        stage, kind = f"search-{method}", method
-    if not together:
-        stage = f"{stage}-{size.name}"
-    wanted = sorted({b for b in budgets.values() if b}, reverse=True)
-    found = run.attempt(
-        stage,
-        partial(search_table, run, stage, training, wanted, method=kind),
-    )
-    if found is None:
-        return None
-    model, tickets = found
-    return model, next(t for t in tickets if t.budget == budgets[size])
 
 
 def _as_good(

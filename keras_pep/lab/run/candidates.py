@@ -12,10 +12,9 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import keras
@@ -31,7 +30,7 @@ from keras_pep.lab.run.results import (
     results,
 )
 from keras_pep.lab.run.runner import Run
-from keras_pep.lab.run.searching import search_by_stage
+from keras_pep.lab.run.searches import SEARCHED, TABLE, Searches, ticket_of
 from keras_pep.lab.run.size import Size, clip
 from keras_pep.lab.run.tuning import (
     DroppedIfBehind,
@@ -45,9 +44,8 @@ from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.metrics import auc, auc_difference_error, auc_error, predict
 from keras_pep.pruning import Ticket, pruned_model
 from keras_pep.pruning.continuing import norms_of
-from keras_pep.pruning.ticket import other_weights, pep_layers, values_of
+from keras_pep.pruning.ticket import other_weights, pep_layers
 from keras_pep.serving import served_model
-from keras_pep.sparse import SparseTable
 
 # From the simplest to the least simple.
 METHODS = (
@@ -55,7 +53,6 @@ METHODS = (
     *("wide-one-shot", "prefix-search", "warm-search"),
     *("gradual-magnitude", "search"),
 )
-_TABLE = "embedding"
 _QUANTIZED = "int8"
 
 
@@ -68,8 +65,7 @@ class Candidates:
         tuning: How full tables were trained.
         dense: How a full table is trained on what the run learns now.
         size: What they may have.
-        searched: The model and the ticket of a search, by its method, that
-            serves several sizes; None if there is none.
+        searches: Those that serve several sizes.
         taken: Targets that have a model already.
         methods: What is tried; by default what suits the effort.
         found: Figures of each, by its method.
@@ -79,7 +75,7 @@ class Candidates:
     tuning: Tuning
     dense: Training
     size: Size
-    searched: Callable[[str, Size], tuple[Any, Ticket] | None]
+    searches: Searches
     taken: Collection[int] = ()
     methods: Collection[str] | None = None
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -88,17 +84,6 @@ class Candidates:
         self.rows = self.run.dataset.feature_count
         self.dense_auc = self.tuning.auc(self.tuning.winner)
         self.uniform = self.size.columns(self.rows)  # columns of such a table
-
-    def _source(self, method: str) -> int:
-        """How many columns of the dense table a method starts from.
-
-        Of narrow ones more can be kept, of wide ones there is more choice.
-        """
-        uniform = max(math.ceil(self.size.per_row(self.rows)), 1)
-        columns = preset("source_columns")[method] * uniform
-        if method.endswith("search"):
-            columns = max(columns, preset("searched_columns"))
-        return int(min(self.dense.columns, columns))
 
     @property
     def overfits(self) -> bool:
@@ -167,28 +152,22 @@ class Candidates:
             yield "mixed-dimension", self._mixed_dimension
         if self.run.config.effort == "quick" and self._full_is_as_good():
             return  # little can be gained by pruning
-        if self.run.config.effort == "thorough" or self.overfits:
-            yield from self._of_searched("gradual-magnitude", tried)
+        if self.run.config.effort != "thorough" and not self.overfits:
+            tried = [each for each in tried if each != "gradual-magnitude"]
+        columns = partial(self.searches.columns, size=self.size)
         narrow, wide = "one-shot", "wide-one-shot"
-        for method in (narrow, wide):
-            same = method == wide and self._source(wide) == self._source(narrow)
-            if method in tried and not same and self._room(method):
-                yield method, partial(self._one_shot, method)
-        for method in ("prefix-search", "warm-search"):
-            if method in tried and (found := self._warm_search(method)):
-                yield method, partial(self._of_search, *found)
-        yield from self._of_searched("search", tried)
+        for method in tried:
+            if method == wide and columns(wide) == columns(narrow):
+                continue
+            if method in (narrow, wide) and self._room(columns(method)):
+                yield method, partial(self._one_shot, columns(method))
+            if method in SEARCHED:
+                found = self.searches.find(method, self.size)
+                if found:
+                    yield method, partial(self._of_search, *found)
 
-    def _of_searched(
-        self, method: str, tried: Collection[str]
-    ) -> Iterator[tuple[str, Callable[[str], Any]]]:
-        """Retrain the ticket of a search for several sizes, if there is one."""
-        if method in tried and (found := self.searched(method, self.size)):
-            yield method, partial(self._of_search, *found)
-
-    def _room(self, method: str) -> bool:
-        """Whether a single entry fits."""
-        columns = self._source(method)
+    def _room(self, columns: int) -> bool:
+        """Whether a single entry of so many columns fits."""
         if self.size.row_bytes:
             return self.size.searched(self.rows, columns) > 0
         return self.size.holds_prefixes(np.eye(1, self.rows)[0] > 0, columns)
@@ -224,7 +203,8 @@ class Candidates:
         training = self.dense.narrowed(self.uniform)
         model = build(self.run, training, "dense")
         if warm:
-            start = preset("warm_share") * self._main_columns(self.uniform)
+            table = self.searches.main_columns(self.uniform)
+            start = preset("warm_share") * table
             variables.assign(model.embedding.embeddings, start)
         ticket = self._whole_ticket(model)
         return self._train(name, model, ticket, training)
@@ -247,61 +227,23 @@ class Candidates:
             for table in tables
         ]
         mask = np.arange(max(dims)) < np.repeat(dims, sizes)[:, None]
-        ticket = self._ticket(model, np.concatenate(wide), mask)
+        ticket = ticket_of(model, np.concatenate(wide), mask)
         return self._train(name, model, ticket, training, budget)
 
-    def _one_shot(self, method: str, name: str) -> dict[str, Any]:
+    def _one_shot(self, columns: int, name: str) -> dict[str, Any]:
         """Cut the rows of the dense table where little is left of them."""
-        columns = self._source(method)
-        table = self._main_columns(columns)
+        table = self.searches.main_columns(columns)
         mask = self.size.largest(norms_of(table))
         training = self.dense.narrowed(columns, float(mask.mean()))
         model = build(self.run, training, "pep")
-        ticket = self._ticket(model, preset("warm_share") * table, mask)
+        ticket = ticket_of(model, preset("warm_share") * table, mask)
         return self._retrain(name, model, ticket, training)
-
-    def _warm_search(self, method: str) -> tuple[Any, Ticket] | None:
-        """Search the dense table as it was trained: a model and its ticket."""
-        columns, run = self._source(method), self.run
-        training = self.dense.narrowed(columns)
-        table = self._main_columns(columns)
-        prefix = method == "prefix-search"
-        budget = self.size.searched(self.rows, columns)
-        if prefix:
-            budget = int(self.size.largest(norms_of(table)).sum())
-        if not 0 < budget < table.size:
-            return None
-        stage = f"search-{method.removesuffix('-search')}-{self.size.name}"
-        search = replace(
-            training,
-            rate=preset("warm_search_rate") * training.rate,
-            epochs=math.ceil(preset("warm_search_epochs") * training.epochs),
-        )
-        kind = "prefix" if prefix else "pep"
-        found = run.attempt(
-            stage,
-            partial(search_table, run, stage, search, [budget], table, kind),
-        )
-        if found is None:
-            return None
-        model, (ticket,) = found
-        if prefix:
-            # Sizes decide how many bytes it takes, and norms are not needed.
-            model = build(run, training, "pep")
-            kept = np.where(ticket.tables[_TABLE].mask(), norms_of(table), 0)
-            ticket = self._ticket(model, table, self.size.largest(kept))
-        share = np.float32(preset("warm_share"))
-        tables = {
-            name: table.with_values(share * table.values)
-            for name, table in ticket.tables.items()
-        }
-        return model, replace(ticket, tables=tables)
 
     def _of_search(
         self, model: Any, ticket: Ticket, name: str
     ) -> dict[str, Any]:
         """Retrain what a search has found."""
-        rows, columns = ticket.tables[_TABLE].shape
+        rows, columns = ticket.tables[TABLE].shape
         share = ticket.embedding_parameters / (rows * columns)
         training = self.dense.narrowed(columns, share)
         return self._retrain(name, model, ticket, training)
@@ -370,29 +312,9 @@ class Candidates:
         error = auc_error(rows.labels, self.dense_auc, rows.weights)
         return DroppedIfBehind(rivals, run.stage.history, error)
 
-    def _ticket(
-        self, model: Any, table: np.ndarray, mask: np.ndarray
-    ) -> Ticket:
-        """A ticket of what is kept of initial values."""
-        return Ticket(
-            tables={_TABLE: SparseTable.from_dense(table, mask)},
-            weights=values_of(other_weights(model, [_TABLE])),
-            budget=int(mask.sum()),
-        )
-
     def _whole_ticket(self, model: Any) -> Ticket:
         table = variables.values_of(model.embedding.embeddings)
-        return self._ticket(model, table, np.ones(table.shape, bool))
-
-    def _main_columns(self, columns: int) -> np.ndarray:
-        """The first columns of the dense table, which matter most."""
-        return self._rotated[:, :columns]
-
-    @cached_property
-    def _rotated(self) -> np.ndarray:
-        model = self.run.directory.load_model(f"width-{self.dense.columns}")
-        table = variables.values_of(model.embedding.embeddings)
-        return main_columns(table, self.dense.columns)
+        return ticket_of(model, table, np.ones(table.shape, bool))
 
     def _take(self) -> dict[str, Any]:
         """Take the best, or a simpler one that is as good."""
@@ -455,60 +377,3 @@ class Candidates:
             **results(run, f"budget-{target}", model, kept, history),
             "int8": figures(run, served_model(model, _QUANTIZED)),
         }
-
-
-def search_table(
-    run: Run,
-    stage: str,
-    training: Training,
-    budgets: Sequence[int],
-    table: np.ndarray | None = None,
-    embedding: str = "pep",
-    method: str = "budget",
-) -> tuple[Any, list[Ticket]]:
-    """Search a table, from its initial values or those given.
-
-    Of gradual magnitude pruning, the tickets begin with what it has trained.
-    """
-
-    def made() -> Any:
-        model = build(run, training, embedding, falling=False)
-        if table is not None:
-            model.embedding.begin_with(table)
-        return model
-
-    done = stage in run.stages
-    model, tickets, _ = search_by_stage(
-        run, stage, stage, made, method, budgets, training.epochs
-    )
-    if method == "gradual-magnitude":
-        tickets = [
-            replace(
-                ticket,
-                tables=ticket.learned_tables(),
-                weights=ticket.learned_weights,
-            )
-            for ticket in tickets
-        ]
-    if not done:
-        kept = tickets[-1].budget
-        tell(stage, training, run.stage.history, kept, search=True)
-    return model, tickets
-
-
-def main_columns(table: np.ndarray, columns: int) -> np.ndarray:
-    """Rotate a table: its first columns hold most of it.
-
-    By the eigenvectors of its second moments, which changes no inner product
-    of rows.
-
-    Args:
-        table: `(rows, output_dim)`.
-        columns: How many are wanted.
-
-    Returns:
-        float32 `(rows, columns)`.
-    """
-    moments = table.T.astype(np.float64) @ table
-    rotation = np.linalg.eigh(moments)[1][:, ::-1][:, :columns]
-    return table @ rotation.astype(np.float32)

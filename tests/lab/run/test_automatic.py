@@ -12,14 +12,10 @@ from keras_pep import export_saved_model
 from keras_pep.data import Split
 from keras_pep.lab.run import Config, RunDirectory, resume, train
 from keras_pep.lab.run.automatic import choice
-from keras_pep.lab.run.candidates import (
-    METHODS,
-    Candidates,
-    main_columns,
-    norms_of,
-)
+from keras_pep.lab.run.candidates import METHODS, Candidates, norms_of
 from keras_pep.lab.run.models import chosen_model
 from keras_pep.lab.run.progress import DivergedError
+from keras_pep.lab.run.searches import main_columns
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.table import advice
 from keras_pep.lab.run.tuning import (
@@ -77,6 +73,18 @@ def test_every_size_has_the_best_of_several_methods(run):
         # What was kept of the search that won, or of the table.
         ticket = directory.load_ticket(entry["target"])
         assert ticket.embedding_parameters <= entry["embedding_parameters"]
+
+
+def test_sizes_that_are_known_share_a_search(run):
+    directory, metrics = run
+    stages = {row["stage"] for row in directory.read_history()}
+    searched = {name for name in stages if name.startswith("search-prefix")}
+    later = [entry["max_bytes"] for entry in metrics["budgets"]][3:]
+    assert searched <= {
+        "search-prefix",
+        *(f"search-prefix-{n}B" for n in later),
+    }
+    assert "search-prefix" in searched
 
 
 def kept_of(report):
@@ -317,8 +325,11 @@ def test_gradual_pruning_is_tried_where_full_tables_overfit(
         config=SimpleNamespace(effort=effort),
         dataset=SimpleNamespace(feature_count=100),
     )
+    searches = SimpleNamespace(
+        columns=lambda *_, **__: 8, find=lambda *_: (None, None)
+    )
     candidates = Candidates(
-        *(run, tuning, dense, Size(entries=400), lambda *_: (None, None)),
+        *(run, tuning, dense, Size(entries=400), searches),
         methods=("gradual-magnitude", "search"),
     )
     found = [method for method, _ in candidates._trainings()]

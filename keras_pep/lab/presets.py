@@ -109,12 +109,6 @@ PRESETS: Sequence[Preset] = (
     Preset("l2_by_width", 0.6, f"{_LOG}: the default run"),
     Preset("l2_by_share", 0.25, f"{_LOG}: the default run"),
     Preset("soft_l2", 0.5, f"{_LOG}: what full tables teach; of the L2"),
-    Preset(
-        "memorized",
-        0.75,
-        f"{_LOG}: teachers that have memorized; log-loss of training rows in "
-        "that of validation rows, below which a full table teaches nothing",
-    ),
     Preset("warm_share", 0.3, f"{_LOG}: the default run"),
     Preset(
         "source_columns",
@@ -128,7 +122,7 @@ PRESETS: Sequence[Preset] = (
     ),
     Preset("searched_columns", 16, f"{_LOG}: what full tables teach; at least"),
     Preset("warm_search_rate", 0.5, f"{_LOG}: the default run"),
-    Preset("warm_search_epochs", 0.5, f"{_LOG}: prefixes"),
+    Preset("warm_search_epochs", 1.0, f"{_LOG}: one prefix search"),
     Preset(
         "candidates",
         {

@@ -22,8 +22,7 @@ def learn_from(run: Run, tuning: Tuning) -> Training:
 
     The best tables of other widths are teachers beside the dense one, as long
     as the mean of their logits has a higher validation AUC. Half of a label is
-    the mean of their probabilities. What a full table has memorized teaches
-    nothing that the labels do not; then they stay as they are.
+    the mean of their probabilities.
 
     Args:
         run: The run; from here on it learns the mixed labels.
@@ -33,16 +32,6 @@ def learn_from(run: Run, tuning: Tuning) -> Training:
         How a table is trained on them. Its L2 is weaker, since soft labels
         keep it from overfitting too.
     """
-    best = tuning.winner
-    epoch = tuning.best_epoch(best)
-    if epoch["loss"] < preset("memorized") * epoch["val_logloss"]:
-        run.do("teachers", lambda: {"columns": []})
-        logger.info(
-            "labels: as they are, since the full table has memorized them "
-            f"(log-loss {epoch['loss']:.4f}, {epoch['val_logloss']:.4f} on "
-            "validation rows)"
-        )
-        return best
     model = cache(lambda columns: run.directory.load_model(f"width-{columns}"))
     found = run.do("teachers", lambda: _teachers(run, tuning, model))
     teachers = found["columns"]
@@ -58,6 +47,7 @@ def learn_from(run: Run, tuning: Tuning) -> Training:
     ]
     mixed = np.mean(labels, axis=0).astype(np.float32)
     run.rows = replace(rows, labels=mixed)
+    best = tuning.winner
     return replace(best, l2=preset("soft_l2") * best.l2)
 
 

@@ -122,11 +122,6 @@ class Tuning:
         """The best so far."""
         return max(self.best.values(), key=self.auc)
 
-    def best_epoch(self, training: Training) -> Mapping[str, Any]:
-        """Figures of the epoch after which a training was at its best."""
-        history = self.run.stages[self.tried[training]["stage"]].history
-        return max(history, key=lambda row: row["val_auc"])
-
     def better(self, training: Training) -> bool:
         """Train, and tell whether it is the best so far."""
         self.auc(training)

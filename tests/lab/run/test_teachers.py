@@ -49,12 +49,7 @@ def made():
     )
     trainings = {n: Training(n, l2=1e-3, rate=0.01, epochs=2) for n in logits}
     aucs = dict(zip(trainings.values(), (0.8, 0.7, 0.6), strict=True))
-    tuning = SimpleNamespace(
-        best=trainings,
-        auc=aucs.get,
-        winner=trainings[8],
-        best_epoch=lambda _: {"loss": 0.45, "val_logloss": 0.5},
-    )
+    tuning = SimpleNamespace(best=trainings, auc=aucs.get, winner=trainings[8])
     return run, tuning, logits, labels
 
 
@@ -80,13 +75,3 @@ def test_a_single_teacher_is_taken_as_it_was_validated(made):
     np.testing.assert_allclose(
         run.rows.labels, 0.5 * labels + 0.5 * taught[:, None], rtol=1e-5
     )
-
-
-def test_what_is_memorized_is_not_taught(made):
-    run, tuning, _, labels = made
-    tuning.best_epoch = lambda _: {"loss": 0.3, "val_logloss": 0.5}
-    told = {}
-    run.do = lambda name, stage: told.setdefault(name, stage())
-    assert learn_from(run, tuning) == tuning.winner
-    assert told == {"teachers": {"columns": []}}
-    np.testing.assert_array_equal(run.rows.labels, labels)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -33,11 +33,13 @@ class Searches:
         run: The run.
         dense: How the dense table is trained on what the run learns now.
         sizes: Those that are known; they share a search.
+        budgets: Entries of a size, by the method and columns of the table.
     """
 
     run: Run
     dense: Training
     sizes: Sequence[Size]
+    budgets: dict[tuple[str, Size, int], int] = field(default_factory=dict)
 
     def columns(self, method: str, size: Size) -> int:
         """How many main columns of the dense table a method starts from.
@@ -110,12 +112,14 @@ class Searches:
 
     def _budget(self, method: str, size: Size, columns: int) -> int:
         """How many entries of a table a size has; 0 if none or all."""
-        rows = self.run.dataset.feature_count
-        budget = size.searched(rows, columns)
-        if method == _PREFIX:
-            norms = norms_of(self.main_columns(columns))
-            budget = int(size.largest(norms).sum())
-        return budget if budget < rows * columns else 0
+        key, rows = (method, size, columns), self.run.dataset.feature_count
+        if key not in self.budgets:
+            budget = size.searched(rows, columns)
+            if method == _PREFIX:
+                norms = norms_of(self.main_columns(columns))
+                budget = int(size.largest(norms).sum())
+            self.budgets[key] = budget if budget < rows * columns else 0
+        return self.budgets[key]
 
     def _search(
         self,

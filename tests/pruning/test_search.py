@@ -519,8 +519,8 @@ def test_rare_features_win_no_places_for_being_idle():
 
 @pytest.mark.skip_on_torch("other values are drawn")
 def test_what_is_kept_is_counted_after_an_epoch(monkeypatch):
-    """Within it, of a table too large to be sorted, it is an estimate."""
-    monkeypatch.setattr(clock, "_ENTRIES_AT_ONCE", 64)
+    """Within it, of a table that is sampled, it is an estimate."""
+    monkeypatch.setattr(clock, "_ENTRIES_TO_SAMPLE", 64)
     random = np.random.default_rng(0)
     ids = random.integers(0, 50, (20 * 16, 2)).astype("int32")
     labels = (ids.sum(axis=1, keepdims=True) % 2).astype("float32")

@@ -89,8 +89,7 @@ class Searches:
         budgets = {each: self._budget(method, each, columns) for each in sizes}
         if not budgets[size]:
             return None
-        stage = "search" if method == "search" else f"search-{method}"
-        stage = stage.removesuffix("-search")
+        stage = f"search-{method}".removesuffix("-search")
         if not together:
             stage = f"{stage}-{size.name}"
         wanted = sorted({b for b in budgets.values() if b}, reverse=True)
@@ -143,8 +142,8 @@ class Searches:
             )
 
         def made() -> Any:
-            kind = "prefix" if method == _PREFIX else "pep"
-            model = build(run, training, kind, falling=False)
+            embedding = "prefix" if method == _PREFIX else "pep"
+            model = build(run, training, embedding, falling=False)
             if table is not None:
                 model.embedding.begin_with(table)
             return model

@@ -24,7 +24,7 @@ from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.tensorboard import TensorBoardLog
 from keras_pep.lab.run.workers import Workers
 from keras_pep.lab.settings import Schedule
-from keras_pep.pruning import check_budgets
+from keras_pep.pruning import check_budgets, number_of_bytes
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -80,6 +80,9 @@ class Run:
         if config.search != "auto":
             self.budgets = config.budgets(self.parameters)
             check_budgets(self.budgets, config.searched_parameters(dataset))
+        else:
+            for each in config.max_bytes:
+                Size(bytes=number_of_bytes(each)).of(dataset).check()
         self.sizes: Sequence[Size] = ()
         self.told = config
         self.rows = dataset.train

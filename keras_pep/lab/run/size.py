@@ -90,21 +90,37 @@ class Size:
             sizes: Kept entries of each row.
             columns: Of the table.
         """
-        kept = int(sizes.sum())
         if self.entries is not None:
-            return kept <= self.entries
+            return int(sizes.sum()) <= self.entries
         assert self.bytes is not None
+        return self._of_prefixes(sizes, columns).bytes <= self.bytes
+
+    def _of_prefixes(self, sizes: np.ndarray, columns: int) -> Layout:
         ends = np.cumsum(self.fields).repeat(self.more)
         served = np.insert(sizes.astype(np.int64), ends, 0)
         fields = np.add(self.fields, self.more).tolist()
         served = served[by_size(fields, served)]
-        layout = Layout(
-            *(served.size, columns, kept, int(np.count_nonzero(served))),
+        kept, stored = int(served.sum()), int(np.count_nonzero(served))
+        return Layout(
+            *(served.size, columns, kept, stored),
             storage=PREFIX,
             quantize=_QUANTIZED,
             num_runs=1 + int(np.count_nonzero(np.diff(served))),
         )
-        return layout.bytes <= self.bytes
+
+    def check(self) -> None:
+        """Refuse bytes into which not even a table of one entry fits.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        one = np.eye(1, sum(self.fields), dtype=int)[0]
+        least = self._of_prefixes(one, 1).bytes
+        if self.bytes is not None and self.bytes < least:
+            raise ValueError(
+                "A table must have room for an entry. Found: max_bytes="
+                f"{self.bytes:,}. Expected: at least {least:,}."
+            )
 
     def largest(
         self, scores: np.ndarray, *, prefixes: bool = True

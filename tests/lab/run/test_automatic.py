@@ -164,6 +164,15 @@ def test_a_size_in_entries_and_one_in_bytes(tmp_path):
     json.dumps(metrics)
 
 
+def test_bytes_for_no_entry_are_refused_before_anything_is_trained(tmp_path):
+    config = Config(**SHORT, max_bytes=("2kB", "10"))
+    with pytest.raises(
+        ValueError, match=r"max_bytes=10\. Expected: at least 11"
+    ):
+        train(config, RunDirectory(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.usefixtures("eager")
 def test_what_fails_takes_nothing_along(tmp_path, monkeypatch):
     failing = {"dense-2", "try-one-shot-1"}
@@ -184,7 +193,7 @@ def test_what_fails_takes_nothing_along(tmp_path, monkeypatch):
     config = Config(
         **{**SHORT, "max_epochs": 1},
         effort="quick",
-        max_bytes=("10",),
+        max_bytes=("11",),
         sparsity=(0.99999,),
     )
     metrics = train(config, directory)
@@ -194,7 +203,7 @@ def test_what_fails_takes_nothing_along(tmp_path, monkeypatch):
         name: f"planted in {name}" for name in failing
     }
     assert metrics["budgets_failed"] == {"1": "planted in try-one-shot-1"}
-    assert metrics["budgets_not_reached"] == [10]
+    assert metrics["budgets_not_reached"] == [11]
     assert advice(metrics) == "No model fits."
     failing.clear()
     again = resume(directory)

@@ -116,7 +116,6 @@ PRESETS: Sequence[Preset] = (
             "one-shot": 2,
             "wide-one-shot": 4,
             "prefix-search": 4,
-            "warm-search": 8,
         },
         f"{_LOG}: the default run; in those of a uniform table",
     ),
@@ -126,18 +125,20 @@ PRESETS: Sequence[Preset] = (
     Preset(
         "candidates",
         {
-            "quick": ("warm-uniform", "one-shot"),
+            "quick": ("uniform", "warm-uniform", "one-shot"),
             "normal": (
-                *("warm-uniform", "mixed-dimension", "gradual-magnitude"),
-                *("one-shot", "wide-one-shot", "prefix-search"),
+                *("prefix-search", "gradual-magnitude", "wide-one-shot"),
+                *("one-shot", "mixed-dimension", "warm-uniform", "uniform"),
+                "warm-search",
             ),
             "thorough": (
-                *("uniform", "warm-uniform", "mixed-dimension"),
-                *("gradual-magnitude", "one-shot", "wide-one-shot"),
-                *("prefix-search", "warm-search", "search"),
+                *("prefix-search", "warm-search", "gradual-magnitude"),
+                *("search", "wide-one-shot", "one-shot"),
+                *("mixed-dimension", "warm-uniform", "uniform"),
             ),
         },
-        f"{_LOG}: the default run",
+        f"{_LOG}: the default run; in this order: others are dropped beside "
+        "the first",
     ),
     Preset(
         "effort_epochs",

@@ -53,16 +53,22 @@ def needs_row_scales(table: SparseTable, by_column: bool = False) -> bool:
     return bool(errors.sum() > _ONE_SCALE**2 * squares)
 
 
-def clipped(table: SparseTable) -> SparseTable:
-    """Clip the few values for which a scale for each column is too rough."""
-    counts = np.maximum(np.bincount(table.columns), 1)
-    while needs_row_scales(table, by_column=True):
+def clipped(table: SparseTable, by_column: bool = True) -> SparseTable:
+    """Clip the few values for which scales are too rough.
+
+    Args:
+        table: What is kept.
+        by_column: Whether each column has a scale, or one is for all.
+    """
+    units = table.columns if by_column else np.zeros_like(table.columns)
+    counts = np.maximum(np.bincount(units), 1)
+    while needs_row_scales(table, by_column):
         squares = np.square(table.values, dtype=np.float64)
-        root = np.sqrt(np.bincount(table.columns, squares) / counts)
+        root = np.sqrt(np.bincount(units, squares) / counts)
         # An error of a scale's twelfth, as `needs_row_scales` has it, and a
         # margin: what is clipped makes the root smaller.
         limits = 0.9 * _LARGEST_INT8 * np.sqrt(12) * _ONE_SCALE * root
-        most = limits[table.columns].astype(table.values.dtype)
+        most = limits[units].astype(table.values.dtype)
         table = table.with_values(np.clip(table.values, -most, most))
     return table
 

@@ -1,6 +1,6 @@
 """The small models of a default run: a few candidates for each size.
 
-Uniform tables, a cut of the dense one, and searches, cheapest first, each
+Uniform tables, cuts of the dense one, and searches, the best first, each
 trained as the dense model is. The best on validation is taken; of those that
 are as good, the simplest.
 """
@@ -9,7 +9,6 @@ import math
 from collections.abc import (
     Callable,
     Collection,
-    Iterable,
     Iterator,
     Mapping,
 )
@@ -98,11 +97,7 @@ class Candidates:
             None if none can be made, or none fits.
         """
         run, trainings = self.run, {}
-        found: Iterable[tuple[str, Callable[[str], Any]]] = self._trainings()
-        if run.config.effort != "quick":
-            # The best is often the last, and others are dropped beside it.
-            found = reversed([*found])
-        for method, train in found:
+        for method, train in self._trainings():
             trainings[method] = train
             self._try(method, f"try-{method}", train)
         while self.found and self.overfits:
@@ -137,34 +132,55 @@ class Candidates:
         return grows and not model.startswith("width-")
 
     def _trainings(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
-        """The candidates, simplest first, as long as they may be needed."""
-        tried = self.methods or preset("candidates")[self.run.config.effort]
-        if [each for each in self.tuning.best if each <= self.uniform]:
-            yield "uniform", self._uniform_of_tuning
-        elif self.uniform and "uniform" in tried:
-            yield "uniform", self._uniform
+        """The candidates, one after another, as long as they may be needed."""
+        effort = self.run.config.effort
+        tried = self.methods or preset("candidates")[effort]
         if self.uniform >= self.dense.columns:
-            return  # the dense table itself is no larger
-        if self.uniform and "warm-uniform" in tried:
-            yield "warm-uniform", partial(self._uniform, warm=True)
-        dim = self.dense.columns
-        if "mixed-dimension" in tried and self.size.dims(dim):
-            yield "mixed-dimension", self._mixed_dimension
-        if self.run.config.effort == "quick" and self._full_is_as_good():
-            return  # little can be gained by pruning
-        if self.run.config.effort != "thorough" and not self.overfits:
-            tried = [each for each in tried if each != "gradual-magnitude"]
-        columns = partial(self.searches.columns, size=self.size)
-        narrow, wide = "one-shot", "wide-one-shot"
+            tried = ["uniform"]  # the dense table itself is no larger
         for method in tried:
-            if method == wide and columns(wide) == columns(narrow):
-                continue
-            if method in (narrow, wide) and self._room(columns(method)):
-                yield method, partial(self._one_shot, columns(method))
-            if method in SEARCHED:
-                found = self.searches.find(method, self.size)
-                if found:
-                    yield method, partial(self._of_search, *found)
+            last = method == preset("candidates")[effort][-1]
+            if last and effort != "thorough" and self._full_is_as_good():
+                return  # little can be gained by pruning
+            train = self._training(method)
+            if train is not None:
+                yield method, train
+
+    def _training(self, method: str) -> Callable[[str], Any] | None:
+        """How a candidate is trained; None if there is no use for it."""
+        if method == "uniform" and self._tuned():
+            return self._uniform_of_tuning
+        thorough = self.run.config.effort == "thorough"
+        if method == "uniform" and thorough and self.uniform:
+            return self._uniform
+        if method == "warm-uniform" and self.uniform:
+            return partial(self._uniform, warm=True)
+        if method == "mixed-dimension" and self.size.dims(self.dense.columns):
+            return self._mixed_dimension
+        columns = self.searches.columns(method, self.size)
+        narrow = self.searches.columns("one-shot", self.size)
+        if method == "one-shot" or (
+            method == "wide-one-shot" and columns != narrow
+        ):
+            fits = self._room(columns)
+            return partial(self._one_shot, columns) if fits else None
+        if method in SEARCHED and not self._is_needless(method):
+            found = self.searches.find(method, self.size)
+            return partial(self._of_search, *found) if found else None
+        return None
+
+    def _is_needless(self, method: str) -> bool:
+        """Whether what is known tells that a search finds nothing better."""
+        if self.run.config.effort == "thorough":
+            return False
+        if method == "gradual-magnitude":
+            return not self.overfits
+        return method == "warm-search" and not self.searches.scattered(
+            self.size
+        )
+
+    def _tuned(self) -> list[int]:
+        """Columns of full tables that fit."""
+        return [each for each in self.tuning.best if each <= self.uniform]
 
     def _room(self, columns: int) -> bool:
         """Whether a single entry of so many columns fits."""
@@ -186,7 +202,7 @@ class Candidates:
     def _uniform_of_tuning(self, _: str) -> dict[str, Any]:
         """Take the best table of tuning that fits."""
         columns = max(
-            (each for each in self.tuning.best if each <= self.uniform),
+            self._tuned(),
             key=lambda each: self.tuning.auc(self.tuning.best[each]),
         )
         training = self.tuning.best[columns]

@@ -21,8 +21,11 @@ from keras_pep.sparse import SparseTable
 
 TABLE = "embedding"
 _PREFIX = "prefix-search"
-_WARM = (_PREFIX, "warm-search")
-SEARCHED = (*_WARM, "search", "gradual-magnitude")
+_WARM = "warm-search"
+_ROWS_TO_TURN_BY = 2**14
+_MOST_TURNS = 100
+_TURNED_ENOUGH = 1e-6  # by how little the criterion rises
+SEARCHED = (_PREFIX, _WARM, "search", "gradual-magnitude")
 
 
 @dataclass
@@ -32,14 +35,20 @@ class Searches:
     Attributes:
         run: The run.
         dense: How the dense table is trained on what the run learns now.
-        sizes: Those that are known; they share a search.
+        sizes: Those that are known; they share a search of as many columns.
         budgets: Entries of a size, by the method and columns of the table.
+        found: Models and tickets of searches that are done, by their stages.
+        held: How much of the table entries of a size hold, by their columns.
+        turns: What makes so many main columns sparse.
     """
 
     run: Run
     dense: Training
     sizes: Sequence[Size]
     budgets: dict[tuple[str, Size, int], int] = field(default_factory=dict)
+    found: dict[str, tuple[Any, list[Ticket]]] = field(default_factory=dict)
+    held: dict[tuple[Size, int], float] = field(default_factory=dict)
+    turns: dict[int, np.ndarray] = field(default_factory=dict)
 
     def columns(self, method: str, size: Size) -> int:
         """How many main columns of the dense table a method starts from.
@@ -47,16 +56,43 @@ class Searches:
         Of narrow ones more can be kept, of wide ones there is more choice.
 
         Args:
-            method: A method, one of those that start from trained columns.
+            method: Its name.
             size: What may be kept of them.
         """
-        uniform = max(
-            math.ceil(size.per_row(self.run.dataset.feature_count)), 1
-        )
-        columns = preset("source_columns")[method] * uniform
-        if method in _WARM:
+        if method == _WARM:
+            widest = self.dense.columns
+            widths = {min(8 * 2**n, widest) for n in range(widest.bit_length())}
+            held = {width: self._held(size, width) for width in widths}
+            return int(max(sorted(widths), key=lambda width: held[width]))
+        source = preset("source_columns")
+        if method not in source:
+            return self.dense.columns
+        uniform = math.ceil(size.per_row(self.run.dataset.feature_count))
+        columns = source[method] * max(uniform, 1)
+        if method == _PREFIX:
             columns = max(columns, preset("searched_columns"))
         return int(min(self.dense.columns, columns))
+
+    def scattered(self, size: Size) -> bool:
+        """Whether entries anywhere hold more of the dense table than prefixes.
+
+        That is, the sum of their squares, in as many bytes.
+        """
+        table = self._rotated
+        kept = table[size.in_bytes.largest(norms_of(table))]
+        prefixes = float(np.square(kept, dtype=np.float64).sum())
+        return self._held(size, self.columns(_WARM, size)) > prefixes
+
+    def _held(self, size: Size, columns: int) -> float:
+        """The sum of squares of the largest entries of sparse columns."""
+        size = size.in_bytes
+        if (size, columns) not in self.held:
+            squares = np.square(self._start(_WARM, columns)).ravel()
+            budget = size.searched(self.run.dataset.feature_count, columns)
+            largest = np.partition(squares, squares.size - budget)[-budget:]
+            held = largest.sum(dtype=np.float64) if budget else 0.0
+            self.held[size, columns] = float(held)
+        return self.held[size, columns]
 
     def main_columns(self, columns: int) -> np.ndarray:
         """The first columns of the dense table, which matter most."""
@@ -67,6 +103,16 @@ class Searches:
         model = self.run.directory.load_model(f"width-{self.dense.columns}")
         table = variables.values_of(model.embedding.embeddings)
         return main_columns(table, self.dense.columns)
+
+    def _start(self, method: str, columns: int) -> np.ndarray:
+        """What a search begins with that starts from the dense table."""
+        table = self.main_columns(columns)
+        if method == _PREFIX:
+            return table
+        if columns not in self.turns:
+            self.turns[columns] = sparse_rotation(table)
+        turned: np.ndarray = table @ self.turns[columns]
+        return turned
 
     def find(self, method: str, size: Size) -> tuple[Any, Ticket] | None:
         """Search, unless that is done.
@@ -80,32 +126,34 @@ class Searches:
         Returns:
             The model to retrain and the ticket; None if there is none.
         """
-        run, together = self.run, size in self.sizes
-        sizes = self.sizes if together else [size]
-        columns, table = self.dense.columns, None
-        if method in _WARM:
-            columns = max(self.columns(method, each) for each in sizes)
-            table = self.main_columns(columns)
+        run, columns = self.run, self.columns(method, size)
+        stage = f"search-{method}".removesuffix("-search") + f"-{columns}"
+        sizes = [size]
+        if size in self.sizes:
+            sizes = [
+                s for s in self.sizes if self.columns(method, s) == columns
+            ]
+        else:
+            stage = f"{stage}-{size.name}"
         budgets = {each: self._budget(method, each, columns) for each in sizes}
         if not budgets[size]:
             return None
-        stage = f"search-{method}".removesuffix("-search")
-        if not together:
-            stage = f"{stage}-{size.name}"
-        wanted = sorted({b for b in budgets.values() if b}, reverse=True)
-        part = partial(self._search, stage, method, wanted, table)
-        found = run.attempt(stage, part)
-        if found is None:
-            return None
-        model, tickets = found
+        if stage not in self.found:
+            wanted = sorted({b for b in budgets.values() if b}, reverse=True)
+            part = partial(self._search, stage, method, wanted, columns)
+            found = run.attempt(stage, part)
+            if found is None:
+                return None
+            self.found[stage] = found
+        model, tickets = self.found[stage]
         ticket = next(t for t in tickets if t.budget == budgets[size])
         if method == _PREFIX:
             # Sizes decide how many bytes it takes, and norms are not needed.
-            assert table is not None
+            table = self.main_columns(columns)
             model = build(run, self.dense.narrowed(columns), "pep")
             kept = np.where(ticket.tables[TABLE].mask(), norms_of(table), 0)
             ticket = ticket_of(model, table, size.largest(kept))
-        if method in _WARM:
+        if method in (_PREFIX, _WARM):
             ticket = replace(ticket, tables=_shrunk(ticket))
         return model, ticket
 
@@ -125,18 +173,20 @@ class Searches:
         stage: str,
         method: str,
         budgets: Sequence[int],
-        table: np.ndarray | None,
+        columns: int,
     ) -> tuple[Any, list[Ticket]]:
-        """Search a table, from its initial values or those given.
+        """Search a table for all of these budgets.
 
         Of gradual magnitude pruning, the tickets begin with what it has
         trained.
         """
         run, training = self.run, self.dense
-        if table is not None:
+        table = None
+        if method in (_PREFIX, _WARM):
+            table = self._start(method, columns)
             share = preset("warm_search_epochs")
             training = replace(
-                training.narrowed(table.shape[1]),
+                training.narrowed(columns),
                 rate=preset("warm_search_rate") * training.rate,
                 epochs=math.ceil(share * training.epochs),
             )
@@ -208,3 +258,29 @@ def main_columns(table: np.ndarray, columns: int) -> np.ndarray:
     moments = table.T.astype(np.float64) @ table
     rotation = np.linalg.eigh(moments)[1][:, ::-1][:, :columns]
     return table @ rotation.astype(np.float32)
+
+
+def sparse_rotation(table: np.ndarray) -> np.ndarray:
+    """Find a rotation after which few entries of a row hold most of it.
+
+    By the varimax criterion (Kaiser, 1958): the sum of fourth powers of
+    entries, less those that columns of equal entries would have.
+
+    Args:
+        table: `(rows, columns)`; some of the rows tell, if there are many.
+
+    Returns:
+        float32, `(columns, columns)`, orthogonal.
+    """
+    step = -(-len(table) // _ROWS_TO_TURN_BY)
+    rows = table[::step].astype(np.float64)
+    rotation, reached = np.eye(table.shape[1]), 0.0
+    for _ in range(_MOST_TURNS):
+        turned = rows @ rotation
+        spread = np.square(turned).mean(axis=0)
+        u, singular, v = np.linalg.svd(rows.T @ (turned**3 - turned * spread))
+        rotation = u @ v
+        if singular.sum() <= reached * (1 + _TURNED_ENOUGH):
+            break
+        reached = singular.sum()
+    return rotation.astype(np.float32)

@@ -61,6 +61,13 @@ class Size:
         return f"{self.bytes}B" + "-scaled" * bool(self.row_bytes)
 
     @property
+    def in_bytes(self) -> "Size":
+        """The same in bytes, of which an entry takes one."""
+        if self.entries is None:
+            return self
+        return replace(self, entries=None, bytes=self.entries)
+
+    @property
     def more_rows(self) -> int:
         """Rows that an exported table has besides."""
         return sum(self.more)
@@ -229,12 +236,11 @@ def clip(layer: Any) -> None:
     """Clip few values, if rows needed scales of their own for their sake.
 
     Args:
-        layer: A table whose rows keep their first columns; others stay.
+        layer: A pruned table or a full one; others stay.
     """
     if isinstance(layer, PEPEmbedding):
         table = layer.sparse()
-        if fits_prefixes(table, None):
-            layer.assign_sparse(clipped(table))
+        layer.assign_sparse(clipped(table, fits_prefixes(table, None)))
     elif isinstance(layer, RowEmbedding):
         table = SparseTable.from_dense(variables.values_of(layer.embeddings))
         variables.assign(layer.embeddings, clipped(table).to_dense())

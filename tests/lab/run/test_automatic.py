@@ -10,12 +10,17 @@ import pytest
 
 from keras_pep import export_saved_model
 from keras_pep.data import Split
+from keras_pep.lab.presets import preset
 from keras_pep.lab.run import Config, RunDirectory, resume, train
 from keras_pep.lab.run.automatic import choice
 from keras_pep.lab.run.candidates import METHODS, Candidates, norms_of
 from keras_pep.lab.run.models import chosen_model
 from keras_pep.lab.run.progress import DivergedError
-from keras_pep.lab.run.searches import main_columns
+from keras_pep.lab.run.searches import (
+    Searches,
+    main_columns,
+    sparse_rotation,
+)
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.run.table import advice
 from keras_pep.lab.run.tuning import (
@@ -80,11 +85,10 @@ def test_sizes_that_are_known_share_a_search(run):
     stages = {row["stage"] for row in directory.read_history()}
     searched = {name for name in stages if name.startswith("search-prefix")}
     later = [entry["max_bytes"] for entry in metrics["budgets"]][3:]
-    assert searched <= {
-        "search-prefix",
-        *(f"search-prefix-{n}B" for n in later),
-    }
-    assert "search-prefix" in searched
+    columns = min(metrics["embedding_dim"], 16)
+    shared = f"search-prefix-{columns}"
+    assert searched <= {shared, *(f"{shared}-{n}B" for n in later)}
+    assert shared in searched
 
 
 def kept_of(report):
@@ -248,6 +252,75 @@ def test_the_smallest_that_is_as_good_is_taken():
     assert line.startswith("Pruning does not pay here: take the dense model: ")
     assert taken(0.0, small=True)[0]["target"] == 500
     assert taken(0.0, [], small=True) == (None, "No model fits.")
+
+
+def test_a_sparse_rotation_finds_the_axes_that_rows_lie_near():
+    random = np.random.default_rng(0)
+    sparse = random.normal(size=(1000, 6)) * (random.random((1000, 6)) < 0.2)
+    hidden = np.linalg.qr(random.normal(size=(6, 6)))[0]
+    table = (sparse @ hidden).astype(np.float32)
+    found = table @ sparse_rotation(table)
+    np.testing.assert_allclose(found @ found.T, sparse @ sparse.T, atol=1e-4)
+    # Every column is one of those before, or its negative.
+    alike = np.abs(np.corrcoef(found.T, sparse.T)[:6, 6:])
+    np.testing.assert_allclose(np.sort(alike)[:, -1], 1, atol=0.01)
+    assert {*alike.argmax(axis=1)} == {*range(6)}
+
+
+def searches_of(table):
+    """Searches of a dense table, whose own search has not been run."""
+    rows, columns = table.shape
+    model = SimpleNamespace(embedding=SimpleNamespace(embeddings=table))
+    run = SimpleNamespace(
+        dataset=SimpleNamespace(feature_count=rows),
+        directory=SimpleNamespace(load_model=lambda _: model),
+    )
+    return Searches(run, Training(columns, 0.0, 0.01, 8), ())
+
+
+def test_any_entries_are_searched_where_they_hold_more_than_prefixes():
+    random = np.random.default_rng(0)
+    rows, size = 2000, Size(bytes=8000, fields=(2000,), more=(0,))
+    near_axes = random.normal(size=(rows, 16)) * random.binomial(
+        1, 0.1, (rows, 16)
+    )
+    hidden = np.linalg.qr(random.normal(size=(16, 16)))[0]
+    found = searches_of((near_axes @ hidden).astype(np.float32))
+    assert found.scattered(size)
+    assert found.columns("warm-search", size) == 16
+    # Rows of many lengths and no direction.
+    lengths = np.exp(random.normal(size=(rows, 1)))
+    table = (lengths * random.normal(size=(rows, 16))).astype(np.float32)
+    assert not searches_of(table).scattered(size)
+    # Nor where a size is in entries, which places would be free of.
+    entries = replace(size, entries=8000, bytes=None)
+    assert not searches_of(table).scattered(entries)
+
+
+@pytest.mark.parametrize(
+    ("effort", "auc", "ends"),
+    [
+        ("normal", 0.8, True),
+        ("normal", 0.7, False),
+        ("quick", 0.8, True),
+        ("thorough", 0.8, False),
+    ],
+)
+def test_the_last_candidate_is_for_what_is_behind_the_dense_table(
+    effort, auc, ends, monkeypatch
+):
+    monkeypatch.setattr(Candidates, "_training", lambda _, method: method)
+    dense = Training(64, 0.0, 0.01, 8)
+    tuning = known(dense, lambda _: 0.8)
+    tuning.run.config = SimpleNamespace(effort=effort)
+    tuning.run.dataset.feature_count = 100
+    candidates = Candidates(
+        *(tuning.run, tuning, dense, Size(entries=400), None),
+        found={"prefix-search": {"auc": auc}},
+    )
+    tried = [method for method, _ in candidates._trainings()]
+    every = [*preset("candidates")[effort]]
+    assert tried == (every[:-1] if ends else every)
 
 
 def test_the_main_columns_keep_inner_products():

@@ -11,7 +11,6 @@ Example:
 """
 
 import json
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -28,12 +27,11 @@ from keras import ops
 import keras_pep
 from keras_pep.data import movielens_files
 from keras_pep.lab.baselines import COMPRESSED
-from keras_pep.lab.run.searches import main_columns
+from keras_pep.lab.run.searches import main_columns, sparse_rotation
 from keras_pep.lab.run.size import Size
 from keras_pep.lab.text import markdown
 from keras_pep.layers import PEPEmbedding, variables
 from keras_pep.optimizers import AdamL2
-from keras_pep.pruning.continuing import norms_of
 from keras_pep.sparse import SparseTable
 
 MODELS = {"mf": 0, "lightgcn": 3}  # layers of propagation
@@ -314,10 +312,10 @@ def small(
 
 
 def cut(table: np.ndarray, budget: int) -> SparseTable:
-    """Cut rows of a trained table where little is left, as a run does."""
-    columns = min(table.shape[1], 2 * math.ceil(budget / len(table)))
-    table = main_columns(table, columns)
-    mask = Size(entries=budget).largest(norms_of(table))
+    """Keep the largest entries of a trained table, turned to be sparse."""
+    table = main_columns(table, table.shape[1])
+    table = table @ sparse_rotation(table)
+    mask = Size(entries=budget).largest(np.abs(table), prefixes=False)
     return SparseTable.from_dense(_START * table, mask)
 
 

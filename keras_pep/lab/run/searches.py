@@ -105,7 +105,7 @@ class Searches:
         return main_columns(table, self.dense.columns)
 
     def _start(self, method: str, columns: int) -> np.ndarray:
-        """What a search begins with that starts from the dense table."""
+        """Turn main columns of the dense table as a search begins with them."""
         table = self.main_columns(columns)
         if method == _PREFIX:
             return table

@@ -54,7 +54,7 @@ def needs_row_scales(table: SparseTable, by_column: bool = False) -> bool:
 
 
 def clipped(table: SparseTable, by_column: bool = True) -> SparseTable:
-    """Clip the few values for which scales are too rough.
+    """Clip the few values that make a scale too coarse.
 
     Args:
         table: What is kept.

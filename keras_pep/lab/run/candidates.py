@@ -1,8 +1,8 @@
 """The small models of a default run: a few candidates for each size.
 
-Uniform tables, cuts of the dense one, and searches, the best first, each
-trained as the dense model is. The best on validation is taken; of those that
-are as good, the simplest.
+Uniform tables, cuts of the dense one, and searches, in the order of
+`presets`, each trained as the dense model is. The best on validation is taken;
+of those that are as good, the simplest.
 """
 
 import math
@@ -36,7 +36,6 @@ from keras_pep.lab.run.tuning import (
     Training,
     Tuning,
     build,
-    compile_again,
     tell,
 )
 from keras_pep.layers import PEPEmbedding, variables
@@ -139,8 +138,8 @@ class Candidates:
             tried = ["uniform"]  # the dense table itself is no larger
         for method in tried:
             last = method == preset("candidates")[effort][-1]
-            if last and effort != "thorough" and self._full_is_as_good():
-                return  # little can be gained by pruning
+            if last and effort != "thorough" and self._as_good_as_dense():
+                return  # little can be gained
             train = self._training(method)
             if train is not None:
                 yield method, train
@@ -164,12 +163,12 @@ class Candidates:
             fits = self._room(columns)
             return partial(self._one_shot, columns) if fits else None
         if method in SEARCHED and not self._is_needless(method):
-            found = self.searches.find(method, self.size)
-            return partial(self._of_search, *found) if found else None
+            ticket = self.searches.find(method, self.size)
+            return partial(self._of_search, ticket) if ticket else None
         return None
 
     def _is_needless(self, method: str) -> bool:
-        """Whether what is known tells that a search finds nothing better."""
+        """Whether a search cannot be expected to help."""
         if self.run.config.effort == "thorough":
             return False
         if method == "gradual-magnitude":
@@ -188,8 +187,8 @@ class Candidates:
             return self.size.searched(self.rows, columns) > 0
         return self.size.holds_prefixes(np.eye(1, self.rows)[0] > 0, columns)
 
-    def _full_is_as_good(self) -> bool:
-        """Whether a narrower table is within noise of the dense one."""
+    def _as_good_as_dense(self) -> bool:
+        """Whether a candidate is within noise of the dense model."""
         best = max((r["auc"] for r in self.found.values()), default=0.0)
         return self._is_noise(self.dense_auc - best)
 
@@ -255,13 +254,13 @@ class Candidates:
         ticket = ticket_of(model, preset("warm_share") * table, mask)
         return self._retrain(name, model, ticket, training)
 
-    def _of_search(
-        self, model: Any, ticket: Ticket, name: str
-    ) -> dict[str, Any]:
+    def _of_search(self, ticket: Ticket, name: str) -> dict[str, Any]:
         """Retrain what a search has found."""
         rows, columns = ticket.tables[TABLE].shape
         share = ticket.embedding_parameters / (rows * columns)
         training = self.dense.narrowed(columns, share)
+        # A new one, as a resumed run has it: of another, dropout goes on.
+        model = build(self.run, training, "pep")
         return self._retrain(name, model, ticket, training)
 
     def _retrain(
@@ -276,7 +275,6 @@ class Candidates:
         others = other_weights(model, ticket.tables)
         for weight, value in zip(others, ticket.weights, strict=True):
             variables.assign(weight, value)
-        compile_again(run, model, training)
         return self._train(name, model, ticket, training)
 
     def _train(

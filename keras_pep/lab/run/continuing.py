@@ -88,9 +88,7 @@ def continue_run(run: "Run") -> dict[str, Any]:
         tuning.auc(training)
         sizes = [] if before.name == "dense" else [before.size]
         epochs = preset("continued_small_epochs")
-        found = take_best(
-            *(run, tuning, sizes, epochs, ("uniform", "one-shot"))
-        )
+        found = take_best(run, tuning, sizes, epochs, ("one-shot",))
     else:
         run.do("warm-up", partial(_warm_up, run, before))
         name = f"budget-{before.size.name}"

@@ -1,4 +1,4 @@
-"""The searches of a default run: each is run once for all sizes that fit it."""
+"""The searches of a default run, each for all sizes of as many columns."""
 
 import math
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ class Searches:
         dense: How the dense table is trained on what the run learns now.
         sizes: Those that are known; they share a search of as many columns.
         budgets: Entries of a size, by the method and columns of the table.
-        found: Models and tickets of searches that are done, by their stages.
-        held: How much of the table entries of a size hold, by their columns.
-        turns: What makes so many main columns sparse.
+        found: Tickets of searches that are done, by their stages.
+        held: Sum of squares of the entries that a size keeps, by columns.
+        turns: Sparse rotation of the main columns, by their number.
     """
 
     run: Run
     dense: Training
     sizes: Sequence[Size]
     budgets: dict[tuple[str, Size, int], int] = field(default_factory=dict)
-    found: dict[str, tuple[Any, list[Ticket]]] = field(default_factory=dict)
+    found: dict[str, list[Ticket]] = field(default_factory=dict)
     held: dict[tuple[Size, int], float] = field(default_factory=dict)
     turns: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ class Searches:
 
         That is, the sum of their squares, in as many bytes.
         """
-        table = self._rotated
+        table = self.main_columns(self.columns(_PREFIX, size))
         kept = table[size.in_bytes.largest(norms_of(table))]
         prefixes = float(np.square(kept, dtype=np.float64).sum())
         return self._held(size, self.columns(_WARM, size)) > prefixes
@@ -87,11 +87,13 @@ class Searches:
         """The sum of squares of the largest entries of sparse columns."""
         size = size.in_bytes
         if (size, columns) not in self.held:
-            squares = np.square(self._start(_WARM, columns)).ravel()
             budget = size.searched(self.run.dataset.feature_count, columns)
-            largest = np.partition(squares, squares.size - budget)[-budget:]
-            held = largest.sum(dtype=np.float64) if budget else 0.0
-            self.held[size, columns] = float(held)
+            held = 0.0
+            if budget:
+                squares = np.square(self._start(_WARM, columns)).ravel()
+                squares.partition(squares.size - budget)
+                held = float(squares[-budget:].sum(dtype=np.float64))
+            self.held[size, columns] = held
         return self.held[size, columns]
 
     def main_columns(self, columns: int) -> np.ndarray:
@@ -105,7 +107,7 @@ class Searches:
         return main_columns(table, self.dense.columns)
 
     def _start(self, method: str, columns: int) -> np.ndarray:
-        """Turn main columns of the dense table as a search begins with them."""
+        """Return the initial table of a search of main columns."""
         table = self.main_columns(columns)
         if method == _PREFIX:
             return table
@@ -114,20 +116,24 @@ class Searches:
         turned: np.ndarray = table @ self.turns[columns]
         return turned
 
-    def find(self, method: str, size: Size) -> tuple[Any, Ticket] | None:
+    def find(self, method: str, size: Size) -> Ticket | None:
         """Search, unless that is done.
 
         Args:
             method: `"search"` or `"gradual-magnitude"`, which start from
-                initial values, `"prefix-search"` or `"warm-search"`, which
-                start from the main columns of the dense table.
-            size: Which size. Those that are known share a search.
+                initial values; `"prefix-search"`, which starts from the main
+                columns of the dense table, or `"warm-search"`, which starts
+                from them after a sparse rotation.
+            size: Which size. Those that are known share a search if it has as
+                many columns for them.
 
         Returns:
-            The model to retrain and the ticket; None if there is none.
+            What is to be retrained; None if there is nothing.
         """
         run, columns = self.run, self.columns(method, size)
-        stage = f"search-{method}".removesuffix("-search") + f"-{columns}"
+        stage = f"search-{method}".removesuffix("-search")
+        if method in (_PREFIX, _WARM):
+            stage = f"{stage}-{columns}"
         sizes = [size]
         if size in self.sizes:
             sizes = [
@@ -145,8 +151,7 @@ class Searches:
             if found is None:
                 return None
             self.found[stage] = found
-        model, tickets = self.found[stage]
-        ticket = next(t for t in tickets if t.budget == budgets[size])
+        ticket = next(t for t in self.found[stage] if t.budget == budgets[size])
         if method == _PREFIX:
             # Sizes decide how many bytes it takes, and norms are not needed.
             table = self.main_columns(columns)
@@ -155,7 +160,7 @@ class Searches:
             ticket = ticket_of(model, table, size.largest(kept))
         if method in (_PREFIX, _WARM):
             ticket = replace(ticket, tables=_shrunk(ticket))
-        return model, ticket
+        return ticket
 
     def _budget(self, method: str, size: Size, columns: int) -> int:
         """How many entries of a table a size has; 0 if none or all."""
@@ -174,7 +179,7 @@ class Searches:
         method: str,
         budgets: Sequence[int],
         columns: int,
-    ) -> tuple[Any, list[Ticket]]:
+    ) -> list[Ticket]:
         """Search a table for all of these budgets.
 
         Of gradual magnitude pruning, the tickets begin with what it has
@@ -200,7 +205,7 @@ class Searches:
 
         done, gradual = stage in run.stages, method == "gradual-magnitude"
         kind = method if gradual else "budget"
-        model, tickets, _ = search_by_stage(
+        _, tickets, _ = search_by_stage(
             run, stage, stage, made, kind, budgets, training.epochs
         )
         if gradual:
@@ -215,7 +220,7 @@ class Searches:
         if not done:
             kept = tickets[-1].budget
             tell(stage, training, run.stage.history, kept, search=True)
-        return model, tickets
+        return tickets
 
 
 def ticket_of(model: Any, table: np.ndarray, mask: np.ndarray) -> Ticket:
@@ -267,7 +272,7 @@ def sparse_rotation(table: np.ndarray) -> np.ndarray:
     entries, less those that columns of equal entries would have.
 
     Args:
-        table: `(rows, columns)`; some of the rows tell, if there are many.
+        table: `(rows, columns)`; many rows are sampled.
 
     Returns:
         float32, `(columns, columns)`, orthogonal.

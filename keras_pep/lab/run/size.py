@@ -62,7 +62,7 @@ class Size:
 
     @property
     def in_bytes(self) -> "Size":
-        """The same in bytes, of which an entry takes one."""
+        """The size in bytes, one byte an entry."""
         if self.entries is None:
             return self
         return replace(self, entries=None, bytes=self.entries)
@@ -116,7 +116,7 @@ class Size:
         )
 
     def check(self) -> None:
-        """Refuse bytes into which not even a table of one entry fits.
+        """Refuse a size too small for one entry.
 
         Raises:
             ValueError: If it does not.

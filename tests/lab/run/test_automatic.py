@@ -134,7 +134,9 @@ def test_nothing_but_results_is_left(run):
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_it_goes_on_where_it_was_interrupted(tmp_path):
-    config = Config(**SHORT, embedding_dim=8, l2=1e-4, max_bytes=("4kB",))
+    config = Config(
+        **SHORT, model="deepfm", embedding_dim=8, l2=1e-4, max_bytes=("4kB",)
+    )
     expected = train(config, RunDirectory(tmp_path / "whole"))
     directory = RunDirectory(tmp_path / "broken")
     with pytest.raises(InterruptedHereError), saying(interrupting(7)):
@@ -295,6 +297,11 @@ def test_any_entries_are_searched_where_they_hold_more_than_prefixes():
     # Nor where a size is in entries, which places would be free of.
     entries = replace(size, entries=8000, bytes=None)
     assert not searches_of(table).scattered(entries)
+    # Nor where no entry fits beside a bit for each row, or its scale.
+    for small in replace(size, bytes=40), replace(size, row_bytes=4):
+        searches = searches_of(table)
+        assert not searches.scattered(small)
+        assert searches.find("warm-search", small) is None
 
 
 @pytest.mark.parametrize(

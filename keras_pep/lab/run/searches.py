@@ -62,8 +62,7 @@ class Searches:
         if method == _WARM:
             widest = self.dense.columns
             widths = {min(8 * 2**n, widest) for n in range(widest.bit_length())}
-            held = {width: self._held(size, width) for width in widths}
-            return int(max(sorted(widths), key=lambda width: held[width]))
+            return int(max(sorted(widths), key=partial(self._held, size)))
         source = preset("source_columns")
         if method not in source:
             return self.dense.columns

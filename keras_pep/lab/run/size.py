@@ -119,7 +119,7 @@ class Size:
         """Refuse a size too small for one entry.
 
         Raises:
-            ValueError: If it does not.
+            ValueError: If it is.
         """
         one = np.eye(1, sum(self.fields), dtype=int)[0]
         least = self._of_prefixes(one, 1).bytes
